@@ -1,0 +1,92 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The order of the targets is the architecture: a target imports only targets above it.
+// docs/ARCHITECTURE.md draws the map; Tests/TidyTests keeps it true.
+
+let house: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A target of the house: folder `Sources/<name>`, module `Flotilla<name>`.
+func house(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(
+        name: "Flotilla\(name)",
+        dependencies: dependencies,
+        path: "Sources/\(name)",
+        exclude: name == "KafkaWire" ? ["Schema"] : [],
+        swiftSettings: house
+    )
+}
+
+/// The tests of one target: folder `Tests/<name>Tests`.
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests",
+        dependencies: dependencies,
+        path: "Tests/\(name)Tests",
+        resources: resources,
+        swiftSettings: house
+    )
+}
+
+/// A C library that Debian ships with headers and a pkg-config file.
+func codec(_ name: String, pkgConfig: String, apt: String) -> Target {
+    .systemLibrary(
+        name: name,
+        path: "Sources/\(name)",
+        pkgConfig: pkgConfig,
+        providers: [.apt([apt])]
+    )
+}
+
+let byteBuffer: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+
+let package = Package(
+    name: "flotilla",
+    products: [
+        .executable(name: "flotilla", targets: ["flotilla"]),
+        .library(name: "FlotillaClient", targets: ["FlotillaClient"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+        .package(
+            url: "https://github.com/apple/swift-configuration.git",
+            from: "1.4.0",
+            traits: ["CommandLineArguments", "Reloading"]
+        ),
+        .package(url: "https://github.com/LebJe/TOMLKit.git", from: "0.6.0"),
+        .package(
+            url: "https://github.com/hummingbird-project/hummingbird.git",
+            from: "2.28.0",
+            traits: []
+        ),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", from: "0.2.0"),
+    ],
+    targets: [
+        codec("CLZ4", pkgConfig: "liblz4", apt: "liblz4-dev"),
+        codec("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
+        codec("CSnappy", pkgConfig: "snappy", apt: "libsnappy-dev"),
+        codec("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+        .target(name: "CFlotilla", path: "Sources/CFlotilla"),
+        house("Model"),
+        house("Environment", ["FlotillaModel", byteBuffer]),
+        house(
+            "Records",
+            ["FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CZstd", "CSnappy", "CZlib", byteBuffer]
+        ),
+        house("KafkaWire", ["FlotillaModel", byteBuffer]),
+        house("Raft", ["FlotillaModel", "FlotillaEnvironment"]),
+    ]
+)
