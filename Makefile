@@ -1,0 +1,82 @@
+# Everything is a target here; `make help` lists them. One build configuration for all of them (release, with the Swift
+# libraries linked in), so that a fresh clone compiles each file once for the demo, the tests and the installed binary.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+PREFIX ?= /usr/local
+INPUT ?=
+RECORDS ?= 500
+# Seconds for each of the three fuzzers of `make fuzz`.
+FUZZ_SECONDS ?= 600
+
+SWIFT_FLAGS := -c release --static-swift-stdlib
+FLOTILLA := .build/release/flotilla
+PYTHON := .venv/full/bin/python
+CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
+FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
+
+.PHONY: help deps deps-build build demo run test unit-test clients-test soak bench fuzz format format-check generate \
+	install uninstall clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+deps: ## install the Debian packages that are missing, and nothing else
+	@scripts/deps all
+
+deps-build:
+	@scripts/deps build
+
+build: deps-build ## the release binary, .build/release/flotilla
+	swift build $(SWIFT_FLAGS) --product flotilla
+
+demo: build ## publish, kill -9, restart, consume, compare; INPUT=FILE chooses what is published
+	scripts/demo --binary $(FLOTILLA) $(if $(INPUT),--input "$(INPUT)")
+
+run: build ## a broker with its data in ./flotilla-data
+	$(FLOTILLA) serve
+
+test: deps unit-test clients-test ## what CI runs: unit tests and the real clients in their short form
+
+unit-test: deps-build
+	swift build $(SWIFT_FLAGS) --build-tests
+	swift test $(SWIFT_FLAGS) --skip-build
+
+clients-test: deps
+	@scripts/venv
+	$(CLIENTS) --records $(RECORDS)
+
+soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kills in a minute
+	swift build $(SWIFT_FLAGS) --build-tests
+	FLOTILLA_TEST_SEEDS=2000 swift test $(SWIFT_FLAGS) --skip-build
+	@scripts/venv
+	$(CLIENTS) --records 10000 --long
+
+bench: build ## micro-benchmarks, then the broker against the disk's own ceiling
+	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
+	scripts/bench --binary $(FLOTILLA)
+
+fuzz: deps-build ## libFuzzer on the request decoder, the batch parser and the frame reader
+	scripts/fuzz $(FUZZ_SECONDS)
+
+format: ## rewrite the sources in the house's format
+	swift format format --in-place --recursive --parallel $(FORMATTED)
+
+format-check: ## what CI asks of the format
+	swift format lint --strict --recursive --parallel $(FORMATTED)
+
+generate: ## write Sources/KafkaWire/Generated anew from Sources/KafkaWire/Schema
+	scripts/generate
+
+install: build ## copy the stripped binary to PREFIX/bin and the sample configuration to PREFIX/share/flotilla
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/flotilla"
+	install -s -m 755 $(FLOTILLA) "$(DESTDIR)$(PREFIX)/bin/flotilla"
+	install -m 644 config/flotilla.toml "$(DESTDIR)$(PREFIX)/share/flotilla/flotilla.toml"
+
+uninstall: ## undo install
+	rm -f "$(DESTDIR)$(PREFIX)/bin/flotilla" "$(DESTDIR)$(PREFIX)/share/flotilla/flotilla.toml"
+
+clean: ## remove what building and testing left behind
+	rm -rf .build .build-* .venv
