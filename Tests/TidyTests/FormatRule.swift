@@ -21,43 +21,71 @@ enum FormatRule {
         let line: Int
     }
 
+    /// The tables of both kinds that a file's comments hold; what does not begin at byte 0 is none.
     static func tables(in source: SwiftSource) -> [[Row]] {
+        (markdownTables(in: source) + alignedTables(in: source)).filter {
+            $0.count > 1 && $0[0].first == 0
+        }
+    }
+
+    private static func markdownTables(in source: SwiftSource) -> [[Row]] {
+        var tables: [[Row]] = []
+        var isInside = false
+        for line in source.comments.keys.sorted() {
+            let cells = (source.comments[line] ?? "").split(separator: "|").dropFirst().map {
+                $0.trimmed
+            }
+            if cells.isEmpty {
+                isInside = false
+            } else if cells[0] == "bytes" || cells[0] == "byte" {
+                tables.append([])
+                isInside = true
+            } else if isInside, cells.count > 1,
+                let match = cells[0].wholeMatch(of: /(\d+)(-|\.\.\.|…)?(\d*)/)
+            {
+                let bytes = (match.1, match.2, match.3)
+                tables[tables.count - 1].append(row(bytes, field: cells[1], line: line))
+            }
+        }
+        return tables
+    }
+
+    /// Tables without rules: rows belong together where their fields begin in the same column of consecutive lines.
+    private static func alignedTables(in source: SwiftSource) -> [[Row]] {
         var tables: [[Row]] = []
         var columns: [Int: [Row]] = [:]
         var previous = 0
         for line in source.comments.keys.sorted() {
-            let rows = rows(of: source.comments[line] ?? "", line: line)
-            let isHead = rows.isEmpty && (source.comments[line] ?? "").contains("| byte")
-            if line != previous + 1 || isHead {
+            if line != previous + 1 {
                 tables += columns.values
                 columns = [:]
             }
             previous = line
-            for (column, row) in rows {
-                if row.first == 0, let table = columns.removeValue(forKey: column) {
-                    tables.append(table)
-                }
-                columns[column, default: []].append(row)
+            let comment = source.comments[line] ?? ""
+            for match in comment.matches(
+                of: /(?:^\/\/+ *| {2,})(\d+)(-|\.\.\.|…)?(\d*) +(?=[A-Za-z`])/
+            ) {
+                let end = match.range.upperBound
+                let bytes = (match.1, match.2, match.3)
+                let row = row(bytes, field: String(comment[end...]), line: line)
+                columns[comment.distance(from: comment.startIndex, to: end), default: []].append(
+                    row
+                )
             }
         }
-        tables += columns.values
-        return tables.filter { $0.count > 1 && $0[0].first == 0 }
+        return tables + columns.values
     }
 
-    /// The rows that a line of a comment holds, each with the column in which its field begins.
-    private static func rows(of comment: String, line: Int) -> [(column: Int, row: Row)] {
-        comment.matches(
-            of: /(?:^\/\/+ *|\| *| {2,})(\d+)(?:(-|\.\.\.)(\d*))?(?: +\| | +)(?=[A-Za-z`])/
-        ).map { match in
-            let first = Int(match.1) ?? 0
-            let last: Int? = match.2 == nil ? first : match.3.flatMap { Int($0) }
-            let field = comment[match.range.upperBound...].prefix { $0 != "|" }
-            let isMarkdown = comment[match.range].contains("|")
-            let column =
-                isMarkdown
-                ? 0 : comment.distance(from: comment.startIndex, to: match.range.upperBound)
-            return (column, Row(first: first, last: last, field: String(field), line: line))
-        }
+    private static func row(_ bytes: (Substring, Substring?, Substring), field: String, line: Int)
+        -> Row
+    {
+        let first = Int(bytes.0) ?? 0
+        return Row(
+            first: first,
+            last: bytes.1 == nil ? first : Int(bytes.2),
+            field: field,
+            line: line
+        )
     }
 
     private static func gaps(in table: [Row], path: String) -> [Finding] {
@@ -97,5 +125,12 @@ enum FormatRule {
             return isMagic && tokens[index + 4].text != "Int8"
         }
         .map { tokens[$0].line }
+    }
+}
+
+extension Substring {
+    /// The text without the spaces around it.
+    fileprivate var trimmed: String {
+        String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
     }
 }
