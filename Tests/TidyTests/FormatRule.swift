@@ -40,14 +40,20 @@ enum FormatRule {
             } else if cells[0] == "bytes" || cells[0] == "byte" {
                 tables.append([])
                 isInside = true
-            } else if isInside, cells.count > 1,
-                let match = cells[0].wholeMatch(of: /(\d+)(-|\.\.\.|…)?(\d*)/)
-            {
-                let bytes = (match.1, match.2, match.3)
-                tables[tables.count - 1].append(row(bytes, field: cells[1], line: line))
+            } else if isInside, cells.count > 1, let row = markdownRow(cells, line: line) {
+                tables[tables.count - 1].append(row)
             }
         }
         return tables
+    }
+
+    /// A row for one range, or for several that follow each other: `| 16-31, 32-35 | topic id, partition |`.
+    private static func markdownRow(_ cells: [String], line: Int) -> Row? {
+        let ranges = cells[0].split(separator: ",").map(\.trimmed)
+            .compactMap { $0.wholeMatch(of: /(\d+)(-|\.\.\.|…)?(\d*)/) }
+        guard let start = ranges.first, let end = ranges.last else { return nil }
+        let last = end.2 == nil ? Int(end.1) : Int(end.3)
+        return Row(first: Int(start.1) ?? 0, last: last, field: cells[1], line: line)
     }
 
     /// Tables without rules: rows belong together where their fields begin in the same column of consecutive lines.
@@ -66,26 +72,15 @@ enum FormatRule {
                 of: /(?:^\/\/+ *| {2,})(\d+)(-|\.\.\.|…)?(\d*) +(?=[A-Za-z`])/
             ) {
                 let end = match.range.upperBound
-                let bytes = (match.1, match.2, match.3)
-                let row = row(bytes, field: String(comment[end...]), line: line)
+                let first = Int(match.1) ?? 0
+                let last = match.2 == nil ? first : Int(match.3)
+                let row = Row(first: first, last: last, field: String(comment[end...]), line: line)
                 columns[comment.distance(from: comment.startIndex, to: end), default: []].append(
                     row
                 )
             }
         }
         return tables + columns.values
-    }
-
-    private static func row(_ bytes: (Substring, Substring?, Substring), field: String, line: Int)
-        -> Row
-    {
-        let first = Int(bytes.0) ?? 0
-        return Row(
-            first: first,
-            last: bytes.1 == nil ? first : Int(bytes.2),
-            field: field,
-            line: line
-        )
     }
 
     private static func gaps(in table: [Row], path: String) -> [Finding] {

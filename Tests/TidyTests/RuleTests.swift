@@ -114,7 +114,8 @@ struct RuleTests {
     func formats() {
         let constant = "static let magic: UInt32 = 7\n"
         let head = "/// | bytes | field |\n/// |---|---|\n/// | 0-3 | magic |\n"
-        let whole = head + "/// | 4-5 | version |\n/// | 6 | kind |\n/// | 7… | the rest |\n"
+        let whole =
+            head + "/// | 4-5 | version |\n/// | 6, 7-8 | kind, size |\n/// | 9… | the rest |\n"
         let other = "///\n/// | kind | body |\n/// |---|---|\n/// | 0 | none |\n/// | 7 | some |\n"
         #expect(FormatRule.findings(in: source("Storage", constant)).count == 1)
         #expect(FormatRule.findings(in: source("Storage", head + constant)).count == 1)
