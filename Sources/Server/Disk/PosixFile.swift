@@ -1,4 +1,4 @@
-import CFlotilla
+package import CFlotilla
 package import FlotillaEnvironment
 import Glibc
 package import struct NIOCore.ByteBuffer
@@ -144,7 +144,7 @@ package final class PosixFile: DiskFile {
     }
 
     /// Steps over `count` bytes that were written: whole pieces, and the front of the one that was cut.
-    private static func advance(_ pieces: inout [iovec], _ first: inout Int, by count: Int) {
+    package static func advance(_ pieces: inout [iovec], _ first: inout Int, by count: Int) {
         var rest = count
         while rest > 0 {
             let length = unsafe pieces[first].iov_len

@@ -1,4 +1,4 @@
-import NIOCore
+package import NIOCore
 
 /// Cuts a stream of received blocks into length-prefixed frames.
 ///
@@ -10,11 +10,11 @@ import NIOCore
 /// |---|---|
 /// | 0-3 | length of what follows, big endian, signed |
 /// | 4- | the frame |
-struct FrameAssembler {
+package struct FrameAssembler {
     /// The largest length that is taken (`socket.request.max.bytes`).
-    let maximumFrameByteCount: Int
+    package let maximumFrameByteCount: Int
     /// The first reservation for a frame across blocks; it doubles as bytes arrive.
-    static let firstReservation = 1 << 20
+    package static let firstReservation = 1 << 20
 
     private enum Progress {
         /// Of the length so many bytes are known, shifted together.
@@ -28,19 +28,19 @@ struct FrameAssembler {
     private var blocks = CircularBuffer<ByteBuffer>(initialCapacity: 4)
 
     /// Takes frames of at most `maximumFrameByteCount` bytes.
-    init(maximumFrameByteCount: Int) {
+    package init(maximumFrameByteCount: Int) {
         self.maximumFrameByteCount = maximumFrameByteCount
     }
 
     /// Adds what the socket gave.
-    mutating func append(_ block: ByteBuffer) {
+    package mutating func append(_ block: ByteBuffer) {
         if block.readableBytes > 0 {
             blocks.append(block)
         }
     }
 
     /// Bytes held: incomplete frames and blocks that wait.
-    var heldByteCount: Int {
+    package var heldByteCount: Int {
         let partial =
             switch progress {
             case .prefix(let byteCount, _): byteCount
@@ -52,7 +52,7 @@ struct FrameAssembler {
     /// The next complete frame, without its prefix; nil when more bytes are needed.
     ///
     /// - Throws: when the announced length is negative or too large; the stream is then lost.
-    mutating func next() throws(FrameTooLarge) -> ByteBuffer? {
+    package mutating func next() throws(FrameTooLarge) -> ByteBuffer? {
         while !blocks.isEmpty {
             switch progress {
             case .prefix(let byteCount, let value):
@@ -129,7 +129,7 @@ struct FrameAssembler {
 }
 
 /// A length prefix that no request of this broker's may have.
-struct FrameTooLarge: Error {
+package struct FrameTooLarge: Error {
     /// What the peer announced; negative lengths stand as they were sent.
-    let announced: Int
+    package let announced: Int
 }
