@@ -1,0 +1,61 @@
+import FlotillaModel
+
+extension Raft {
+    /// Stops the process if this member is in a state that no sequence of inputs may bring about.
+    ///
+    /// Tests and the simulator call it after every step.
+    package func checkInvariants() {
+        precondition(log.isConsistent, "term runs and memberships are sorted and lie within the log")
+        precondition(log.base.index <= commitIndex, "only committed entries leave the log")
+        precondition(commitIndex <= lastIndex, "only entries in the log are committed")
+        precondition(flushedIndex <= lastIndex, "only entries in the log are durable")
+        precondition(
+            flushedIndex == lastIndex || writes.ticket(covering: lastIndex) != nil,
+            "an entry that is not durable has a write on its way"
+        )
+        precondition(lastPosition.term <= term, "no entry is newer than the term")
+        precondition(
+            log.memberships.dropFirst().allSatisfy { $0.index > commitIndex },
+            "of the committed memberships only the newest is kept"
+        )
+        switch state {
+        case .follower(let follower):
+            precondition(follower.verifiedIndex >= commitIndex, "committed entries are verified")
+            precondition(follower.verifiedIndex <= lastIndex, "only entries in the log are verified")
+            precondition(follower.leader != member, "nobody follows itself")
+        case .preCandidate:
+            precondition(membership.isVoter(member), "only a voter asks for votes")
+        case .candidate:
+            precondition(hardState.votedFor == member, "a candidate votes for itself")
+        case .leader(let leader):
+            check(leader)
+        }
+    }
+
+    private func check(_ leader: LeaderState) {
+        precondition(hardState.votedFor == member, "a leader has voted for itself")
+        precondition(lastPosition.term == term, "a leader's last entry is of its term")
+        precondition(
+            leader.progress.map(\.member) == membership.allMembers.filter { $0 != member },
+            "a leader knows the progress of every other member"
+        )
+        precondition(leader.isReady == (commitIndex >= leader.termStartIndex), "ready is committed")
+        precondition(leader.acknowledgedIndex <= commitIndex, "acknowledged is committed")
+        precondition(
+            leader.recent.endIndex == lastIndex.next, "the newest descriptors reach the log's end")
+        precondition(leader.reads.isEmpty || leader.readRoundInFlight != nil, "a read has a round")
+        for progress in leader.progress {
+            precondition(progress.match <= lastIndex, "a follower matches no further than the log")
+            precondition(progress.match < progress.next, "what matches is not sent again")
+            precondition(progress.next <= lastIndex.next, "the next entry is in the log or follows it")
+            precondition(
+                progress.window.byteCount <= settings.windowByteLimit || progress.window.count == 1,
+                "a window is kept, but for a single larger entry"
+            )
+            precondition(
+                progress.window.isEmpty || progress.state == .replicate,
+                "only a replicated follower has requests on their way"
+            )
+        }
+    }
+}

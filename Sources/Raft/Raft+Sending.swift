@@ -1,0 +1,316 @@
+import FlotillaModel
+
+// How a leader brings every member's log to its own end, and keeps them from campaigning.
+
+extension Raft {
+    // MARK: Entries
+
+    /// Sends a member what it lacks, as far as its window allows.
+    mutating func sendAppends(to slot: Int, into effects: inout [Effect]) {
+        while sendOneAppend(to: slot, into: &effects) {}
+    }
+
+    /// - Returns: whether another request may follow at once.
+    private mutating func sendOneAppend(to slot: Int, into effects: inout [Effect]) -> Bool {
+        let next = leading.progress[slot].next
+        guard !leading.progress[slot].isPaused, !leading.progress[slot].isReading else {
+            return false
+        }
+        guard leading.progress[slot].state != .snapshot else {
+            return false
+        }
+        guard let previousTerm = log.term(at: next - 1) else {
+            orderSnapshot(for: slot, into: &effects)
+            return false
+        }
+        let previous = LogPosition(term: previousTerm, index: next - 1)
+        switch leading.progress[slot].state {
+        case .snapshot:
+            return false
+        case .probe:
+            // A probe takes entries along only if they are at hand: they may well be refused.
+            let entries = next >= leading.recent.firstIndex ? recentEntries(for: slot).entries : []
+            send(Array(entries), after: previous, to: slot, into: &effects)
+            leading.progress[slot].isPaused = true
+            return false
+        case .replicate:
+            return pipeline(after: previous, to: slot, into: &effects)
+        }
+    }
+
+    private mutating func pipeline(
+        after previous: LogPosition,
+        to slot: Int,
+        into effects: inout [Effect]
+    ) -> Bool {
+        guard previous.index < lastIndex,
+            leading.progress[slot].window.count < settings.windowMessageLimit
+        else {
+            return false
+        }
+        guard previous.index.next >= leading.recent.firstIndex else {
+            orderRead(for: slot, into: &effects)
+            return false
+        }
+        let (entries, byteCount) = recentEntries(for: slot)
+        guard !entries.isEmpty else {
+            return false
+        }
+        send(Array(entries), after: previous, to: slot, into: &effects)
+        let next = previous.index.next + UInt64(entries.count)
+        leading.progress[slot].next = next
+        leading.progress[slot].window.add(lastIndex: next - 1, byteCount: byteCount)
+        return true
+    }
+
+    /// What fits one request and the room in the window. An entry larger than the whole window goes
+    /// when nothing else is on its way, so that it never waits for ever.
+    private func recentEntries(
+        for slot: Int
+    ) -> (entries: ArraySlice<EntryDescriptor>, byteCount: Int) {
+        let progress = leading.progress[slot]
+        let room = settings.windowByteLimit - progress.window.byteCount
+        let request = leading.recent.prefix(
+            from: progress.next,
+            entryLimit: settings.appendEntryLimit,
+            byteLimit: min(room, settings.appendByteLimit),
+            mayExceed: true
+        )
+        let fits = request.byteCount <= room || progress.window.isEmpty
+        return fits ? request : (request.entries.prefix(0), 0)
+    }
+
+    private mutating func send(
+        _ entries: [EntryDescriptor],
+        after previous: LogPosition,
+        to slot: Int,
+        into effects: inout [Effect]
+    ) {
+        let request = AppendRequest(
+            term: term,
+            sequence: leading.progress[slot].takeSequence(),
+            previous: previous,
+            entries: entries,
+            commitIndex: commitIndex,
+            lastIndex: lastIndex
+        )
+        let target = leading.progress[slot].member
+        effects.append(.send(.appendRequest(request), to: target, after: nil))
+    }
+
+    // MARK: Entries from the driver
+
+    private mutating func orderRead(for slot: Int, into effects: inout [Effect]) {
+        let progress = leading.progress[slot]
+        let room = settings.windowByteLimit - progress.window.byteCount
+        guard room >= settings.appendByteLimit || progress.window.isEmpty else {
+            return
+        }
+        leading.progress[slot].isReading = true
+        let limit = min(max(room, 1), settings.appendByteLimit)
+        effects.append(.readEntries(for: progress.member, from: progress.next, byteLimit: limit))
+    }
+
+    /// Sends entries that the driver read; an answer to a question that no longer stands is dropped.
+    mutating func entriesRead(
+        for follower: GroupMember,
+        first: LogIndex,
+        _ entries: [EntryDescriptor],
+        into effects: inout [Effect]
+    ) {
+        guard case .leader(let leader) = state, let slot = leader.slot(of: follower),
+            leader.progress[slot].isReading
+        else {
+            return
+        }
+        leading.progress[slot].isReading = false
+        guard leader.progress[slot].state == .replicate, leader.progress[slot].next == first,
+            isOwnLog(entries, from: first), let previousTerm = log.term(at: first - 1)
+        else {
+            sendAppends(to: slot, into: &effects)
+            return
+        }
+        guard !entries.isEmpty else {
+            // Not now; the next heartbeat's answer tries again.
+            leading.progress[slot].isPaused = true
+            return
+        }
+        let next = first + UInt64(entries.count)
+        let previous = LogPosition(term: previousTerm, index: first - 1)
+        send(entries, after: previous, to: slot, into: &effects)
+        leading.progress[slot].next = next
+        let byteCount = entries.reduce(0) { $0 + $1.byteCount }
+        leading.progress[slot].window.add(lastIndex: next - 1, byteCount: byteCount)
+        sendAppends(to: slot, into: &effects)
+    }
+
+    /// Whether these are entries of the present log; a read begun under an earlier leadership may not be.
+    private func isOwnLog(_ entries: [EntryDescriptor], from first: LogIndex) -> Bool {
+        var index = first
+        for entry in entries {
+            guard log.term(at: index) == entry.term else {
+                return false
+            }
+            index = index.next
+        }
+        return true
+    }
+
+    /// Forgets descriptors that every member has.
+    mutating func trimRecentEntries() {
+        let least = leading.progress.map(\.match).min() ?? lastIndex
+        leading.recent.drop(below: least.next)
+    }
+
+    // MARK: Files
+
+    private mutating func orderSnapshot(for slot: Int, into effects: inout [Effect]) {
+        leading.progress[slot].awaitSnapshot()
+        let order = Effect.sendSnapshot(
+            to: leading.progress[slot].member,
+            term: term,
+            sequence: leading.progress[slot].takeSequence(),
+            neededIndex: leading.progress[slot].next
+        )
+        effects.append(order)
+    }
+
+    /// Files reached a member, or did not; either way a probe finds out where it stands.
+    mutating func snapshotSent(
+        to follower: GroupMember,
+        _ position: LogPosition?,
+        into effects: inout [Effect]
+    ) {
+        guard case .leader(let leader) = state, let slot = leader.slot(of: follower),
+            leader.progress[slot].state == .snapshot
+        else {
+            return
+        }
+        let match = leader.progress[slot].match
+        if let position {
+            leading.progress[slot].probe(from: max(position.index, match).next)
+            sendAppends(to: slot, into: &effects)
+        } else {
+            leading.progress[slot].probe(from: match.next)
+            leading.progress[slot].isPaused = true
+        }
+    }
+
+    // MARK: Answers
+
+    mutating func handle(
+        _ response: AppendResponse,
+        from follower: GroupMember,
+        into effects: inout [Effect]
+    ) {
+        guard case .leader(let leader) = state, let slot = leader.slot(of: follower),
+            response.sequence >= leader.progress[slot].leastSequence
+        else {
+            return
+        }
+        switch response.outcome {
+        case .matched(let index):
+            matched(index, slot, into: &effects)
+        case .rejected(let previous, let hint, let isDamaged):
+            rejected(previous, hint, isDamaged, slot, into: &effects)
+        }
+    }
+
+    private mutating func matched(_ index: LogIndex, _ slot: Int, into effects: inout [Effect]) {
+        precondition(index <= lastIndex, "a follower's log matches no further than the leader's goes")
+        guard index >= leading.progress[slot].match else {
+            return
+        }
+        let follower = leading.progress[slot].member
+        let isNew = index > leading.progress[slot].match
+        leading.progress[slot].advance(to: index)
+        switch leading.progress[slot].state {
+        case .probe: leading.progress[slot].replicate()
+        case .snapshot where index >= log.base.index: leading.progress[slot].replicate()
+        case .snapshot, .replicate: break
+        }
+        if isNew {
+            advanceCommit(into: &effects)
+            advanceTransfer(into: &effects)
+        }
+        // Committing may have ended this leadership, or moved or removed the follower.
+        if case .leader(let leader) = state, let slot = leader.slot(of: follower) {
+            sendAppends(to: slot, into: &effects)
+        }
+    }
+
+    private mutating func rejected(
+        _ previous: LogIndex,
+        _ hint: LogPosition,
+        _ isDamaged: Bool,
+        _ slot: Int,
+        into effects: inout [Effect]
+    ) {
+        let agreed = log.lastPosition(notAbove: hint).index
+        let progress = leading.progress[slot]
+        if isDamaged, hint.index < progress.match {
+            // It lost what it had acknowledged: what it said before counts no longer.
+            leading.progress[slot].match = .zero
+            leading.progress[slot].leastSequence = progress.nextSequence
+            leading.progress[slot].probe(from: agreed.next)
+        } else {
+            switch progress.state {
+            case .replicate where previous > progress.match, .probe where previous == progress.next - 1:
+                leading.progress[slot].probe(from: max(agreed, progress.match).next)
+            case .replicate, .probe, .snapshot:
+                return
+            }
+        }
+        sendAppends(to: slot, into: &effects)
+    }
+
+    // MARK: Heartbeats
+
+    /// Tells every member that this leader lives, and what it may commit.
+    mutating func sendHeartbeats(goesQuiet: Bool = false, into effects: inout [Effect]) {
+        leading.ticksSinceHeartbeat = 0
+        leading.round += 1
+        if leading.readRoundInFlight == nil, !leading.reads.isEmpty {
+            leading.readRoundInFlight = leading.round
+        }
+        for progress in leading.progress {
+            let request = HeartbeatRequest(
+                term: term,
+                round: leading.round,
+                commitIndex: min(commitIndex, progress.match),
+                goesQuiet: goesQuiet
+            )
+            effects.append(.send(.heartbeatRequest(request), to: progress.member, after: nil))
+        }
+    }
+
+    mutating func handle(
+        _ response: HeartbeatResponse,
+        from follower: GroupMember,
+        into effects: inout [Effect]
+    ) {
+        guard case .leader(let leader) = state, let slot = leader.slot(of: follower),
+            response.round >= leader.progress[slot].answeredRound
+        else {
+            return
+        }
+        let progress = leader.progress[slot]
+        leading.progress[slot].answeredRound = response.round
+        leading.progress[slot].commitIndex = response.commitIndex
+        if response.verifiedIndex > progress.verifiedIndex || response.verifiedIndex >= progress.next - 1 {
+            // Everything sent has arrived, or more than before: only the follower's disk is awaited.
+            leading.progress[slot].stalledTicks = 0
+        }
+        leading.progress[slot].verifiedIndex = response.verifiedIndex
+        if progress.state == .replicate, response.verifiedIndex < progress.match {
+            // It has begun anew and knows nothing of this leader's log.
+            leading.progress[slot].probe(from: progress.match.next)
+        }
+        leading.progress[slot].isPaused = false
+        sendAppends(to: slot, into: &effects)
+        confirmReads(into: &effects)
+        if leader.isQuiet, response.commitIndex < lastIndex {
+            wake(into: &effects)
+        }
+    }
+}
