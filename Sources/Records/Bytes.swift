@@ -38,3 +38,33 @@ extension ByteBuffer {
         piece(start..<readableBytes)
     }
 }
+
+extension ByteBuffer {
+    /// Appends a zigzag varint, one to ten bytes; small numbers of either sign are short.
+    ///
+    /// - Source: `kafka/PROTOCOL.md` §5.1; the coding is Protocol Buffers' `sint64`.
+    mutating func writeVarint(_ number: Int64) {
+        var rest = UInt64(bitPattern: (number << 1) ^ (number >> 63))
+        while rest >= 0x80 {
+            writeInteger(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest >>= 7
+        }
+        writeInteger(UInt8(truncatingIfNeeded: rest))
+    }
+
+    /// Appends bytes behind their length as a varint; nothing becomes length -1.
+    mutating func writeNullableBytes(_ bytes: ByteBuffer?) {
+        guard let bytes else {
+            writeVarint(-1)
+            return
+        }
+        writeVarint(Int64(bytes.readableBytes))
+        writeBytes(bytes.readableBytesSpan)
+    }
+}
+
+/// The size of `number` as a zigzag varint, 1 to 10 bytes.
+func varintByteCount(_ number: Int64) -> Int {
+    let zigzag = UInt64(bitPattern: (number << 1) ^ (number >> 63))
+    return max(1, (70 - zigzag.leadingZeroBitCount) / 7)
+}

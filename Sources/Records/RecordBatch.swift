@@ -21,7 +21,7 @@ package struct RecordBatch: Sendable {
         isChecksumTrusted: Bool = false,
         isCompressedByBroker: Bool = false
     ) throws(RecordsError) {
-        let header = try RecordBatchHeader(parsing: buffer.readableBytesSpan)
+        let header = try RecordBatchHeader(framing: buffer.readableBytesSpan)
         let found = buffer.readableBytes
         guard found >= header.totalByteCount else {
             throw .truncated(needed: header.totalByteCount, found: found)
@@ -35,6 +35,7 @@ package struct RecordBatch: Sendable {
         if !isChecksumTrusted {
             try verifyChecksum()
         }
+        try header.checkContent()
     }
 
     /// Bytes and header that were just made from each other.
@@ -78,7 +79,7 @@ package struct RecordBatch: Sendable {
         guard buffer.readableBytes >= RecordBatchHeader.byteCount else {
             return nil
         }
-        let header = try RecordBatchHeader(parsing: buffer.readableBytesSpan)
+        let header = try RecordBatchHeader(framing: buffer.readableBytesSpan)
         guard buffer.readableBytes >= header.totalByteCount else {
             return nil
         }
@@ -87,7 +88,50 @@ package struct RecordBatch: Sendable {
         if !isChecksumTrusted {
             try batch.verifyChecksum()
         }
+        try header.checkContent()
         buffer.moveReaderIndex(forwardBy: header.totalByteCount)
         return batch
+    }
+}
+
+extension RecordBatch {
+    /// The records without compression: a slice of the batch where it has none, else new bytes.
+    ///
+    /// - Parameter limit: the most bytes to unfold to.
+    /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
+    package func plainRecords(using decompressor: Decompressor, limit: Int) throws(RecordsError) -> ByteBuffer {
+        let codec = header.attributes.codec
+        guard codec != .none else {
+            return recordBytes
+        }
+        let compressed = bytes.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount)
+        return try decompressor.decompress(compressed, as: codec, limit: limit)
+    }
+
+    /// The batch with a changed header; length and CRC follow by themselves. The records are copied.
+    package func rewritten(_ change: (inout RecordBatchHeader) -> Void) -> RecordBatch {
+        var header = header
+        change(&header)
+        var buffer = ByteBuffer()
+        buffer.reserveCapacity(byteCount)
+        header.write(into: &buffer)
+        buffer.writeBytes(bytes.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount))
+        return RecordBatch(sealing: consume buffer, header: header, isCompressedByBroker: isCompressedByBroker)
+    }
+
+    /// Completes a batch: header and records lie in `buffer`; length and CRC are written into it.
+    ///
+    /// The buffer is consumed, since a second reference to it would make each of the two writes a copy.
+    init(sealing buffer: consuming ByteBuffer, header: RecordBatchHeader, isCompressedByBroker: Bool = false) {
+        precondition(buffer.readableBytes <= Frame.maximumPayloadByteCount, "a batch's length fits its field")
+        var header = header
+        let start = buffer.readerIndex
+        header.checksum = CRC32C.checksum(
+            buffer.readableBytesSpan.extracting(droppingFirst: Frame.batchHeadByteCount)
+        )
+        header.batchLength = Int32(buffer.readableBytes - RecordBatchHeader.prefixByteCount)
+        buffer.setInteger(header.batchLength, at: start + 8)
+        buffer.setInteger(header.checksum, at: start + 17)
+        self.init(header: header, bytes: buffer.slice(), isCompressedByBroker: isCompressedByBroker)
     }
 }

@@ -58,19 +58,31 @@ package struct RecordBatchHeader: Hashable, Sendable {
     ///
     /// - Throws: `.truncated`, `.unsupportedMagic`, `.invalidBatchLength`, `.unknownCodec`, `.invalidCounts`.
     package init(parsing bytes: RawSpan) throws(RecordsError) {
-        guard bytes.byteCount >= Self.byteCount else {
-            throw .truncated(needed: Self.byteCount, found: bytes.byteCount)
-        }
-        try self.init(
-            head: bytes.extracting(first: Frame.batchHeadByteCount),
-            body: bytes.extracting(droppingFirst: Frame.batchHeadByteCount)
-        )
+        try self.init(framing: bytes)
+        try checkContent()
     }
 
     /// Reads a header that is split as entries keep it: the first 21 bytes, and the batch from there on.
     ///
     /// - Throws: what `init(parsing:)` throws.
     package init(head: RawSpan, body: RawSpan) throws(RecordsError) {
+        try self.init(framing: head, body)
+        try checkContent()
+    }
+
+    /// Reads a header and checks only what lies outside the CRC: compare that first, then `checkContent()`, or a bit
+    /// that flipped on the way is taken for a client's mistake.
+    init(framing bytes: RawSpan) throws(RecordsError) {
+        guard bytes.byteCount >= Self.byteCount else {
+            throw .truncated(needed: Self.byteCount, found: bytes.byteCount)
+        }
+        try self.init(
+            framing: bytes.extracting(first: Frame.batchHeadByteCount),
+            bytes.extracting(droppingFirst: Frame.batchHeadByteCount)
+        )
+    }
+
+    private init(framing head: RawSpan, _ body: RawSpan) throws(RecordsError) {
         let bodyByteCount = Self.byteCount - Frame.batchHeadByteCount
         guard head.byteCount == Frame.batchHeadByteCount, body.byteCount >= bodyByteCount else {
             throw .truncated(needed: Self.byteCount, found: head.byteCount + body.byteCount)
@@ -91,15 +103,17 @@ package struct RecordBatchHeader: Hashable, Sendable {
         producerEpoch = body.bigEndian(Int16.self, at: 30)
         baseSequence = body.bigEndian(Int32.self, at: 32)
         recordCount = body.bigEndian(Int32.self, at: 36)
-        try check()
-    }
-
-    private func check() throws(RecordsError) {
         guard batchLength >= Int32(Self.byteCount - Self.prefixByteCount),
             batchLength <= Int32.max - Int32(Self.prefixByteCount)
         else {
             throw .invalidBatchLength(batchLength)
         }
+    }
+
+    /// Checks what the CRC covers: codec and counts.
+    ///
+    /// - Throws: `.unknownCodec`, `.invalidCounts`.
+    func checkContent() throws(RecordsError) {
         guard CompressionCodec(rawValue: attributes.codecNumber) != nil else {
             throw .unknownCodec(attributes.codecNumber)
         }
