@@ -82,7 +82,8 @@ package enum FrameLength {
     ///
     /// - Throws: `.frameLength` for a negative length or one above `limit`: close, and allocate nothing.
     package static func read(from buffer: ByteBuffer, limit: Int) throws(WireError) -> Int? {
-        guard let length = buffer.getInteger(at: buffer.readerIndex, as: Int32.self) else { return nil }
+        let prefix = buffer.getInteger(at: buffer.readerIndex, as: Int32.self)
+        guard let length = prefix else { return nil }
         guard length >= 0, Int(length) <= limit else {
             throw .frameLength(Int(length), limit: limit)
         }

@@ -38,9 +38,9 @@ package protocol KafkaResponse: KafkaMessage {
 }
 
 extension KafkaMessage {
-    /// Reads a body: the readable bytes of `body`. Bytes after it are ignored, as Kafka ignores them.
+    /// Reads a message from the readable bytes of `body`.
     ///
-    /// Byte fields and records stay slices of `body`.
+    /// Bytes after it are ignored, as Kafka ignores them. Byte fields and records stay slices of `body`.
     package init(from body: ByteBuffer, version: Int16) throws(WireError) {
         var reader = WireReader(body)
         try self.init(from: &reader, version: version)
@@ -58,8 +58,8 @@ extension KafkaMessage {
     /// Reads what begins with its own version (or record type) as two bytes: coordinator records and
     /// the consumer protocol inside JoinGroup and SyncGroup.
     ///
-    /// - Parameter acceptsNewer: reads a newer version as the newest that we know, which is right for the
-    ///   consumer protocol (its versions only append) and wrong for records.
+    /// With `acceptsNewer` a newer version is read as the newest that we know, which is right for the
+    /// consumer protocol (its versions only append) and wrong for records.
     package init(
         versionPrefixed bytes: ByteBuffer,
         acceptsNewer: Bool = false

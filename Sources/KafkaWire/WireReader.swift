@@ -9,8 +9,10 @@ package import struct NIOCore.ByteBuffer
 ///
 /// - Source: `PROTOCOL.md` is Kafka's protocol guide in our words; KIP-482 for the compact forms.
 package struct WireReader: ~Escapable {
-    /// The most array elements (numbers aside) and tagged fields of one message. An element of two bytes
-    /// on the wire can take two hundred in memory, so the frame's size alone bounds too little.
+    /// The most array elements (numbers aside) and tagged fields of one message.
+    ///
+    /// An element of two bytes on the wire can take two hundred in memory, so the frame's size alone
+    /// bounds too little.
     package static let defaultElementLimit = 1 << 20
 
     /// The same bytes as `frame`'s readable ones: this view is for reading numbers fast.
@@ -114,8 +116,12 @@ package struct WireReader: ~Escapable {
     // MARK: Lengths
 
     /// The length of a string, nil for null; the bytes are there.
+    ///
+    /// The compact form could say more, but Kafka bounds both alike.
     private mutating func stringLength(compact: Bool) throws(WireError) -> Int? {
-        try checked(compact ? Int(uvarint()) - 1 : Int(int16()), minimumByteCount: 1)
+        let length = compact ? Int(try uvarint()) - 1 : Int(try int16())
+        guard length <= Int(Int16.max) else { throw .invalidLength(length, left: left) }
+        return try checked(length, minimumByteCount: 1)
     }
 
     /// The length of bytes, or the count of an array whose elements take `minimumByteCount` or more; nil
@@ -124,7 +130,8 @@ package struct WireReader: ~Escapable {
         compact: Bool,
         minimumByteCount: Int
     ) throws(WireError) -> Int? {
-        try checked(compact ? Int(uvarint()) - 1 : Int(int32()), minimumByteCount: minimumByteCount)
+        let length = compact ? Int(try uvarint()) - 1 : Int(try int32())
+        return try checked(length, minimumByteCount: minimumByteCount)
     }
 
     @inline(__always)
@@ -189,8 +196,7 @@ package struct WireReader: ~Escapable {
         compact: Bool,
         nullable: Bool = true
     ) throws(WireError) -> Records? {
-        guard let bytes = try optionalBytes(compact: compact, nullable: nullable) else { return nil }
-        return Records(bytes)
+        try optionalBytes(compact: compact, nullable: nullable).map { Records($0) }
     }
 
     private mutating func slice(_ length: Int) throws(WireError) -> ByteBuffer {
@@ -227,7 +233,7 @@ package struct WireReader: ~Escapable {
 
     /// An array of structs, or null where `nullable`.
     ///
-    /// - Parameter minimumByteCount: the least that an element takes in any version.
+    /// `minimumByteCount` is the least that an element takes in any version.
     package mutating func optionalArray<Element: WireStruct>(
         of type: Element.Type,
         version: Int16,
@@ -251,7 +257,8 @@ package struct WireReader: ~Escapable {
         _ type: Integer.Type,
         compact: Bool
     ) throws(WireError) -> [Integer] {
-        guard let array = try optionalIntegers(type, compact: compact) else { throw .unexpectedNull }
+        let array = try optionalIntegers(type, compact: compact)
+        guard let array else { throw .unexpectedNull }
         return array
     }
 

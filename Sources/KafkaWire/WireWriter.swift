@@ -31,7 +31,9 @@ package struct WireWriter {
 
     // MARK: Frames
 
-    /// Writes a frame: the length of what `body` writes, and that. If `body` throws, nothing is written.
+    /// Writes a frame: the length of what `body` writes, and that.
+    ///
+    /// If `body` throws, nothing is written.
     package mutating func frame(
         _ body: (inout WireWriter) throws(WireError) -> Void
     ) throws(WireError) {
@@ -43,7 +45,9 @@ package struct WireWriter {
         do throws(WireError) {
             try body(&self)
             let length = byteCount - startByteCount - 4
-            guard let prefix = Int32(exactly: length) else { throw .valueTooLong(byteCount: length) }
+            guard let prefix = Int32(exactly: length) else {
+                throw .valueTooLong(byteCount: length)
+            }
             head.setInteger(prefix, at: start)
         } catch {
             head.moveWriterIndex(to: start)
@@ -119,7 +123,9 @@ package struct WireWriter {
     /// A string of at most 32,767 bytes.
     package mutating func string(_ value: String, compact: Bool) throws(WireError) {
         let byteCount = value.utf8.count
-        guard let length = Int16(exactly: byteCount) else { throw .valueTooLong(byteCount: byteCount) }
+        guard let length = Int16(exactly: byteCount) else {
+            throw .valueTooLong(byteCount: byteCount)
+        }
         if compact {
             uvarint(UInt32(length) + 1)
         } else {
