@@ -1,0 +1,43 @@
+/// Those of a broker's settings that requests look at, as they are in force; the server's own settings are its own.
+package struct BrokerConfig: Hashable, Sendable {
+    /// The partitions of a topic that asks for no number.
+    package var partitionCount: Int32
+    /// The replicas of a topic that asks for no number; the number of brokers where these are fewer.
+    package var replicationFactor: Int16
+    /// Whether a topic that a client asks for is created.
+    package var isAutoCreateEnabled: Bool
+    /// Whether topics may be deleted.
+    package var isTopicDeletionEnabled: Bool
+    /// The most bytes in one answer to Fetch.
+    package var maximumFetchByteCount: Int
+    /// How many fetch sessions are remembered.
+    package var fetchSessionSlotCount: Int
+    /// The most partitions in one answer to DescribeTopicPartitions.
+    package var maximumDescribedPartitionCount: Int
+    /// How long a partition remembers an idle producer.
+    package var producerExpirationMillis: Int64
+    /// The longest timeout of a transaction.
+    package var transactionMaximumTimeoutMillis: Int32
+    /// The longest note beside a committed offset.
+    package var maximumOffsetMetadataByteCount: Int
+
+    /// The settings in force.
+    package init(layers: ConfigLayers) {
+        let reader = ConfigReader(table: BrokerConfigTable.table) { layers.value($0.name) }
+        partitionCount = Int32(clamping: reader.integer("num.partitions"))
+        replicationFactor = Int16(clamping: reader.integer("default.replication.factor"))
+        isAutoCreateEnabled = reader.flag("auto.create.topics.enable")
+        isTopicDeletionEnabled = reader.flag("delete.topic.enable")
+        maximumFetchByteCount = Int(clamping: reader.integer("fetch.max.bytes"))
+        fetchSessionSlotCount = Int(clamping: reader.integer("max.incremental.fetch.session.cache.slots"))
+        maximumDescribedPartitionCount = Int(clamping: reader.integer("max.request.partition.size.limit"))
+        producerExpirationMillis = reader.integer("producer.id.expiration.ms")
+        transactionMaximumTimeoutMillis = Int32(clamping: reader.integer("transaction.max.timeout.ms"))
+        maximumOffsetMetadataByteCount = Int(clamping: reader.integer("offset.metadata.max.bytes"))
+    }
+
+    /// What a topic gets that asks for no numbers.
+    package var topicDefaults: TopicDefaults {
+        TopicDefaults(partitionCount: partitionCount, replicationFactor: replicationFactor)
+    }
+}
