@@ -1,0 +1,229 @@
+import FlotillaEnvironment
+
+import struct NIOCore.ByteBuffer
+
+/// Where rounds go: files are made, made ready, filled, settled and used again.
+///
+/// A file passes through `live` (has rounds), `free` (settled, its rounds may be overwritten) and `spares` (its header
+/// names a coming generation), always oldest first. A file becomes free only when a durable round says that it is not
+/// needed: otherwise recovery would miss it.
+extension Journal {
+    private static let zeros = ByteBuffer(repeating: 0, count: 256 << 10)
+    /// Free and spare files above this number are removed: they remain of a time when segments were slow.
+    private static let keptFileCount = 2
+
+    /// Does a bounded piece of the work that makes rounds fast: zeros ahead of the writer, and a spare file.
+    ///
+    /// - Returns: whether there is more to do when the thread is idle again.
+    /// - Throws: final errors only; a full disk ends the work, see `lastObstacle`.
+    package func prepareSpare() throws(StorageError) -> Bool {
+        lastObstacle = nil
+        do {
+            return try prepareStep()
+        } catch {
+            guard !error.isFinal else {
+                throw error
+            }
+            lastObstacle = error
+            return false
+        }
+    }
+
+    private func prepareStep() throws(StorageError) -> Bool {
+        if activeFile.zeroedByteCount < activeFile.byteCount {
+            try fillWithZeros(activeFile)
+            return true
+        }
+        if let file = unfinished {
+            guard file.zeroedByteCount == file.byteCount else {
+                try fillWithZeros(file)
+                return true
+            }
+            unfinished = nil
+            try makeReady(file)
+            return true
+        }
+        if free.count + spares.count > Self.keptFileCount {
+            try removeSurplus()
+            return true
+        }
+        guard spares.isEmpty else {
+            return false
+        }
+        if let file = takeFree() {
+            try makeReady(file)
+            return true
+        }
+        guard activeFile.writePosition >= activeFile.byteCount / 4 else {
+            return false
+        }
+        unfinished = try createFile(byteCount: configuration.fileByteCount)
+        return true
+    }
+
+    /// Takes the next file into use, made ready now if no spare is.
+    ///
+    /// - Throws: `.volumeFull` or `.disk` when there is none and none can be made; nothing has changed then.
+    func beginFile(roomFor roundByteCount: Int) throws(StorageError) {
+        let room = JournalLayout.firstRoundPosition + roundByteCount + JournalLayout.blockByteCount
+        let file = try nextFile()
+        do {
+            try grow(file, to: max(room, configuration.fileByteCount))
+        } catch {
+            spares.insert(file, at: 0)
+            throw error
+        }
+        file.writePosition = JournalLayout.firstRoundPosition
+        live.append(file)
+    }
+
+    private func nextFile() throws(StorageError) -> JournalFile {
+        if !spares.isEmpty {
+            return spares.removeFirst()
+        }
+        statistics.waitedForFileCount += 1
+        if free.isEmpty, !live.isEmpty, oldestNeededGeneration > durableOldestGeneration,
+            activeFile.byteCount - activeFile.writePosition >= JournalLayout.blockByteCount
+        {
+            // The last block of a file is kept for this: it tells which older files are free now.
+            _ = try write(.seal)
+        }
+        if let file = takeFree() {
+            try makeReady(file)
+        } else if let file = unfinished {
+            unfinished = nil
+            try makeReady(file)
+        } else {
+            try makeReady(createFile(byteCount: configuration.fileByteCount))
+        }
+        return spares.removeFirst()
+    }
+
+    /// Moves files that no durable round calls needed from `live` to `free`.
+    func settle() {
+        while live.count > 1, let file = live.first, file.generation < durableOldestGeneration {
+            live.removeFirst()
+            free.append(file)
+        }
+    }
+
+    private func takeFree() -> JournalFile? {
+        free.isEmpty ? nil : free.removeFirst()
+    }
+
+    /// Gives a file its next generation: after this its old rounds are stale bytes.
+    private func makeReady(_ file: JournalFile) throws(StorageError) {
+        if file.generation > 0 {
+            statistics.recycledFileCount += 1
+        }
+        let header = JournalFileHeader(identity: identity, generation: nextGeneration)
+        do {
+            if file.byteCount != configuration.fileByteCount {
+                try file.file.truncate(to: Int64(configuration.fileByteCount))
+                file.zeroedByteCount = min(file.zeroedByteCount, configuration.fileByteCount)
+                file.byteCount = configuration.fileByteCount
+            }
+            try file.file.write([header.encodedTwice()], at: 0)
+        } catch {
+            free.insert(file, at: 0)
+            throw storageError(error, needed: JournalLayout.firstRoundPosition)
+        }
+        try sync(file)
+        if file.generation == 0 {
+            try syncNames()
+        }
+        file.generation = nextGeneration
+        nextGeneration += 1
+        spares.append(file)
+    }
+
+    private func createFile(byteCount: Int) throws(StorageError) -> JournalFile {
+        let path = directory + "/" + JournalFile.name(slot: nextSlot)
+        do throws(DiskError) {
+            let file = try disk.open(path, .createNew)
+            do throws(DiskError) {
+                try file.truncate(to: Int64(byteCount))
+                try file.allocate(0..<Int64(byteCount))
+            } catch {
+                try disk.remove(path)
+                throw error
+            }
+            let made = JournalFile(
+                file: file,
+                slot: nextSlot,
+                generation: 0,
+                byteCount: byteCount,
+                zeroedByteCount: 0
+            )
+            nextSlot += 1
+            statistics.createdFileCount += 1
+            return made
+        } catch {
+            throw storageError(error, needed: byteCount)
+        }
+    }
+
+    /// A name that a crash takes back would take the file's rounds with it.
+    private func syncNames() throws(StorageError) {
+        do {
+            try disk.syncDirectory(directory)
+        } catch {
+            throw .syncFailed(error)
+        }
+    }
+
+    private func grow(_ file: JournalFile, to byteCount: Int) throws(StorageError) {
+        guard file.byteCount < byteCount else {
+            return
+        }
+        let rounded = JournalLayout.padded(byteCount)
+        do {
+            try file.file.allocate(Int64(file.byteCount)..<Int64(rounded))
+        } catch {
+            throw storageError(error, needed: rounded - file.byteCount)
+        }
+        file.byteCount = rounded
+    }
+
+    /// Writes zeros where nothing was written yet, behind the last round, and syncs them.
+    private func fillWithZeros(_ file: JournalFile) throws(StorageError) {
+        let isActive = live.last === file
+        let start = isActive ? max(file.zeroedByteCount, file.writePosition) : file.zeroedByteCount
+        let end = min(start + configuration.stepByteCount, file.byteCount)
+        var pieces: [ByteBuffer] = []
+        var missing = end - start
+        while missing > 0 {
+            let count = min(missing, Self.zeros.readableBytes)
+            if let piece = Self.zeros.getSlice(at: 0, length: count) {
+                pieces.append(piece)
+            }
+            missing -= count
+        }
+        do {
+            try file.file.write(pieces, at: Int64(start))
+        } catch {
+            throw storageError(error, needed: end - start)
+        }
+        try sync(file)
+        file.zeroedByteCount = end
+    }
+
+    private func removeSurplus() throws(StorageError) {
+        guard let file = free.popLast() ?? spares.popLast() else {
+            return
+        }
+        do {
+            try disk.remove(file.file.path)
+            try disk.syncDirectory(directory)
+        } catch {
+            throw .disk(error)
+        }
+    }
+
+    private func storageError(_ error: DiskError, needed: Int) -> StorageError {
+        guard case .noSpace = error else {
+            return .disk(error)
+        }
+        return volumeFull(needed: needed)
+    }
+}
