@@ -1,6 +1,7 @@
 package import FlotillaModel
 
-/// Why a produced batch is refused; the client gets the code and the sentence, and the log stays as it was.
+/// Why a produced batch is refused; the client gets the code and the sentence, and the log stays as
+/// it was.
 package enum BatchRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     /// A partition without any bytes to append.
     case noBatch
@@ -40,7 +41,8 @@ package enum BatchRefusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .tooLarge: .messageTooLarge
         case .largerThanSegment: .recordListTooLarge
         case .zstdBeforeVersion7: .unsupportedCompressionType
-        case .logAppendTimeFromClient, .batchTimestampOutOfRange, .timestampsOutOfRange: .invalidTimestamp
+        case .logAppendTimeFromClient, .batchTimestampOutOfRange, .timestampsOutOfRange:
+            .invalidTimestamp
         case .noBatch, .controlBatch, .reservedAttributes, .incompleteProducer, .invalidCounts,
             .gapInOffsets, .keysMissing:
             .invalidRecord
@@ -51,8 +53,10 @@ package enum BatchRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     package var recordErrors: [RecordRefusal] {
         switch self {
         case .timestampsOutOfRange(let records), .keysMissing(let records): records
-        case .gapInOffsets(let batchIndex): [RecordRefusal(batchIndex: batchIndex, message: description)]
-        case .noBatch, .malformed, .tooLarge, .largerThanSegment, .zstdBeforeVersion7, .controlBatch,
+        case .gapInOffsets(let batchIndex):
+            [RecordRefusal(batchIndex: batchIndex, message: description)]
+        case .noBatch, .malformed, .tooLarge, .largerThanSegment, .zstdBeforeVersion7,
+            .controlBatch,
             .reservedAttributes, .incompleteProducer, .invalidCounts, .logAppendTimeFromClient,
             .batchTimestampOutOfRange:
             []
@@ -109,7 +113,8 @@ package struct RecordRefusal: Hashable, Sendable {
 }
 
 extension RecordsError {
-    /// What a producer is told about bytes like these: damage (which it may send again) or nonsense (which it may not).
+    /// What a producer is told about bytes like these: damage (which it may send again) or nonsense
+    /// (which it may not).
     package var produceErrorCode: ErrorCode {
         switch self {
         case .truncated, .invalidBatchLength, .batchChecksumMismatch, .corruptCompression:
@@ -118,7 +123,8 @@ extension RecordsError {
             .messageTooLarge
         case .unknownCodec:
             .unsupportedCompressionType
-        case .unsupportedMagic, .trailingBytes, .invalidCounts, .malformedRecord, .recordCountMismatch,
+        case .unsupportedMagic, .trailingBytes, .invalidCounts, .malformedRecord,
+            .recordCountMismatch,
             .malformedControlRecord:
             .invalidRecord
         case .unknownEntryKind, .unknownFlags, .frameFieldOutOfRange, .frameChecksumMismatch,

@@ -2,10 +2,12 @@ package import FlotillaModel
 
 package import struct NIOCore.ByteBuffer
 
-/// What a topic demands of a batch that a producer sends, and what it does to it before the log gets it.
+/// What a topic demands of a batch that a producer sends, and what it does to it before the log
+/// gets it.
 ///
-/// Plain batches are walked record by record. Compressed ones are judged by header and CRC, and opened only where the
-/// topic must look inside: it is compacted (keys), or it stores another codec.
+/// Plain batches are walked record by record. Compressed ones are judged by header and CRC, and
+/// opened only where the topic must look inside: it is compacted (keys), or it stores another
+/// codec.
 ///
 /// - Source: `kafka/SEMANTICS.md`, PROD-5 to PROD-11.
 package struct BatchRules: Hashable, Sendable {
@@ -19,9 +21,11 @@ package struct BatchRules: Hashable, Sendable {
     package var requiresKeys = false
     /// Whether the broker gives records their time (`message.timestamp.type`).
     package var usesLogAppendTime = false
-    /// How far a timestamp may lie behind the clock, in milliseconds (`message.timestamp.before.max.ms`).
+    /// How far a timestamp may lie behind the clock, in milliseconds
+    /// (`message.timestamp.before.max.ms`).
     package var timestampBeforeMax = Int64.max
-    /// How far a timestamp may lie ahead of the clock, in milliseconds (`message.timestamp.after.max.ms`).
+    /// How far a timestamp may lie ahead of the clock, in milliseconds
+    /// (`message.timestamp.after.max.ms`).
     package var timestampAfterMax: Int64 = 3_600_000
     /// `compression.type`.
     package var compression = CompressionPolicy.auto
@@ -32,8 +36,8 @@ package struct BatchRules: Hashable, Sendable {
     /// How many records a refusal names at most, so that the answer to a bad batch stays small.
     package static let maximumRecordErrorCount = 1000
 
-    /// Compressing or opening this many bytes takes longer than a shard should be away from its other partitions
-    /// (lz4: 700 MB/s, so 25 µs).
+    /// Compressing or opening this many bytes takes longer than a shard should be away from its
+    /// other partitions (lz4: 700 MB/s, so 25 µs).
     package static let workerByteCount = 16 * 1024
 
     /// Kafka's defaults, and our own where they differ.
@@ -41,8 +45,9 @@ package struct BatchRules: Hashable, Sendable {
 
     /// Checks a batch and gives it the form in which it is stored.
     ///
-    /// - Parameter records: the partition's bytes in the request.
-    /// - Parameter acceptsZstd: whether the request's version knows zstd (Produce 7 and later).
+    /// `records`: the partition's bytes in the request.
+    /// `acceptsZstd`: whether the request's version knows zstd (Produce 7 and later).
+    ///
     /// - Throws: why the batch is refused.
     package func admit(
         _ records: ByteBuffer?,
@@ -60,7 +65,9 @@ package struct BatchRules: Hashable, Sendable {
         guard records.readableBytes >= Self.workerByteCount else {
             return false
         }
-        let attributes = BatchAttributes(rawValue: records.readableBytesSpan.bigEndian(UInt16.self, at: 21))
+        let attributes = BatchAttributes(
+            rawValue: records.readableBytesSpan.bigEndian(UInt16.self, at: 21)
+        )
         if attributes.codecNumber == CompressionCodec.none.rawValue {
             return compression == .auto || recompresses(attributes)
         }
@@ -106,7 +113,12 @@ package struct BatchRules: Hashable, Sendable {
         _ decompressor: Decompressor
     ) throws(BatchRefusal) -> RecordBatch {
         let stored = try Self.refusing { () throws(RecordsError) in
-            try compression.applied(to: batch, using: compressor, decompressor, limit: unfoldedLimit)
+            try compression.applied(
+                to: batch,
+                using: compressor,
+                decompressor,
+                limit: unfoldedLimit
+            )
         }
         try checkSize(stored.byteCount)
         return stored
@@ -116,7 +128,8 @@ package struct BatchRules: Hashable, Sendable {
 
     private func parse(_ records: ByteBuffer) throws(BatchRefusal) -> RecordBatch {
         let span = records.readableBytesSpan
-        // The magic byte has its place in every format, and an old one may be shorter than our header.
+        // The magic byte has its place in every format, and an old one may be shorter than our
+        // header.
         if span.byteCount > 16, span.bigEndian(Int8.self, at: 16) != RecordBatchHeader.magic {
             throw .malformed(.unsupportedMagic(span.bigEndian(Int8.self, at: 16)))
         }
@@ -131,7 +144,9 @@ package struct BatchRules: Hashable, Sendable {
     }
 
     /// Turns bytes that cannot be read into a refusal.
-    private static func refusing<Result>(_ body: () throws(RecordsError) -> Result) throws(BatchRefusal) -> Result {
+    private static func refusing<Result>(_ body: () throws(RecordsError) -> Result)
+        throws(BatchRefusal) -> Result
+    {
         do throws(RecordsError) {
             return try body()
         } catch {
@@ -161,9 +176,13 @@ package struct BatchRules: Hashable, Sendable {
             throw .reservedAttributes(attributes.rawValue)
         }
         guard header.recordCount >= 1, Int64(header.recordCount) == header.offsetSpan else {
-            throw .invalidCounts(recordCount: header.recordCount, lastOffsetDelta: header.lastOffsetDelta)
+            throw .invalidCounts(
+                recordCount: header.recordCount,
+                lastOffsetDelta: header.lastOffsetDelta
+            )
         }
-        // aiokafka sends base sequence 0 without a producer id: the number means something only with one.
+        // aiokafka sends base sequence 0 without a producer id: the number means something only
+        // with one.
         if header.hasProducerID {
             guard header.producerEpoch >= 0, header.baseSequence >= 0 else {
                 throw .incompleteProducer
@@ -175,7 +194,8 @@ package struct BatchRules: Hashable, Sendable {
 
     // MARK: The records
 
-    /// Whether the records of a batch with these attributes must be seen, though they are compressed.
+    /// Whether the records of a batch with these attributes must be seen, though they are
+    /// compressed.
     private func opens(_ attributes: BatchAttributes) -> Bool {
         requiresKeys || recompresses(attributes)
     }
@@ -241,14 +261,18 @@ package struct BatchRules: Hashable, Sendable {
             batchIndex += 1
         }
         guard batchIndex == header.recordCount else {
-            throw .malformed(.recordCountMismatch(announced: header.recordCount, found: Int(batchIndex)))
+            throw .malformed(
+                .recordCountMismatch(announced: header.recordCount, found: Int(batchIndex))
+            )
         }
         try faults.check()
         return Timestamp(maxTimestamp)
     }
 
     private func timestampWindow(_ now: Timestamp) -> ClosedRange<Int64> {
-        let (earliest, isTooEarly) = now.rawValue.subtractingReportingOverflow(max(0, timestampBeforeMax))
+        let (earliest, isTooEarly) = now.rawValue.subtractingReportingOverflow(
+            max(0, timestampBeforeMax)
+        )
         let (latest, isTooLate) = now.rawValue.addingReportingOverflow(max(0, timestampAfterMax))
         return (isTooEarly ? Int64.min : earliest)...(isTooLate ? Int64.max : latest)
     }
@@ -259,7 +283,8 @@ package struct BatchRules: Hashable, Sendable {
     }
 }
 
-/// The records at fault that a walk has met; the first `BatchRules.maximumRecordErrorCount` are kept.
+/// The records at fault that a walk has met; the first `BatchRules.maximumRecordErrorCount` are
+/// kept.
 private struct RecordFaults {
     private var timestamps: [RecordRefusal] = []
     private var keys: [RecordRefusal] = []
@@ -276,7 +301,9 @@ private struct RecordFaults {
         guard keys.count < BatchRules.maximumRecordErrorCount else {
             return
         }
-        keys.append(RecordRefusal(batchIndex: Int(batchIndex), message: "a compacted topic needs a key"))
+        keys.append(
+            RecordRefusal(batchIndex: Int(batchIndex), message: "a compacted topic needs a key")
+        )
     }
 
     func check() throws(BatchRefusal) {

@@ -3,23 +3,34 @@ import struct NIOCore.ByteBuffer
 extension RawSpan {
     /// The big-endian integer at `position`, as Kafka writes it.
     @inline(__always)
-    func bigEndian<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, at position: Int) -> Number {
+    func bigEndian<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ type: Number.Type,
+        at position: Int
+    ) -> Number {
         Number(bigEndian: load(type, at: position))
     }
 
     /// The little-endian integer at `position`, as our own formats write it.
     @inline(__always)
-    func littleEndian<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, at position: Int) -> Number {
+    func littleEndian<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ type: Number.Type,
+        at position: Int
+    ) -> Number {
         Number(littleEndian: load(type, at: position))
     }
 
     @inline(__always)
-    private func load<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, at position: Int) -> Number {
+    private func load<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ type: Number.Type,
+        at position: Int
+    ) -> Number {
         precondition(
-            position >= 0 && position <= byteCount && byteCount - position >= MemoryLayout<Number>.size,
+            position >= 0 && position <= byteCount
+                && byteCount - position >= MemoryLayout<Number>.size,
             "a number is read within its bytes"
         )
-        // Safe: the line above keeps the whole number within the span; every bit pattern is an integer.
+        // Safe: the line above keeps the whole number within the span; every bit pattern is an
+        // integer.
         return unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: position, as: type)
     }
 }

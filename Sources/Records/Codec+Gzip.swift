@@ -10,7 +10,8 @@ private let gzipWindowBits: Int32 = 15 + 16
 /// zlib's reading state, which must not move while it is in use.
 @safe
 final class Inflater {
-    // Safe: allocated here, initialized by inflateInit2_, used by this instance alone, ended and freed in deinit.
+    // Safe: allocated here, initialized by inflateInit2_, used by this instance alone, ended and
+    // freed in deinit.
     let stream: UnsafeMutablePointer<z_stream>
 
     init() {
@@ -33,11 +34,13 @@ extension Decompressor {
         self.inflater = inflater
         let stream = unsafe inflater.stream
         unsafe inflateReset(stream)
-        // Safe: zlib reads and writes only within avail_in and avail_out, which are set from the buffers lent here, and
-        // it does not write to its input.
+        // Safe: zlib reads and writes only within avail_in and avail_out, which are set from the
+        // buffers lent here, and it does not write to its input.
         try unsafe input.withUnsafeBytes { (bytes) throws(RecordsError) in
             let source = unsafe bytes.assumingMemoryBound(to: Bytef.self)
-            unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(mutating: source.baseAddress)
+            unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(
+                mutating: source.baseAddress
+            )
             unsafe stream.pointee.avail_in = UInt32(bytes.count)
             var isFinished = false
             while !isFinished {
@@ -51,7 +54,8 @@ extension Decompressor {
                 }
                 switch code {
                 case Z_OK:
-                    // More output or more input follows; without either the next call is Z_BUF_ERROR.
+                    // More output or more input follows; without either the next call is
+                    // Z_BUF_ERROR.
                     continue
                 case Z_STREAM_END where unsafe stream.pointee.avail_in > 0:
                     unsafe inflateReset(stream)
@@ -69,7 +73,8 @@ extension Compressor {
     func foldGzip(_ input: RawSpan, level: Int?, into output: inout ByteBuffer) {
         let level = level.map { Int32(min(max($0, 1), 9)) } ?? Z_DEFAULT_COMPRESSION
         var stream = unsafe z_stream()
-        // Safe: the stream stays in place within the closure; the room is at least deflateBound for this input.
+        // Safe: the stream stays in place within the closure; the room is at least deflateBound for
+        // this input.
         unsafe withUnsafeMutablePointer(to: &stream) { stream in
             let size = unsafe Int32(MemoryLayout<z_stream>.size)
             let code = unsafe deflateInit2_(
@@ -96,7 +101,9 @@ extension Compressor {
         let bound = unsafe Int(deflateBound(stream, UInt(input.byteCount)))
         unsafe input.withUnsafeBytes { bytes in
             let source = unsafe bytes.assumingMemoryBound(to: Bytef.self)
-            unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(mutating: source.baseAddress)
+            unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(
+                mutating: source.baseAddress
+            )
             unsafe stream.pointee.avail_in = UInt32(bytes.count)
             _ = unsafe output.writeWithUnsafeMutableBytes(minimumWritableBytes: bound) { room in
                 let offered = UInt32(clamping: room.count)

@@ -2,9 +2,9 @@ import CLZ4
 
 import struct NIOCore.ByteBuffer
 
-// LZ4 frames (magic 0x184D2204) by liblz4. We write what Kafka's Java client writes: independent blocks of at most
-// 64 KiB, no checksums, no content size (FLG 0x60); its reader refuses dependent blocks. We read every legal frame, and
-// several in a row.
+// LZ4 frames (magic 0x184D2204) by liblz4. We write what Kafka's Java client writes: independent
+// blocks of at most 64 KiB, no checksums, no content size (FLG 0x60); its reader refuses dependent
+// blocks. We read every legal frame, and several in a row.
 
 extension Decompressor {
     static func freeLZ4(_ context: OpaquePointer?) {
@@ -14,7 +14,8 @@ extension Decompressor {
     func unfoldLZ4(_ input: RawSpan, into output: inout BoundedOutput) throws(RecordsError) {
         let context = unsafe lz4Context()
         unsafe LZ4F_resetDecompressionContext(context)
-        // Safe: liblz4 reads and writes only within the counts passed, which are those of the buffers lent here.
+        // Safe: liblz4 reads and writes only within the counts passed, which are those of the
+        // buffers lent here.
         try unsafe input.withUnsafeBytes { (bytes) throws(RecordsError) in
             var consumed = 0
             var expected = 1

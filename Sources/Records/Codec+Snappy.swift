@@ -2,9 +2,10 @@ import CSnappy
 
 import struct NIOCore.ByteBuffer
 
-// Snappy, in two dresses. Java, kafka-python and aiokafka write xerial's framing: a header of 16 bytes, then blocks of a
-// big-endian length and a raw snappy block. librdkafka writes one raw block. We read both, and write xerial's: it is what
-// Kafka's own client writes, so every reader of Kafka has had to know it from the start.
+// Snappy, in two dresses. Java, kafka-python and aiokafka write xerial's framing: a header of 16
+// bytes, then blocks of a big-endian length and a raw snappy block. librdkafka writes one raw
+// block. We read both, and write xerial's: it is what Kafka's own client writes, so every reader of
+// Kafka has had to know it from the start.
 //
 // | bytes | xerial header |
 // |---|---|
@@ -16,7 +17,8 @@ private let xerialMagic: UInt64 = 0x8253_4E41_5050_5900
 private let xerialHeaderByteCount = 16
 private let xerialBlockByteCount = 32 * 1024
 
-/// No snappy block unfolds to more than 64 bytes for each three; what announces more is refused before room is made.
+/// No snappy block unfolds to more than 64 bytes for each three; what announces more is refused
+/// before room is made.
 private let snappyMaximumExpansion = 22
 
 extension Decompressor {
@@ -45,15 +47,23 @@ extension Decompressor {
     }
 
     private static func startsWithXerialHeader(_ bytes: RawSpan) -> Bool {
-        bytes.byteCount >= xerialHeaderByteCount && bytes.bigEndian(UInt64.self, at: 0) == xerialMagic
+        bytes.byteCount >= xerialHeaderByteCount
+            && bytes.bigEndian(UInt64.self, at: 0) == xerialMagic
     }
 
-    private func unfoldSnappyBlock(_ input: RawSpan, into output: inout BoundedOutput) throws(RecordsError) {
-        // Safe: libsnappy reads and writes only within the counts passed; the room is the length it announces itself.
+    private func unfoldSnappyBlock(_ input: RawSpan, into output: inout BoundedOutput)
+        throws(RecordsError)
+    {
+        // Safe: libsnappy reads and writes only within the counts passed; the room is the length it
+        // announces itself.
         try unsafe input.withUnsafeBytes { (bytes) throws(RecordsError) in
             let source = unsafe bytes.assumingMemoryBound(to: CChar.self)
             var length = 0
-            let announced = unsafe snappy_uncompressed_length(source.baseAddress, source.count, &length)
+            let announced = unsafe snappy_uncompressed_length(
+                source.baseAddress,
+                source.count,
+                &length
+            )
             guard announced == SNAPPY_OK, length <= bytes.count * snappyMaximumExpansion else {
                 throw RecordsError.corruptCompression(.snappy)
             }

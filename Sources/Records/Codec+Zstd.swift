@@ -2,9 +2,10 @@ import CZstd
 
 import struct NIOCore.ByteBuffer
 
-// Zstandard frames by libzstd, one or several in a row. The content size may be absent. The window that a frame may ask
-// for stays at libzstd's default of 128 MiB, which level 22 of a streaming writer announces even for few bytes; its
-// memory is touched only as far as bytes are unfolded, so the bound holds for it too.
+// Zstandard frames by libzstd, one or several in a row. The content size may be absent. The window
+// that a frame may ask for stays at libzstd's default of 128 MiB, which level 22 of a streaming
+// writer announces even for few bytes; its memory is touched only as far as bytes are unfolded, so
+// the bound holds for it too.
 
 extension Decompressor {
     static func freeZstd(_ context: OpaquePointer?) {
@@ -14,7 +15,8 @@ extension Decompressor {
     func unfoldZstd(_ input: RawSpan, into output: inout BoundedOutput) throws(RecordsError) {
         let context = unsafe zstdContext()
         unsafe ZSTD_DCtx_reset(context, ZSTD_reset_session_only)
-        // Safe: libzstd reads and writes only within the sizes passed, which are those of the buffers lent here.
+        // Safe: libzstd reads and writes only within the sizes passed, which are those of the
+        // buffers lent here.
         try unsafe input.withUnsafeBytes { (bytes) throws(RecordsError) in
             var source = unsafe ZSTD_inBuffer(src: bytes.baseAddress, size: bytes.count, pos: 0)
             var expected = 1
@@ -22,7 +24,11 @@ extension Decompressor {
                 let before = unsafe source.pos
                 var writtenCount = 0
                 try unsafe output.offer { room in
-                    var target = unsafe ZSTD_outBuffer(dst: room.baseAddress, size: room.count, pos: 0)
+                    var target = unsafe ZSTD_outBuffer(
+                        dst: room.baseAddress,
+                        size: room.count,
+                        pos: 0
+                    )
                     expected = unsafe ZSTD_decompressStream(context, &target, &source)
                     writtenCount = unsafe target.pos
                     return ZSTD_isError(expected) == 0 ? writtenCount : 0

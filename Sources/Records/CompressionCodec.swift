@@ -1,4 +1,5 @@
-/// How a batch's records are compressed; the number is the low three bits of the batch's attributes.
+/// How a batch's records are compressed; the number is the low three bits of the batch's
+/// attributes.
 package enum CompressionCodec: UInt8, Hashable, Sendable, CaseIterable, CustomStringConvertible {
     case none = 0
     case gzip = 1

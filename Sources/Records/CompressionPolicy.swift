@@ -9,10 +9,12 @@ package enum CompressionPolicy: Hashable, Sendable {
     /// Everything is stored in this codec, whatever it arrives in.
     case fixed(CompressionCodec, level: Int?)
 
-    /// Batches below this size are kept plain: what lz4 saves on them is less than it costs every reader.
+    /// Batches below this size are kept plain: what lz4 saves on them is less than it costs every
+    /// reader.
     package static let smallestBatchByteCount = 1024
 
-    /// The codec that a batch in `codec` is to be stored in; it is only tried where the policy is `auto`.
+    /// The codec that a batch in `codec` is to be stored in; it is only tried where the policy is
+    /// `auto`.
     package func target(for batch: RecordBatch) -> CompressionCodec {
         let codec = batch.header.attributes.codec
         return switch self {
@@ -24,7 +26,8 @@ package enum CompressionPolicy: Hashable, Sendable {
 
     /// The batch as it is to be stored; the same when there is nothing to do or nothing to gain.
     ///
-    /// - Parameter limit: the most bytes that a compressed batch may unfold to on the way.
+    /// `limit`: the most bytes that a compressed batch may unfold to on the way.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
     package func applied(
         to batch: RecordBatch,
@@ -40,7 +43,13 @@ package enum CompressionPolicy: Hashable, Sendable {
         case .producer:
             return batch
         case .fixed(_, let level):
-            return try batch.recompressed(as: target, level: level, using: compressor, decompressor, limit: limit)
+            return try batch.recompressed(
+                as: target,
+                level: level,
+                using: compressor,
+                decompressor,
+                limit: limit
+            )
         case .auto:
             let smaller = try batch.recompressed(
                 as: target,
@@ -59,8 +68,9 @@ package enum CompressionPolicy: Hashable, Sendable {
 extension RecordBatch {
     /// The same records in another codec; offsets, times and producer stay.
     ///
-    /// - Parameter limit: the most bytes that the records may unfold to.
-    /// - Parameter isByBroker: whether the broker does it unasked, so that it must undo it for some clients.
+    /// `limit`: the most bytes that the records may unfold to.
+    /// `isByBroker`: whether the broker does it unasked, so that it must undo it for some clients.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
     package func recompressed(
         as codec: CompressionCodec,
@@ -85,7 +95,9 @@ extension RecordBatch {
     /// The batch without compression, for a client that was never asked whether it reads lz4.
     ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
-    package func inflated(using decompressor: Decompressor, limit: Int) throws(RecordsError) -> RecordBatch {
+    package func inflated(using decompressor: Decompressor, limit: Int) throws(RecordsError)
+        -> RecordBatch
+    {
         guard header.attributes.codec != .none else {
             return self
         }

@@ -1,6 +1,7 @@
 package import struct NIOCore.ByteBuffer
 
-/// Compresses records, and keeps the codecs' working memory from one call to the next; one caller at a time.
+/// Compresses records, and keeps the codecs' working memory from one call to the next; one caller
+/// at a time.
 @safe
 package final class Compressor {
     // Safe: made on first use, used by this instance alone and freed once, in deinit.
@@ -15,8 +16,8 @@ package final class Compressor {
 
     /// Appends `input`, compressed, to `output`.
     ///
-    /// - Parameter level: the codec's own scale (gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22); nil is its default;
-    ///   numbers outside are moved to the nearest end. Snappy has no levels.
+    /// `level`: the codec's own scale (gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22); nil is its
+    /// default; numbers outside are moved to the nearest end. Snappy has no levels.
     package func compress(
         _ input: RawSpan,
         as codec: CompressionCodec,

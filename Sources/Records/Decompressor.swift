@@ -1,12 +1,14 @@
 package import struct NIOCore.ByteBuffer
 
-/// Unfolds compressed records within a bound, and keeps the codecs' working memory from one call to the next.
+/// Unfolds compressed records within a bound, and keeps the codecs' working memory from one call to
+/// the next.
 ///
-/// One caller at a time: a shard or a worker's job owns one. A frame of an attacker's making costs at most the bound:
-/// room grows with what was unfolded, not with what the frame announces.
+/// One caller at a time: a shard or a worker's job owns one. A frame of an attacker's making costs
+/// at most the bound: room grows with what was unfolded, not with what the frame announces.
 @safe
 package final class Decompressor {
-    // Safe: each context is made on first use, used by this instance alone and freed once, in deinit.
+    // Safe: each context is made on first use, used by this instance alone and freed once, in
+    // deinit.
     var lz4: OpaquePointer?
     var zstd: OpaquePointer?
     var inflater: Inflater?
@@ -21,7 +23,8 @@ package final class Decompressor {
 
     /// The bytes that `input` unfolds to.
     ///
-    /// - Parameter limit: the most bytes to return, and about the most to allocate.
+    /// `limit`: the most bytes to return, and about the most to allocate.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
     package func decompress(
         _ input: RawSpan,
@@ -59,7 +62,8 @@ struct BoundedOutput {
     /// The most bytes.
     let limit: Int
 
-    /// Prepares for input of this size; JSON under lz4 or zstd unfolds to three or four times as much.
+    /// Prepares for input of this size; JSON under lz4 or zstd unfolds to three or four times as
+    /// much.
     init(limit: Int, expecting inputByteCount: Int) {
         self.limit = limit
         buffer = ByteBuffer()
@@ -79,9 +83,11 @@ struct BoundedOutput {
 
     /// Lends free room to `body`, which says how much of it it filled.
     ///
-    /// At the limit the room is one byte that does not count: a codec that fills it has more than the bound.
+    /// At the limit the room is one byte that does not count: a codec that fills it has more than
+    /// the bound.
     ///
-    /// - Parameter minimum: how much room `body` wants at least; no more than `remaining`, except 1.
+    /// `minimum`: how much room `body` wants at least; no more than `remaining`, except 1.
+    ///
     /// - Throws: `.decompressedTooLarge`.
     mutating func offer(
         minimum: Int = 1,
@@ -102,7 +108,8 @@ struct BoundedOutput {
             buffer.reserveCapacity(min(wanted, limit))
         }
         let offered = remaining
-        // Safe: the room is cut to what the limit leaves, and codecs report no more than they were lent.
+        // Safe: the room is cut to what the limit leaves, and codecs report no more than they were
+        // lent.
         unsafe buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 1) { room in
             unsafe body(UnsafeMutableRawBufferPointer(rebasing: room.prefix(offered)))
         }

@@ -1,6 +1,7 @@
 /// What an entry of the log is; byte 20 of its frame.
 ///
-/// Only `data` is seen by clients and takes offsets. The others are zero-width: they carry the next offset and take none.
+/// Only `data` is seen by clients and takes offsets. The others are zero-width: they carry the next
+/// offset and take none.
 package enum EntryKind: UInt8, Hashable, Sendable, CaseIterable {
     /// A Kafka record batch, exactly as clients read it (control batches of transactions included).
     case data = 0
@@ -31,7 +32,8 @@ package struct FrameFlags: OptionSet, Hashable, Sendable {
     /// The entry is the first one of a new segment: the leader decides, replicas obey.
     package static let firstOfSegment = FrameFlags(rawValue: 1)
 
-    /// The leader compressed a batch that arrived plain, so a client that cannot read lz4 gets it plain again.
+    /// The leader compressed a batch that arrived plain, so a client that cannot read lz4 gets it
+    /// plain again.
     package static let compressedByBroker = FrameFlags(rawValue: 2)
 
     /// Every flag that an entry of this kind may carry; the other bits are zero.

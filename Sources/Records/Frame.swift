@@ -19,8 +19,8 @@ package import struct NIOCore.ByteBuffer
 /// | 36-39 | offset span: last offset delta + 1; 0 for zero-width kinds |
 /// | 40-47 | append time in milliseconds |
 ///
-/// The batch's own CRC covers it from byte 21 on, and lies within the first 21 bytes: so the chain of frame CRCs binds
-/// every byte of the log without a second pass over the payloads.
+/// The batch's own CRC covers it from byte 21 on, and lies within the first 21 bytes: so the chain
+/// of frame CRCs binds every byte of the log without a second pass over the payloads.
 package struct Frame: Hashable, Sendable {
     /// The size of a frame.
     package static let byteCount = 48
@@ -31,7 +31,8 @@ package struct Frame: Hashable, Sendable {
     /// The largest payload: Kafka's lengths are signed.
     package static let maximumPayloadByteCount = Int(Int32.max)
 
-    /// CRC32C over the rest of the frame and what it covers of the payload; also the next frame's link to this one.
+    /// CRC32C over the rest of the frame and what it covers of the payload; also the next frame's
+    /// link to this one.
     package private(set) var checksum: UInt32
     /// The bytes that follow the frame.
     package let payloadByteCount: Int
@@ -54,7 +55,8 @@ package struct Frame: Hashable, Sendable {
 
     /// A frame for a new entry.
     ///
-    /// - Parameter covered: for data the batch's first 21 bytes with offset and epoch stamped in; else the payload.
+    /// `covered`: for data the batch's first 21 bytes with offset and epoch stamped in; else the
+    /// payload.
     package init(
         kind: EntryKind,
         flags: FrameFlags,
@@ -77,12 +79,16 @@ package struct Frame: Hashable, Sendable {
         self.previousChecksum = previousChecksum
         self.offsetSpan = offsetSpan
         self.appendTime = appendTime
-        precondition(flags.isSubset(of: .known(for: kind)), "a frame carries only flags that its kind has")
+        precondition(
+            flags.isSubset(of: .known(for: kind)),
+            "a frame carries only flags that its kind has"
+        )
         precondition(fieldOutOfRange == nil, "a frame's numbers lie within their ranges")
         checksum = computeChecksum(covering: covered)
     }
 
-    /// Reads the frame at the start of `bytes`; its checksum is not yet compared, see `verify(covering:)`.
+    /// Reads the frame at the start of `bytes`; its checksum is not yet compared, see
+    /// `verify(covering:)`.
     ///
     /// - Throws: `.truncated`, `.unknownEntryKind`, `.unknownFlags`, `.frameFieldOutOfRange`.
     package init(parsing bytes: RawSpan) throws(RecordsError) {
@@ -141,7 +147,8 @@ package struct Frame: Hashable, Sendable {
 
     /// Compares the checksum with the frame's fields and the payload's covered bytes.
     ///
-    /// - Parameter covered: exactly the payload's first `coveredByteCount` bytes.
+    /// `covered`: exactly the payload's first `coveredByteCount` bytes.
+    ///
     /// - Throws: `.frameChecksumMismatch`, and `.truncated` when fewer bytes are given.
     package func verify(covering covered: RawSpan) throws(RecordsError) {
         guard covered.byteCount == coveredByteCount else {
@@ -178,7 +185,8 @@ package struct Frame: Hashable, Sendable {
     private var fieldOutOfRange: FrameField? {
         let isData = kind == .data
         let smallestPayload = isData ? RecordBatchHeader.byteCount : 0
-        guard payloadByteCount >= smallestPayload, payloadByteCount <= Self.maximumPayloadByteCount else {
+        guard payloadByteCount >= smallestPayload, payloadByteCount <= Self.maximumPayloadByteCount
+        else {
             return .payloadByteCount
         }
         guard index > .zero, index.rawValue < UInt64(Int64.max) else {

@@ -2,8 +2,8 @@ import FlotillaModel
 
 import struct NIOCore.ByteBuffer
 
-// What a fuzzer calls: every way into this target that bytes from outside can take. An error is fine; a trap, or a
-// promise that does not hold, is the finding.
+// What a fuzzer calls: every way into this target that bytes from outside can take. An error is
+// fine; a trap, or a promise that does not hold, is the finding.
 
 /// The most bytes that a fuzzed batch may unfold to; small, so that a run stays quick.
 private let fuzzLimit = 1 << 16
@@ -81,7 +81,8 @@ private func fuzzFetchedRange(_ input: ByteBuffer) {
         if let inflated = try? batch.inflated(using: decompressor, limit: fuzzLimit) {
             precondition(inflated.header.attributes.codec == .none, "an inflated batch is plain")
         }
-        guard var iterator = try? RecordIterator(batch, using: decompressor, limit: fuzzLimit) else {
+        guard var iterator = try? RecordIterator(batch, using: decompressor, limit: fuzzLimit)
+        else {
             continue
         }
         while (try? iterator.next()) != nil {}
@@ -109,7 +110,9 @@ private func mendedBatch(_ input: ByteBuffer) -> ByteBuffer? {
     var batch = input
     batch.setInteger(Int32(input.readableBytes - RecordBatchHeader.prefixByteCount), at: 8)
     batch.setInteger(RecordBatchHeader.magic, at: 16)
-    let checksum = CRC32C.checksum(batch.readableBytesSpan.extracting(droppingFirst: Frame.batchHeadByteCount))
+    let checksum = CRC32C.checksum(
+        batch.readableBytesSpan.extracting(droppingFirst: Frame.batchHeadByteCount)
+    )
     batch.setInteger(checksum, at: 17)
     return batch
 }

@@ -2,11 +2,12 @@ package import FlotillaModel
 
 package import struct NIOCore.ByteBuffer
 
-/// An entry of a log in memory: a frame and its payload, in the two buffers that journal, followers and consumers gather.
+/// An entry of a log in memory: a frame and its payload, in the two buffers that journal, followers
+/// and consumers gather.
 ///
-/// For data, the frame and the batch's first 21 bytes lie in one new buffer of 69 bytes (base offset and leader epoch are
-/// stamped there); the batch's rest is a slice of what was received. For other kinds the first buffer holds the frame
-/// alone, and the body is the whole payload.
+/// For data, the frame and the batch's first 21 bytes lie in one new buffer of 69 bytes (base
+/// offset and leader epoch are stamped there); the batch's rest is a slice of what was received.
+/// For other kinds the first buffer holds the frame alone, and the body is the whole payload.
 package struct LogEntry: Sendable {
     /// The frame, parsed.
     package let frame: Frame
@@ -42,9 +43,10 @@ package struct LogEntry: Sendable {
         return buffer
     }
 
-    /// An entry for a batch that was checked; the leader's copy, with base offset and leader epoch stamped in.
+    /// An entry for a batch that was checked; the leader's copy, with base offset and leader epoch
+    /// stamped in.
     ///
-    /// - Parameter flags: `compressedByBroker` is added when the batch says so.
+    /// `flags`: `compressedByBroker` is added when the batch says so.
     package static func data(
         _ batch: RecordBatch,
         index: LogIndex,
@@ -86,7 +88,7 @@ package struct LogEntry: Sendable {
 
     /// An entry that clients do not see.
     ///
-    /// - Parameter nextOffset: the offset that the next record will have.
+    /// `nextOffset`: the offset that the next record will have.
     package static func control(
         _ kind: EntryKind,
         payload: ByteBuffer,
@@ -122,9 +124,11 @@ package struct LogEntry: Sendable {
         self.body = body
     }
 
-    /// Reads the entry at the start of `buffer`, frame and payload, without a copy; the reader moves behind it.
+    /// Reads the entry at the start of `buffer`, frame and payload, without a copy; the reader
+    /// moves behind it.
     ///
-    /// The frame's checksum is compared; the batch's own is not, see `verifyBatch()`. On error the reader stays.
+    /// The frame's checksum is compared; the batch's own is not, see `verifyBatch()`. On error the
+    /// reader stays.
     ///
     /// - Throws: what `Frame(parsing:)` and `Frame.verify(covering:)` throw.
     package init(parsing buffer: inout ByteBuffer) throws(RecordsError) {
@@ -141,7 +145,8 @@ package struct LogEntry: Sendable {
         buffer.moveReaderIndex(forwardBy: frame.entryByteCount)
     }
 
-    /// Joins a frame that is kept apart (in a frame table) with its payload, without a copy of the payload's body.
+    /// Joins a frame that is kept apart (in a frame table) with its payload, without a copy of the
+    /// payload's body.
     ///
     /// - Throws: `.truncated`, `.trailingBytes` and what `Frame.verify(covering:)` throws.
     package init(frame: Frame, payload: ByteBuffer) throws(RecordsError) {
@@ -187,15 +192,20 @@ package struct LogEntry: Sendable {
         buffer.writeBytes(body.readableBytesSpan)
     }
 
-    /// Checks a data entry's batch to its last byte: its own CRC, and that frame and batch agree. Other kinds are
-    /// covered by the frame's checksum and pass.
+    /// Checks a data entry's batch to its last byte: its own CRC, and that frame and batch agree.
     ///
-    /// - Throws: `.batchChecksumMismatch`, `.frameDisagreesWithBatch` and what `RecordBatchHeader` throws.
+    /// Other kinds are covered by the frame's checksum and pass.
+    ///
+    /// - Throws: `.batchChecksumMismatch`, `.frameDisagreesWithBatch` and what `RecordBatchHeader`
+    ///   throws.
     package func verifyBatch() throws(RecordsError) {
         guard frame.kind == .data else {
             return
         }
-        let header = try RecordBatchHeader(head: head.readableBytesSpan, body: body.readableBytesSpan)
+        let header = try RecordBatchHeader(
+            head: head.readableBytesSpan,
+            body: body.readableBytesSpan
+        )
         try header.agree(with: frame)
         let computed = CRC32C.checksum(body)
         guard computed == header.checksum else {

@@ -2,11 +2,13 @@ package import FlotillaModel
 
 package import struct NIOCore.ByteBuffer
 
-/// One record as a client sees it; key and value are slices of the batch, or of what it was unfolded into.
+/// One record as a client sees it; key and value are slices of the batch, or of what it was
+/// unfolded into.
 package struct Record: Hashable, Sendable {
     /// The record's place in its partition.
     package var offset: Offset
-    /// The time that the producer gave it, or the broker's where the batch says so; `.none` when there is none.
+    /// The time that the producer gave it, or the broker's where the batch says so; `.none` when
+    /// there is none.
     package var timestamp: Timestamp
     /// The key; nil is not the same as empty.
     package var key: ByteBuffer?
@@ -54,9 +56,12 @@ package struct RecordIterator: Sendable {
 
     /// Opens a batch.
     ///
-    /// - Parameter limit: the most bytes that the records may unfold to.
+    /// `limit`: the most bytes that the records may unfold to.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
-    package init(_ batch: RecordBatch, using decompressor: Decompressor, limit: Int) throws(RecordsError) {
+    package init(_ batch: RecordBatch, using decompressor: Decompressor, limit: Int)
+        throws(RecordsError)
+    {
         header = batch.header
         records = try batch.plainRecords(using: decompressor, limit: limit)
     }
@@ -105,7 +110,9 @@ package struct RecordIterator: Sendable {
         let end = layout.headers.upperBound
         // The walk has checked every length, so each header is there.
         for _ in 0..<layout.headerCount {
-            guard let name = RecordReader.nullableBytes(records.readableBytesSpan, &cursor, end)?.range,
+            guard
+                let name = RecordReader.nullableBytes(records.readableBytesSpan, &cursor, end)?
+                    .range,
                 let value = RecordReader.nullableBytes(records.readableBytesSpan, &cursor, end)
             else {
                 preconditionFailure("a record's headers were read once already")

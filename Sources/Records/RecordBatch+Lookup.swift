@@ -17,10 +17,12 @@ package struct RecordPosition: Hashable, Sendable {
 }
 
 extension RecordBatch {
-    /// The first record, in the order of offsets, whose time is `timestamp` or later; nil when there is none.
+    /// The first record, in the order of offsets, whose time is `timestamp` or later; nil when
+    /// there is none.
     ///
-    /// - Parameter start: records before this offset are passed over, when the log begins within the batch.
-    /// - Parameter limit: the most bytes that the records may unfold to.
+    /// `start`: records before this offset are passed over, when the log begins within the batch.
+    /// `limit`: the most bytes that the records may unfold to.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`, `.malformedRecord`.
     package func firstPosition(
         atOrAfter timestamp: Timestamp,
@@ -43,7 +45,9 @@ extension RecordBatch {
         limit: Int
     ) throws(RecordsError) -> RecordPosition? {
         let maxTimestamp = header.maxTimestamp
-        return try firstPosition(from: start, using: decompressor, limit: limit) { $0 == maxTimestamp }
+        return try firstPosition(from: start, using: decompressor, limit: limit) {
+            $0 == maxTimestamp
+        }
     }
 
     private func firstPosition(

@@ -2,8 +2,8 @@ package import struct NIOCore.ByteBuffer
 
 /// One whole batch of records: its header, parsed, and its bytes.
 ///
-/// A value of this type has a sound header and exactly the length that the header says; its CRC was compared unless the
-/// caller said otherwise. Its records are opaque until they are walked.
+/// A value of this type has a sound header and exactly the length that the header says; its CRC was
+/// compared unless the caller said otherwise. Its records are opaque until they are walked.
 package struct RecordBatch: Sendable {
     /// The header of `bytes`.
     package let header: RecordBatchHeader
@@ -14,8 +14,10 @@ package struct RecordBatch: Sendable {
 
     /// Takes bytes that hold exactly one batch.
     ///
-    /// - Parameter isChecksumTrusted: whether to leave the CRC alone, for bytes that were checked before.
-    /// - Throws: what `RecordBatchHeader(parsing:)` throws, `.truncated`, `.trailingBytes`, `.batchChecksumMismatch`.
+    /// `isChecksumTrusted`: whether to leave the CRC alone, for bytes that were checked before.
+    ///
+    /// - Throws: what `RecordBatchHeader(parsing:)` throws, `.truncated`, `.trailingBytes`,
+    ///   `.batchChecksumMismatch`.
     package init(
         parsing buffer: ByteBuffer,
         isChecksumTrusted: Bool = false,
@@ -40,7 +42,10 @@ package struct RecordBatch: Sendable {
 
     /// Bytes and header that were just made from each other.
     init(header: RecordBatchHeader, bytes: ByteBuffer, isCompressedByBroker: Bool) {
-        assert(header.totalByteCount == bytes.readableBytes, "a batch has the length that its header says")
+        assert(
+            header.totalByteCount == bytes.readableBytes,
+            "a batch has the length that its header says"
+        )
         self.header = header
         self.bytes = bytes
         self.isCompressedByBroker = isCompressedByBroker
@@ -67,11 +72,13 @@ package struct RecordBatch: Sendable {
         }
     }
 
-    /// Takes the next whole batch from the front of `buffer`; nil when what is left is empty or an incomplete batch.
+    /// Takes the next whole batch from the front of `buffer`; nil when what is left is empty or an
+    /// incomplete batch.
     ///
     /// A fetched range may end within a batch, and clients ignore that tail.
     ///
-    /// - Throws: what `RecordBatchHeader(parsing:)` throws, `.batchChecksumMismatch`; the reader then stays.
+    /// - Throws: what `RecordBatchHeader(parsing:)` throws, `.batchChecksumMismatch`; the reader
+    ///   then stays.
     package static func next(
         from buffer: inout ByteBuffer,
         isChecksumTrusted: Bool = false
@@ -97,33 +104,54 @@ package struct RecordBatch: Sendable {
 extension RecordBatch {
     /// The records without compression: a slice of the batch where it has none, else new bytes.
     ///
-    /// - Parameter limit: the most bytes to unfold to.
+    /// `limit`: the most bytes to unfold to.
+    ///
     /// - Throws: `.corruptCompression`, `.decompressedTooLarge`.
-    package func plainRecords(using decompressor: Decompressor, limit: Int) throws(RecordsError) -> ByteBuffer {
+    package func plainRecords(using decompressor: Decompressor, limit: Int) throws(RecordsError)
+        -> ByteBuffer
+    {
         let codec = header.attributes.codec
         guard codec != .none else {
             return recordBytes
         }
-        let compressed = bytes.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount)
+        let compressed = bytes.readableBytesSpan.extracting(
+            droppingFirst: RecordBatchHeader.byteCount
+        )
         return try decompressor.decompress(compressed, as: codec, limit: limit)
     }
 
-    /// The batch with a changed header; length and CRC follow by themselves. The records are copied.
+    /// The batch with a changed header; length and CRC follow by themselves.
+    ///
+    /// The records are copied.
     package func rewritten(_ change: (inout RecordBatchHeader) -> Void) -> RecordBatch {
         var header = header
         change(&header)
         var buffer = ByteBuffer()
         buffer.reserveCapacity(byteCount)
         header.write(into: &buffer)
-        buffer.writeBytes(bytes.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount))
-        return RecordBatch(sealing: consume buffer, header: header, isCompressedByBroker: isCompressedByBroker)
+        buffer.writeBytes(
+            bytes.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount)
+        )
+        return RecordBatch(
+            sealing: consume buffer,
+            header: header,
+            isCompressedByBroker: isCompressedByBroker
+        )
     }
 
     /// Completes a batch: header and records lie in `buffer`; length and CRC are written into it.
     ///
-    /// The buffer is consumed, since a second reference to it would make each of the two writes a copy.
-    init(sealing buffer: consuming ByteBuffer, header: RecordBatchHeader, isCompressedByBroker: Bool = false) {
-        precondition(buffer.readableBytes <= Frame.maximumPayloadByteCount, "a batch's length fits its field")
+    /// The buffer is consumed, since a second reference to it would make each of the two writes a
+    /// copy.
+    init(
+        sealing buffer: consuming ByteBuffer,
+        header: RecordBatchHeader,
+        isCompressedByBroker: Bool = false
+    ) {
+        precondition(
+            buffer.readableBytes <= Frame.maximumPayloadByteCount,
+            "a batch's length fits its field"
+        )
         var header = header
         let start = buffer.readerIndex
         header.checksum = CRC32C.checksum(

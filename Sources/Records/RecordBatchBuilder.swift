@@ -4,7 +4,8 @@ package import struct NIOCore.ByteBuffer
 
 /// Makes a batch of records: what a producer sends, and what the broker writes itself.
 ///
-/// Records are encoded as they come; `build(using:)` compresses and seals. Offset deltas count 0, 1, 2, … without gaps.
+/// Records are encoded as they come; `build(using:)` compresses and seals. Offset deltas count 0,
+/// 1, 2, … without gaps.
 package struct RecordBatchBuilder: Sendable {
     /// How `build(using:)` compresses.
     package var codec: CompressionCodec
@@ -30,7 +31,7 @@ package struct RecordBatchBuilder: Sendable {
 
     /// An empty batch.
     ///
-    /// - Parameter capacity: how many bytes to make room for at once.
+    /// `capacity`: how many bytes to make room for at once.
     package init(codec: CompressionCodec = .none, level: Int? = nil, capacity: Int = 1024) {
         self.codec = codec
         self.level = level
@@ -50,8 +51,13 @@ package struct RecordBatchBuilder: Sendable {
     }
 
     /// The most bytes that a record adds to a batch; for deciding whether it still fits.
-    package static func maximumByteCount(key: ByteBuffer?, value: ByteBuffer?, headers: [RecordHeader]) -> Int {
-        // Length, attributes, timestamp and offset deltas, two lengths, header count; then two lengths per header.
+    package static func maximumByteCount(
+        key: ByteBuffer?,
+        value: ByteBuffer?,
+        headers: [RecordHeader]
+    ) -> Int {
+        // Length, attributes, timestamp and offset deltas, two lengths, header count; then two
+        // lengths per header.
         let fixed = 5 + 1 + 10 + 5 + 5 + 5 + 5
         let content = (key?.readableBytes ?? 0) + (value?.readableBytes ?? 0)
         return headers.reduce(fixed + content) { sum, header in
@@ -61,7 +67,7 @@ package struct RecordBatchBuilder: Sendable {
 
     /// Adds a record behind the others.
     ///
-    /// - Parameter timestamp: in milliseconds; it may be earlier than those before it.
+    /// `timestamp`: in milliseconds; it may be earlier than those before it.
     package mutating func append(
         key: ByteBuffer?,
         value: ByteBuffer?,
@@ -72,7 +78,8 @@ package struct RecordBatchBuilder: Sendable {
             baseTimestamp = timestamp
         }
         let timestampDelta = timestamp.rawValue &- baseTimestamp.rawValue
-        let length = 1 + varintByteCount(timestampDelta) + varintByteCount(Int64(count))
+        let length =
+            1 + varintByteCount(timestampDelta) + varintByteCount(Int64(count))
             + Self.byteCount(of: key) + Self.byteCount(of: value) + Self.byteCount(of: headers)
         precondition(
             byteCount + length + 5 <= Frame.maximumPayloadByteCount && count < Int(Int32.max),
@@ -110,8 +117,8 @@ package struct RecordBatchBuilder: Sendable {
 
     /// The finished batch; the builder may go on and make a longer one.
     ///
-    /// - Parameter baseOffset: 0 in a batch that a producer sends.
-    /// - Parameter leaderEpoch: -1 in a batch that a producer sends.
+    /// `baseOffset`: 0 in a batch that a producer sends.
+    /// `leaderEpoch`: -1 in a batch that a producer sends.
     package func build(
         using compressor: Compressor,
         baseOffset: Offset = .zero,
@@ -133,7 +140,9 @@ package struct RecordBatchBuilder: Sendable {
             baseSequence: baseSequence,
             recordCount: Int32(count)
         )
-        let records = buffer.readableBytesSpan.extracting(droppingFirst: RecordBatchHeader.byteCount)
+        let records = buffer.readableBytesSpan.extracting(
+            droppingFirst: RecordBatchHeader.byteCount
+        )
         return RecordBatch(header: header, records: records, level: level, using: compressor)
     }
 }
@@ -180,6 +189,10 @@ extension RecordBatch {
         buffer.reserveCapacity(RecordBatchHeader.byteCount + records.byteCount)
         header.write(into: &buffer)
         compressor.compress(records, as: header.attributes.codec, level: level, into: &buffer)
-        self.init(sealing: consume buffer, header: header, isCompressedByBroker: isCompressedByBroker)
+        self.init(
+            sealing: consume buffer,
+            header: header,
+            isCompressedByBroker: isCompressedByBroker
+        )
     }
 }

@@ -56,13 +56,15 @@ package struct RecordBatchHeader: Hashable, Sendable {
 
     /// Reads a header; `bytes` holds at least its 61 bytes, and no more of the batch is looked at.
     ///
-    /// - Throws: `.truncated`, `.unsupportedMagic`, `.invalidBatchLength`, `.unknownCodec`, `.invalidCounts`.
+    /// - Throws: `.truncated`, `.unsupportedMagic`, `.invalidBatchLength`, `.unknownCodec`,
+    ///   `.invalidCounts`.
     package init(parsing bytes: RawSpan) throws(RecordsError) {
         try self.init(framing: bytes)
         try checkContent()
     }
 
-    /// Reads a header that is split as entries keep it: the first 21 bytes, and the batch from there on.
+    /// Reads a header that is split as entries keep it: the first 21 bytes, and the batch from
+    /// there on.
     ///
     /// - Throws: what `init(parsing:)` throws.
     package init(head: RawSpan, body: RawSpan) throws(RecordsError) {
@@ -70,8 +72,8 @@ package struct RecordBatchHeader: Hashable, Sendable {
         try checkContent()
     }
 
-    /// Reads a header and checks only what lies outside the CRC: compare that first, then `checkContent()`, or a bit
-    /// that flipped on the way is taken for a client's mistake.
+    /// Reads a header and checks only what lies outside the CRC: compare that first, then
+    /// `checkContent()`, or a bit that flipped on the way is taken for a client's mistake.
     init(framing bytes: RawSpan) throws(RecordsError) {
         guard bytes.byteCount >= Self.byteCount else {
             throw .truncated(needed: Self.byteCount, found: bytes.byteCount)

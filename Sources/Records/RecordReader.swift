@@ -1,7 +1,8 @@
 /// Walks the records of a batch where they lie: about 10 ns a record, no copy, no allocation.
 ///
-/// Every length is compared with what is left before it is used, so hostile bytes end in an error. The fast form was
-/// measured: the position is a local while one record is read, and the varint loop is inlined.
+/// Every length is compared with what is left before it is used, so hostile bytes end in an error.
+/// The fast form was measured: the position is a local while one record is read, and the varint
+/// loop is inlined.
 struct RecordReader: ~Escapable {
     private let bytes: RawSpan
     private(set) var position: Int
@@ -39,7 +40,9 @@ struct RecordReader: ~Escapable {
     }
 
     @inline(__always)
-    private static func layout(of bytes: RawSpan, start: Int, fields: Int, end: Int) -> RecordLayout? {
+    private static func layout(of bytes: RawSpan, start: Int, fields: Int, end: Int)
+        -> RecordLayout?
+    {
         guard fields < end else {
             return nil
         }
@@ -75,9 +78,12 @@ struct RecordReader: ~Escapable {
         )
     }
 
-    /// Reads a zigzag varint that ends before `end`; one of five bytes at most must fit 32 bits, as Kafka's readers want.
+    /// Reads a zigzag varint that ends before `end`; one of five bytes at most must fit 32 bits, as
+    /// Kafka's readers want.
     @inline(__always)
-    static func varint(_ bytes: RawSpan, _ cursor: inout Int, _ end: Int, byteCount: Int = 5) -> Int64? {
+    static func varint(_ bytes: RawSpan, _ cursor: inout Int, _ end: Int, byteCount: Int = 5)
+        -> Int64?
+    {
         var position = cursor
         var zigzag: UInt64 = 0
         var shift: UInt64 = 0
@@ -89,7 +95,8 @@ struct RecordReader: ~Escapable {
             zigzag |= UInt64(byte & 0x7F) << shift
             if byte < 0x80 {
                 // The tenth byte has room for one bit, the fifth for four.
-                guard byteCount == 10 ? shift < 63 || byte <= 1 : zigzag <= UInt64(UInt32.max) else {
+                guard byteCount == 10 ? shift < 63 || byte <= 1 : zigzag <= UInt64(UInt32.max)
+                else {
                     return nil
                 }
                 cursor = position
@@ -102,7 +109,8 @@ struct RecordReader: ~Escapable {
 
     @inline(__always)
     static func nullableBytes(_ bytes: RawSpan, _ cursor: inout Int, _ end: Int) -> NullableRange? {
-        guard let length = varint(bytes, &cursor, end), length >= -1, length <= Int64(end - cursor) else {
+        guard let length = varint(bytes, &cursor, end), length >= -1, length <= Int64(end - cursor)
+        else {
             return nil
         }
         let start = cursor

@@ -2,10 +2,11 @@ package import FlotillaModel
 
 import struct NIOCore.ByteBuffer
 
-/// How a transaction ended in a partition: a control batch of one record, which takes an offset and which clients skip.
+/// How a transaction ended in a partition: a control batch of one record, which takes an offset and
+/// which clients skip.
 ///
-/// The record's key is a version (0) and a type (0 abort, 1 commit), two bytes each; its value a version (0) in two bytes
-/// and the coordinator's epoch in four. The batch has 78 bytes.
+/// The record's key is a version (0) and a type (0 abort, 1 commit), two bytes each; its value a
+/// version (0) in two bytes and the coordinator's epoch in four. The batch has 78 bytes.
 ///
 /// - Source: `kafka/PROTOCOL.md` §5.3.
 package struct TransactionMarker: Hashable, Sendable {
@@ -37,12 +38,14 @@ package struct TransactionMarker: Hashable, Sendable {
         self.coordinatorEpoch = coordinatorEpoch
     }
 
-    /// Reads the marker of a control batch; nil when it is a control batch of another type, which readers skip.
+    /// Reads the marker of a control batch; nil when it is a control batch of another type, which
+    /// readers skip.
     ///
     /// - Throws: `.malformedControlRecord`, `.malformedRecord`.
     package init?(parsing batch: RecordBatch) throws(RecordsError) {
         let header = batch.header
-        guard header.attributes.isControl, header.attributes.codec == .none, header.recordCount == 1 else {
+        guard header.attributes.isControl, header.attributes.codec == .none, header.recordCount == 1
+        else {
             throw .malformedControlRecord
         }
         let records = batch.recordBytes
@@ -52,7 +55,9 @@ package struct TransactionMarker: Hashable, Sendable {
             throw .malformedControlRecord
         }
         let bytes = records.readableBytesSpan
-        guard let decision = Decision(rawValue: bytes.bigEndian(Int16.self, at: layout.key.start + 2)) else {
+        guard
+            let decision = Decision(rawValue: bytes.bigEndian(Int16.self, at: layout.key.start + 2))
+        else {
             return nil
         }
         guard layout.value.count >= 6 else {
