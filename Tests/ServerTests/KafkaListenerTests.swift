@@ -184,7 +184,7 @@ struct KafkaListenerTests {
     @Test("A peer that does not read stops being served, and is served again when it reads")
     func slowReader() async throws {
         try await withListener { listener, journal in
-            let client = try RawClient(port: listener.address.port, receiveBuffer: 65536)
+            let client = try RawClient(port: listener.address.port, bound: 65536)
             for _ in 0..<10 {
                 try client.send(frame: [UInt8(ascii: "B")])
             }

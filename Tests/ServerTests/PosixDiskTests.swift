@@ -1,3 +1,4 @@
+import CFlotilla
 import FlotillaEnvironment
 import FlotillaServer
 import Glibc
@@ -29,14 +30,14 @@ struct PosixDiskTests {
     @Test("After a short write the rest starts inside the piece that was cut", arguments: 0...9)
     func shortWrite(written: Int) {
         // Safe: the addresses are compared, never followed.
-        let address = unsafe UnsafeMutableRawPointer(bitPattern: 4096)
-        var pieces = unsafe [3, 2, 4].map { unsafe iovec(iov_base: address, iov_len: $0) }
+        let address = unsafe UnsafeRawPointer(bitPattern: 4096)
+        var pieces = unsafe [3, 2, 4].map { unsafe flotilla_piece(base: address, count: $0) }
         var first = 0
         unsafe PosixFile.advance(&pieces, &first, by: written)
-        let left = unsafe pieces[first...].reduce(0) { unsafe $0 + $1.iov_len }
+        let left = unsafe pieces[first...].reduce(0) { unsafe $0 + $1.count }
         #expect(left == 9 - written)
         if written == 4 {
-            let isInside = unsafe pieces[1].iov_base == address?.advanced(by: 1)
+            let isInside = unsafe pieces[1].base == address?.advanced(by: 1)
             #expect(isInside && first == 1)
         }
     }

@@ -1,56 +1,90 @@
-import FlotillaEnvironment
-import Glibc
+import NIOCore
+import NIOPosix
+import Synchronization
 
 /// A client at the level of the socket: says exactly the bytes that it is told to, and no others.
-final class RawClient {
-    struct Failed: Error {
-        let operation: String
-        let code: Int32
+///
+/// Calls block their thread; receiving gives up after ten seconds.
+final class RawClient: Sendable {
+    struct TimedOut: Error {}
+
+    /// Collects what arrives, and stops reading above a bound so that the peer feels a slow reader.
+    private final class Collector: ChannelDuplexHandler, Sendable {
+        typealias InboundIn = ByteBuffer
+        typealias OutboundIn = ByteBuffer
+
+        struct State {
+            var bytes = ByteBuffer()
+            var isClosed = false
+            var isReadWanted = false
+        }
+
+        let state = Mutex(State())
+        let bound: Int
+
+        init(bound: Int) {
+            self.bound = bound
+        }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            var bytes = unwrapInboundIn(data)
+            _ = state.withLock { $0.bytes.writeBuffer(&bytes) }
+        }
+
+        func read(context: ChannelHandlerContext) {
+            let mayRead = state.withLock { state in
+                state.isReadWanted = state.bytes.readableBytes >= bound
+                return !state.isReadWanted
+            }
+            if mayRead {
+                context.read()
+            }
+        }
+
+        func channelInactive(context: ChannelHandlerContext) {
+            state.withLock { $0.isClosed = true }
+        }
+
+        func errorCaught(context: ChannelHandlerContext, error: any Error) {
+            context.close(promise: nil)
+        }
+
+        /// The bytes asked for; fewer only when no more will come.
+        func take(_ count: Int) -> (bytes: [UInt8]?, wantsRead: Bool) {
+            state.withLock { state in
+                let wantsRead = state.isReadWanted
+                guard state.bytes.readableBytes >= count || state.isClosed else {
+                    return (nil, wantsRead)
+                }
+                let bytes = state.bytes.readBytes(length: min(count, state.bytes.readableBytes))
+                state.bytes.discardReadBytes()
+                return (bytes ?? [], wantsRead)
+            }
+        }
     }
 
-    private let descriptor: Int32
+    private let channel: any Channel
+    private let collector: Collector
 
-    /// Connects over IPv4 to this machine; every call gives up after ten seconds.
-    init(port: Int, receiveBuffer: Int32? = nil) throws {
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var timeout = timeval(tv_sec: 10, tv_usec: 0)
-        let size = socklen_t(MemoryLayout<timeval>.size)
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
-        if var receiveBuffer {
-            unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBuffer, socklen_t(MemoryLayout<Int32>.size))
-        }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = in_port_t(UInt16(port).bigEndian)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        // Safe: the address outlives the call and its size is given.
-        let result = unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe connect(descriptor, $0, length) }
-        }
-        guard result == 0 else {
-            throw Failed(operation: "connect", code: errno)
-        }
+    /// Connects over IPv4 to this machine.
+    ///
+    /// - Parameter bound: reads only while fewer bytes wait to be received.
+    init(port: Int, bound: Int = Int.max) throws {
+        let collector = Collector(bound: bound)
+        channel = try ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelInitializer { $0.pipeline.addHandler(collector) }
+            .connect(host: "127.0.0.1", port: port)
+            .wait()
+        self.collector = collector
     }
 
     deinit {
-        _ = close(descriptor)
+        channel.close(promise: nil)
     }
 
     func send(_ bytes: [UInt8]) throws {
-        var sent = 0
-        while sent < bytes.count {
-            let rest = bytes.count - sent
-            // Safe: the range ends where the array does.
-            let count = unsafe bytes.withUnsafeBytes { all in
-                unsafe Glibc.send(descriptor, all.baseAddress?.advanced(by: sent), rest, Int32(MSG_NOSIGNAL))
-            }
-            guard count > 0 else {
-                throw Failed(operation: "send", code: errno)
-            }
-            sent += count
-        }
+        try channel.writeAndFlush(ByteBuffer(bytes: bytes)).wait()
     }
 
     /// Sends a frame with its length in front.
@@ -63,30 +97,33 @@ final class RawClient {
         return [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) }
     }
 
-    /// Reads exactly so many bytes, fewer only when the peer has closed.
+    /// Receives exactly so many bytes, fewer only when the peer has closed.
     func receive(_ count: Int) throws -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        var received = 0
-        while received < count {
-            // Safe: as above.
-            let step = unsafe bytes.withUnsafeMutableBytes { all in
-                unsafe recv(descriptor, all.baseAddress?.advanced(by: received), count - received, 0)
+        var received: [UInt8] = []
+        for _ in 0..<10_000 {
+            // A bounded client takes what it has in pieces.
+            let piece = min(count - received.count, collector.bound)
+            let (bytes, wantsRead) = collector.take(piece)
+            if let bytes {
+                received += bytes
+                if received.count == count || bytes.count < piece {
+                    return received
+                }
             }
-            if step == 0 || (step < 0 && errno == ECONNRESET) {
-                break
+            if wantsRead {
+                channel.read()
             }
-            guard step > 0 else {
-                throw Failed(operation: "recv", code: errno)
+            if bytes == nil {
+                pauseBriefly()
             }
-            received += step
         }
-        return Array(bytes[..<received])
+        throw TimedOut()
     }
 
     func receiveFrame() throws -> [UInt8] {
         let prefix = try receive(4)
         guard prefix.count == 4 else {
-            throw Failed(operation: "recv", code: ECONNRESET)
+            throw ChannelError.eof
         }
         return try receive(prefix.reduce(0) { $0 << 8 | Int($1) })
     }

@@ -33,3 +33,9 @@ func waitUntil(_ condition: () -> Bool) throws {
     }
     throw TimedOut()
 }
+
+/// A variable of this process's environment.
+func environmentVariable(_ name: String) -> String? {
+    // Safe: the text is copied at once, and no test changes the environment.
+    unsafe getenv(name).map { unsafe String(cString: $0) }
+}

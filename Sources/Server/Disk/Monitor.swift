@@ -1,3 +1,4 @@
+import CFlotilla
 import Glibc
 
 /// State behind a lock, and threads that wait for it to change.
@@ -6,37 +7,29 @@ import Glibc
 @safe
 final class Monitor<State>: @unchecked Sendable {
     // Sendable because the state is touched only under the lock.
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let condition: UnsafeMutablePointer<pthread_cond_t>
+    private let handle: OpaquePointer
     private var state: State
 
     /// Guards `state`.
     init(_ state: sending State) {
+        guard let handle = unsafe flotilla_monitor_make() else {
+            preconditionFailure("a mutex and a condition need only memory")
+        }
+        unsafe self.handle = unsafe handle
         self.state = state
-        unsafe mutex = .allocate(capacity: 1)
-        unsafe condition = .allocate(capacity: 1)
-        var attributes = pthread_condattr_t()
-        unsafe pthread_condattr_init(&attributes)
-        unsafe pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-        let made = unsafe pthread_mutex_init(mutex, nil) == 0 && pthread_cond_init(condition, &attributes) == 0
-        unsafe pthread_condattr_destroy(&attributes)
-        precondition(made, "a mutex and a condition need only memory")
     }
 
     deinit {
-        unsafe pthread_cond_destroy(condition)
-        unsafe pthread_mutex_destroy(mutex)
-        unsafe condition.deallocate()
-        unsafe mutex.deallocate()
+        unsafe flotilla_monitor_free(handle)
     }
 
     /// Runs `body` alone; wakes one waiting thread afterwards when `body` says so.
     func update<Result>(_ body: (inout State) -> (result: Result, wakes: Bool)) -> Result {
-        unsafe pthread_mutex_lock(mutex)
+        unsafe flotilla_monitor_lock(handle)
         let (result, wakes) = body(&state)
-        unsafe pthread_mutex_unlock(mutex)
+        unsafe flotilla_monitor_unlock(handle)
         if wakes {
-            unsafe pthread_cond_signal(condition)
+            unsafe flotilla_monitor_wake_one(handle)
         }
         return result
     }
@@ -45,19 +38,18 @@ final class Monitor<State>: @unchecked Sendable {
     ///
     /// - Returns: nil when the time was over first.
     func wait<Result>(timeout: Duration? = nil, until body: (inout State) -> Result?) -> Result? {
-        var deadline = timespec()
+        var deadline: Int64 = -1
         if let timeout {
-            deadline = Self.deadline(after: timeout)
+            let (seconds, attoseconds) = timeout.components
+            deadline = flotilla_monitor_deadline(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
         }
-        unsafe pthread_mutex_lock(mutex)
-        defer { unsafe pthread_mutex_unlock(mutex) }
+        unsafe flotilla_monitor_lock(handle)
+        defer { unsafe flotilla_monitor_unlock(handle) }
         while true {
             if let result = body(&state) {
                 return result
             }
-            if timeout == nil {
-                unsafe pthread_cond_wait(condition, mutex)
-            } else if unsafe pthread_cond_timedwait(condition, mutex, &deadline) == ETIMEDOUT {
+            if unsafe flotilla_monitor_wait(handle, deadline) == -ETIMEDOUT {
                 return body(&state)
             }
         }
@@ -65,19 +57,6 @@ final class Monitor<State>: @unchecked Sendable {
 
     /// Wakes every waiting thread.
     func wakeAll() {
-        unsafe pthread_cond_broadcast(condition)
-    }
-
-    private static func deadline(after timeout: Duration) -> timespec {
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        let (seconds, attoseconds) = timeout.components
-        time.tv_sec += Int(seconds)
-        time.tv_nsec += Int(attoseconds / 1_000_000_000)
-        if time.tv_nsec >= 1_000_000_000 {
-            time.tv_sec += 1
-            time.tv_nsec -= 1_000_000_000
-        }
-        return time
+        unsafe flotilla_monitor_wake_all(handle)
     }
 }

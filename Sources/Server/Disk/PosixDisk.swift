@@ -115,7 +115,7 @@ package final class PosixDisk: Disk {
 
     package func exists(_ path: String) throws(DiskError) -> Bool {
         do {
-            _ = try status(path)
+            _ = try isDirectory(path)
             return true
         } catch .notFound {
             return false
@@ -129,18 +129,9 @@ package final class PosixDisk: Disk {
         return DiskSpace(freeByteCount: free, totalByteCount: total)
     }
 
-    /// What the path names itself: a symbolic link is not followed, so that no tree outside is ever removed.
-    private func status(_ path: String) throws(DiskError) -> stat {
-        var status = stat()
-        let result = unsafe lstat(path, &status)
-        guard result == 0 else {
-            throw .from(errno: errno, operation: "lstat", path: path)
-        }
-        return status
-    }
-
+    /// Whether the path itself is a directory: a symbolic link is not followed, so that no tree outside is ever removed.
     private func isDirectory(_ path: String) throws(DiskError) -> Bool {
-        try status(path).st_mode & S_IFMT == S_IFDIR
+        try checked(unsafe flotilla_is_directory(path), "lstat", path) == 1
     }
 
     private static func parent(of path: String) -> String {

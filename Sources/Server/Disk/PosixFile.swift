@@ -27,12 +27,7 @@ package final class PosixFile: DiskFile {
     }
 
     package func byteCount() throws(DiskError) -> Int64 {
-        var status = stat()
-        let result = unsafe fstat(owned.number, &status)
-        guard result == 0 else {
-            throw .from(errno: errno, operation: "fstat", path: path)
-        }
-        return Int64(status.st_size)
+        try checked(flotilla_file_length(owned.number), "fstat", path)
     }
 
     package func read(at position: Int64, count: Int) throws(DiskError) -> ByteBuffer {
@@ -109,14 +104,12 @@ package final class PosixFile: DiskFile {
 
     package func write(_ buffers: [ByteBuffer], at position: Int64) throws(DiskError) {
         precondition(position >= 0, "a write starts inside the file")
-        var pieces: [iovec] = unsafe []
+        var pieces: [flotilla_piece] = unsafe []
         unsafe pieces.reserveCapacity(buffers.count)
         for buffer in buffers where buffer.readableBytes > 0 {
             // Safe: the storage is a heap object that `buffers` keeps alive and unchanged until this function ends.
             unsafe buffer.withUnsafeReadableBytes { bytes in
-                unsafe pieces.append(
-                    iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
-                )
+                unsafe pieces.append(flotilla_piece(base: bytes.baseAddress, count: bytes.count))
             }
         }
         try withExtendedLifetime(buffers) { () throws(DiskError) in
@@ -125,14 +118,14 @@ package final class PosixFile: DiskFile {
     }
 
     /// Writes the pieces, in as many calls as the kernel's limits ask for, going on after a short write.
-    private func writeAll(_ pieces: inout [iovec], at position: Int64) throws(DiskError) {
+    private func writeAll(_ pieces: inout [flotilla_piece], at position: Int64) throws(DiskError) {
         var position = position
         var first = 0
         while unsafe first < pieces.count {
             let count = unsafe min(pieces.count - first, Self.maximumPieceCount)
             // Safe: `first + count` does not exceed the array.
             let written = unsafe pieces.withUnsafeBufferPointer { all in
-                unsafe flotilla_write_vector(owned.number, all.baseAddress?.advanced(by: first), Int32(count), position)
+                unsafe flotilla_write_pieces(owned.number, all.baseAddress?.advanced(by: first), Int32(count), position)
             }
             try checked(written, "pwritev", path)
             guard written > 0 else {
@@ -144,18 +137,18 @@ package final class PosixFile: DiskFile {
     }
 
     /// Steps over `count` bytes that were written: whole pieces, and the front of the one that was cut.
-    package static func advance(_ pieces: inout [iovec], _ first: inout Int, by count: Int) {
+    package static func advance(_ pieces: inout [flotilla_piece], _ first: inout Int, by count: Int) {
         var rest = count
         while rest > 0 {
-            let length = unsafe pieces[first].iov_len
+            let length = unsafe pieces[first].count
             guard rest < length else {
                 rest -= length
                 first += 1
                 continue
             }
             // Safe: `rest` is below the piece's length.
-            unsafe pieces[first].iov_base = pieces[first].iov_base.advanced(by: rest)
-            unsafe pieces[first].iov_len = length - rest
+            unsafe pieces[first].base = pieces[first].base.advanced(by: rest)
+            unsafe pieces[first].count = length - rest
             rest = 0
         }
     }

@@ -252,7 +252,7 @@ extension FrameHandler {
 
     /// Closes a connection that gave no sign of life for the whole timeout; looks again when its time may come.
     ///
-    /// A connection that the broker itself holds back is not idle, nor is one whose output shrinks, however slowly.
+    /// A connection that the broker holds back although its peer reads is not idle, nor is one whose output shrinks, however slowly.
     /// A request that drips in byte by byte is: only complete requests count.
     private func checkIdle() {
         guard let context, closeReason == nil else {
@@ -260,7 +260,8 @@ extension FrameHandler {
         }
         let now = NIODeadline.now()
         let buffered = bufferedByteCount(of: context.channel)
-        if isPausedByReceiver || (buffered > 0 && buffered != bufferedAtLastLook) {
+        let isHeldBack = isPausedByReceiver && context.channel.isWritable
+        if isHeldBack || (buffered > 0 && buffered != bufferedAtLastLook) {
             lastActivity = now
         }
         bufferedAtLastLook = buffered

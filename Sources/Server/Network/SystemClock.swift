@@ -1,6 +1,6 @@
+import CFlotilla
 package import FlotillaEnvironment
 package import FlotillaModel
-import Glibc
 import NIOCore
 
 /// The machine's clocks. Its instants are those of the event loops' timers.
@@ -13,8 +13,6 @@ package struct SystemClock: Clock {
     }
 
     package var wallTime: Timestamp {
-        var time = timespec()
-        _ = unsafe clock_gettime(CLOCK_REALTIME, &time)
-        return Timestamp(Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
+        Timestamp(flotilla_wall_milliseconds())
     }
 }

@@ -1,0 +1,64 @@
+import FlotillaEnvironment
+import FlotillaServer
+import NIOPosix
+import ServiceLifecycle
+import Synchronization
+import Testing
+
+@Suite("Health and metrics over HTTP")
+struct AdminServerTests {
+    private final class State: Sendable {
+        let missing = Mutex<[String]>(["recovering 3 of 7 partitions", "no listener"])
+        let startup = Mutex(HealthChecks.Startup.starting("recovering 3 of 7 partitions"))
+    }
+
+    private func get(_ path: String, port: Int) throws -> (status: String, body: String) {
+        let client = try RawClient(port: port)
+        try client.send(Array("GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".utf8))
+        let answer = String(decoding: try client.receive(1 << 20), as: UTF8.self)
+        let status = answer.split(separator: " ").dropFirst().first.map { String($0) } ?? ""
+        var lines = answer.split(separator: "\r\n", omittingEmptySubsequences: false)
+        while let line = lines.first {
+            lines.removeFirst()
+            if line.isEmpty {
+                break
+            }
+        }
+        return (status, lines.joined(separator: "\r\n"))
+    }
+
+    @Test("Probes follow the broker's state, and metrics are served")
+    func probes() async throws {
+        let state = State()
+        let metrics = MetricsRegistry()
+        metrics.counter("flotilla_starts_total", "Starts.").add()
+        let (ports, told) = AsyncStream<Int>.makeStream()
+        let server = AdminServer(
+            address: NetworkAddress(host: "127.0.0.1", port: 0),
+            group: MultiThreadedEventLoopGroup.singleton,
+            health: HealthChecks(
+                readiness: { state.missing.withLock { $0 } },
+                startup: { state.startup.withLock { $0 } }
+            ),
+            metrics: metrics,
+            logger: LogFactory(format: .logfmt, control: LogControl(LogLevels("critical") ?? LogLevels())).logger("http"),
+            running: { address in told.yield(address.port) }
+        )
+        let trigger = Task { try await server.run() }
+        var iterator = ports.makeAsyncIterator()
+        let port = try #require(await iterator.next())
+        #expect(try get("/livez", port: port) == ("200", "alive\n"))
+        #expect(try get("/readyz", port: port) == ("503", "recovering 3 of 7 partitions\nno listener\n"))
+        #expect(try get("/startupz", port: port) == ("503", "recovering 3 of 7 partitions\n"))
+        state.missing.withLock { $0 = [] }
+        state.startup.withLock { $0 = .started }
+        #expect(try get("/readyz", port: port) == ("200", "ready\n"))
+        #expect(try get("/startupz", port: port) == ("200", "started\n"))
+        let exposition = try get("/metrics", port: port)
+        #expect(exposition.status == "200")
+        #expect(exposition.body.contains("flotilla_starts_total 1\n"))
+        #expect(try get("/nothing", port: port).status == "404")
+        trigger.cancel()
+        _ = await trigger.result
+    }
+}
