@@ -65,16 +65,17 @@ bench: static ## micro-benchmarks, then the broker against the disk's own ceilin
 	scripts/bench --binary $(STATIC_FLOTILLA)
 
 fuzz: deps-build ## libFuzzer on the request decoder, the batch parser and the frame reader
-	scripts/fuzz $(FUZZ_SECONDS)
+	scripts/fuzz run $(FUZZ_SECONDS)
 
 format: ## rewrite the sources in the house's format
 	swift format format --in-place --recursive --parallel $(FORMATTED)
 
-format-check: ## what CI asks of the format
+format-check: ## what CI asks of the format, and of the generated files
+	Tools/generate-kafka-wire.py --check
 	swift format lint --strict --recursive --parallel $(FORMATTED)
 
 generate: ## write Sources/KafkaWire/Generated anew from Sources/KafkaWire/Schema
-	scripts/generate
+	Tools/generate-kafka-wire.py
 
 install: static ## copy the stripped binary to PREFIX/bin and the sample configuration to PREFIX/share/flotilla
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/flotilla"

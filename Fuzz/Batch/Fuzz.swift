@@ -1,0 +1,11 @@
+import FlotillaRecords
+
+/// What libFuzzer calls with each input: bytes taken as record batches.
+///
+/// The function is called from C by its name; a trap is a finding. Built by `make fuzz` only, since it has no `main` of its own.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzz(_ bytes: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    // Safe: libFuzzer owns `count` bytes at `bytes` until this function returns, and nothing keeps them.
+    unsafe fuzzBatchParser(RawSpan(_unsafeStart: bytes, byteCount: count))
+    return 0
+}
