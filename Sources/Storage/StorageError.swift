@@ -1,4 +1,5 @@
 package import FlotillaEnvironment
+package import FlotillaModel
 
 /// Why a journal or a log could not be opened, read or written; each message says what to do or what happens next.
 package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
@@ -22,6 +23,14 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     case journalForeign(directory: String, expected: String, found: String)
     /// A file that names a directory's identity cannot be read.
     case identityDamaged(file: String)
+    /// A segment's file belongs to another partition than its directory says.
+    case foreignFile(file: String)
+    /// What was asked for lies in a damaged part of a log; the rest of the log is served.
+    case damaged(Damage)
+    /// The offset lies outside what a log holds.
+    case offsetOutOfRange(Offset, logStartOffset: Offset, logEndOffset: Offset)
+    /// The entry lies outside what a log holds.
+    case indexOutOfRange(LogIndex, first: LogIndex, last: LogIndex)
 
     /// The error as a sentence.
     package var description: String {
@@ -48,6 +57,14 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
                 + "correct journal.directory, or start a new incarnation of the broker"
         case .identityDamaged(let file):
             "\(file): cannot be read; restore it from the other directory's copy, or start a new incarnation"
+        case .foreignFile(let file):
+            "\(file): belongs to another partition; put it back where it came from"
+        case .damaged(let damage):
+            "\(damage)"
+        case .offsetOutOfRange(let offset, let start, let end):
+            "offset \(offset) lies outside the log, which holds \(start) up to \(end)"
+        case .indexOutOfRange(let index, let first, let last):
+            "entry \(index) lies outside the log, which holds \(first) to \(last)"
         }
     }
 }

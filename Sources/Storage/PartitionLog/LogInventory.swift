@@ -1,0 +1,46 @@
+import FlotillaEnvironment
+import FlotillaModel
+
+/// The files of a replica's directory, as their names tell.
+struct LogInventory {
+    /// The segments that have `.frames`, in order.
+    var segments: [SegmentName] = []
+    /// The `.state` files, in order.
+    var states: [SegmentName] = []
+    /// What an unfinished write or removal left.
+    private(set) var remains: [String] = []
+
+    /// Lists a directory; one that is not there is empty.
+    ///
+    /// A removal unlinks `.frames` first and from the oldest segment on, so files without one below the first
+    /// segment are its remains. Names that are not ours are left alone.
+    init(of directory: String, on disk: any Disk) throws(DiskError) {
+        guard try disk.exists(directory) else { return }
+        var others: [SegmentFileName] = []
+        for fileName in try disk.list(directory) {
+            if fileName.hasSuffix(StateWrite.stagedSuffix) {
+                remains.append(fileName)
+                continue
+            }
+            guard let file = SegmentFileName(fileName) else { continue }
+            switch file.kind {
+            case .frames: segments.append(file.name)
+            case .state: states.append(file.name)
+            case .log, .control: others.append(file)
+            }
+        }
+        segments.sort()
+        states.sort()
+        guard let first = segments.first else { return }
+        remains += others.filter { $0.name < first }.map { $0.name.fileName($0.kind) }
+        remains += states.filter { $0 < first }.map { $0.fileName(.state) }
+        states.removeAll { $0 < first }
+    }
+
+    /// Removes what is of no use.
+    func removeRemains(in directory: String, on disk: any Disk) throws(DiskError) {
+        for fileName in remains {
+            try disk.remove("\(directory)/\(fileName)")
+        }
+    }
+}

@@ -1,0 +1,75 @@
+package import FlotillaModel
+import FlotillaRaft
+package import FlotillaRecords
+
+/// What the journal still has of a replica's log when the broker starts.
+package struct JournalSuffix: Sendable {
+    /// The entries in order; the journal may hold some that segments have as well, and lack some after damage.
+    package var entries: [LogEntry]
+    /// Up to where the journal knows the log to be committed; a hint that may lag.
+    package var commitIndex: LogIndex
+    /// Where the journal knows the log to have ended, whether it still has that entry or not.
+    package var lastIndex: LogIndex
+
+    /// Describes what the journal has; empty for a replica whose entries were all let go.
+    package init(entries: [LogEntry] = [], commitIndex: LogIndex = .zero, lastIndex: LogIndex = .zero) {
+        self.entries = entries
+        self.commitIndex = commitIndex
+        self.lastIndex = max(lastIndex, entries.last?.frame.index ?? .zero)
+    }
+}
+
+/// What recovery found of a replica's log: a value that travels from a worker to the log's shard.
+package struct RecoveredLog: Sendable {
+    /// A segment and how far it is filled.
+    struct RecoveredSegment: Sendable {
+        var name: SegmentName
+        var extent: SegmentExtent
+        var lastMark: LogMark
+    }
+
+    /// The replica.
+    package let group: GroupID
+    /// The replica's directory.
+    package let directory: String
+    /// The newest readable checkpoint.
+    package internal(set) var state: LogState
+    /// What is damaged or missing.
+    package internal(set) var damage: [Damage] = []
+    /// The entries behind what segments durably have.
+    package internal(set) var entries: [LogEntry] = []
+    /// Up to where the log is known to be committed.
+    package internal(set) var commitIndex: LogIndex
+    /// Whether the log's end is known: false when entries that were committed are missing behind the last readable one.
+    ///
+    /// A replica that does not know its end must neither vote nor lead until a leader has matched it.
+    package internal(set) var isEndKnown = true
+
+    var segments: [RecoveredSegment] = []
+    var writtenMark: LogMark
+    var syncedMark: LogMark
+    var terms: TermTable
+    var memberships: [IndexedMembership]
+    var checkpointNames: [SegmentName] = []
+
+    /// A log that has nothing yet.
+    init(empty group: GroupID, directory: String, state: LogState = .initial) {
+        self.group = group
+        self.directory = directory
+        self.state = state
+        commitIndex = state.mark.index
+        writtenMark = state.mark
+        syncedMark = state.mark
+        terms = state.terms
+        memberships = [state.membership]
+    }
+
+    /// Notes damage, joined with what lies right before it.
+    mutating func note(_ found: Damage) {
+        if let merged = damage.last?.merged(with: found) {
+            damage[damage.count - 1] = merged
+        } else if damage.count < PartitionLog.maximumDamageCount {
+            damage.append(found)
+        }
+    }
+}
