@@ -47,6 +47,7 @@ func codec(_ name: String, pkgConfig: String, apt: String) -> Target {
 }
 
 let byteBuffer: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 
 let package = Package(
     name: "flotilla",
@@ -88,5 +89,25 @@ let package = Package(
         ),
         house("KafkaWire", ["FlotillaModel", byteBuffer]),
         house("Raft", ["FlotillaModel", "FlotillaEnvironment"]),
+        house(
+            "Storage",
+            ["FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft", deque, byteBuffer]
+        ),
+        house(
+            "Replication",
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft",
+                "FlotillaStorage", deque, byteBuffer,
+            ]
+        ),
+        house("Coordination", ["FlotillaModel", "FlotillaEnvironment", byteBuffer]),
+        house(
+            "Broker",
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
+                "FlotillaRaft", "FlotillaStorage", "FlotillaReplication", "FlotillaCoordination", deque,
+                .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
+            ]
+        ),
     ]
 )

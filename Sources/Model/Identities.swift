@@ -188,3 +188,31 @@ public struct Timestamp: Scalar {
     /// No time given.
     public static let none = Timestamp(-1)
 }
+
+extension TopicID {
+    /// Reads what `description` writes: 22 characters of URL-safe base64; nil for anything else.
+    public init?(_ text: String) {
+        guard text.utf8.count == 22 else { return nil }
+        var words: (high: UInt64, low: UInt64) = (0, 0)
+        for (place, character) in text.utf8.enumerated() {
+            guard let digit = Self.digit(character) else { return nil }
+            // The last character carries two bits only; the rest of it must be zero.
+            let (bits, width) = place == 21 ? (digit >> 4, 2) : (digit, 6)
+            guard place < 21 || digit & 0x0F == 0 else { return nil }
+            words.high = words.high << UInt64(width) | words.low >> UInt64(64 - width)
+            words.low = words.low << UInt64(width) | bits
+        }
+        self.init(high: words.high, low: words.low)
+    }
+
+    private static func digit(_ character: UInt8) -> UInt64? {
+        switch character {
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt64(character - UInt8(ascii: "A"))
+        case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt64(character - UInt8(ascii: "a")) + 26
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt64(character - UInt8(ascii: "0")) + 52
+        case UInt8(ascii: "-"): 62
+        case UInt8(ascii: "_"): 63
+        default: nil
+        }
+    }
+}

@@ -192,6 +192,14 @@ package struct LogEntry: Sendable {
         buffer.writeBytes(body.readableBytesSpan)
     }
 
+    /// The header of a data entry's batch.
+    ///
+    /// - Throws: what `RecordBatchHeader` throws.
+    package func batchHeader() throws(RecordsError) -> RecordBatchHeader {
+        precondition(frame.kind == .data, "only data entries hold a batch")
+        return try RecordBatchHeader(head: head.readableBytesSpan, body: body.readableBytesSpan)
+    }
+
     /// Checks a data entry's batch to its last byte: its own CRC, and that frame and batch agree.
     ///
     /// Other kinds are covered by the frame's checksum and pass.
@@ -202,10 +210,7 @@ package struct LogEntry: Sendable {
         guard frame.kind == .data else {
             return
         }
-        let header = try RecordBatchHeader(
-            head: head.readableBytesSpan,
-            body: body.readableBytesSpan
-        )
+        let header = try batchHeader()
         try header.agree(with: frame)
         let computed = CRC32C.checksum(body)
         guard computed == header.checksum else {

@@ -44,4 +44,14 @@ package enum TopicName {
         default: false
         }
     }
+
+    /// Whether a topic may have this name (GEN-5).
+    package static func isValid(_ name: String) -> Bool {
+        fault(in: name) == nil
+    }
+
+    /// Whether the name is one of the broker's own topics (GEN-6).
+    package static func isInternal(_ name: String) -> Bool {
+        internalNames.contains(name)
+    }
 }

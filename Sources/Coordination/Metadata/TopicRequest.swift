@@ -88,6 +88,12 @@ package struct TopicOutcome: Sendable {
     package var name: String
     /// The topic as it will be, or why not.
     package var result: Result<TopicImage, Refusal>
+
+    /// States an outcome.
+    package init(name: String, result: Result<TopicImage, Refusal>) {
+        self.name = name
+        self.result = result
+    }
 }
 
 /// The answer for one topic that was to be deleted.

@@ -32,6 +32,22 @@ struct InFlightBatch: Hashable, Sendable {
     var index: LogIndex
 }
 
+/// What tools are told of a producer.
+package struct ProducerDescription: Hashable, Sendable {
+    /// The producer.
+    package var producer: ProducerID
+    /// The epoch of its last batch.
+    package var epoch: Int16
+    /// Its last record's sequence number; -1 when none is remembered.
+    package var lastSequence: Int32
+    /// Its last batch's timestamp.
+    package var lastTimestamp: Timestamp
+    /// The epoch of the transaction coordinator that wrote the last marker; -1 before the first.
+    package var coordinatorEpoch: Int32
+    /// The first offset of its open transaction; nil without one.
+    package var transactionStart: Offset?
+}
+
 /// What a partition knows of its idempotent producers, so that a retry is answered and not appended again.
 ///
 /// Two parts. The committed one is replicated: every replica applies every committed batch, so it is the same after a change of leader
@@ -72,6 +88,20 @@ package struct ProducerState: Sendable {
         self.appendTime = appendTime
         for (producer, entry) in entries {
             committed[producer] = entry
+        }
+    }
+
+    /// What is known of each producer that is remembered, by ascending id.
+    package var descriptions: [ProducerDescription] {
+        committed.filter { !isExpired($0.value) }.sorted { $0.key < $1.key }.map { producer, entry in
+            ProducerDescription(
+                producer: producer,
+                epoch: entry.epoch,
+                lastSequence: entry.batches.last?.lastSequence ?? -1,
+                lastTimestamp: entry.batches.last?.timestamp ?? .none,
+                coordinatorEpoch: entry.coordinatorEpoch,
+                transactionStart: entry.transactionStart
+            )
         }
     }
 

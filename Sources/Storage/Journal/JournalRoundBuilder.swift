@@ -73,9 +73,9 @@ struct JournalRoundBuilder {
     /// - Parameter header: states number and place; its shape is filled in.
     /// - Returns: the header as written, and the pieces of the write: `header.shape.roundByteCount` bytes.
     mutating func finish(_ header: JournalRoundHeader) -> (JournalRoundHeader, [ByteBuffer]) {
+        precondition(payloadByteCount <= Frame.maximumPayloadByteCount, "a round's payloads are below 2 GiB")
         var header = header
-        let records = heads.readableBytesSpan.extracting(droppingFirst: JournalRoundHeader.byteCount)
-        header.shape = shape(checksum: CRC32C.checksum(records))
+        header.shape = shape(checksum: Self.checksum(of: heads, from: JournalRoundHeader.byteCount))
         heads.setBuffer(header.encoded(), at: 0)
         var pieces = [heads]
         var start = 0
@@ -96,16 +96,20 @@ struct JournalRoundBuilder {
     }
 
     private mutating func finishEcho(of header: JournalRoundHeader) {
-        let records = echo.readableBytesSpan.extracting(droppingFirst: JournalEchoHeader.byteCount)
         let echoHeader = JournalEchoHeader(
             key: header.key,
             generation: header.generation,
             position: header.position + header.shape.echoPosition,
             number: header.number,
-            recordsByteCount: records.byteCount,
-            recordsChecksum: CRC32C.checksum(records)
+            recordsByteCount: echo.readableBytes - JournalEchoHeader.byteCount,
+            recordsChecksum: Self.checksum(of: echo, from: JournalEchoHeader.byteCount)
         )
         echo.setBuffer(echoHeader.encoded(), at: 0)
+    }
+
+    /// The checksum of a buffer's readable bytes behind the first `start`.
+    private static func checksum(of buffer: ByteBuffer, from start: Int) -> UInt32 {
+        CRC32C.checksum(buffer.readableBytesSpan.extracting(droppingFirst: start))
     }
 
     private func shape(checksum: UInt32) -> JournalRoundShape {
@@ -135,7 +139,10 @@ struct JournalRoundBuilder {
         if echo.readableBytes == 0 {
             echo.writeRepeatingByte(0, count: JournalEchoHeader.byteCount)
         }
-        echo.writeBytes(heads.readableBytesSpan.extracting(droppingFirst: start))
+        guard let record = heads.getSlice(at: start, length: heads.writerIndex - start) else {
+            preconditionFailure("the record was just written")
+        }
+        echo.writeImmutableBuffer(record)
     }
 
     private mutating func addPayload(of entry: LogEntry) {

@@ -1,0 +1,144 @@
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+
+/// Metadata (3): brokers, topics, leaders; topics are created on the way where that is allowed. SEMANTICS section 4.1.
+extension Shard {
+    func handle(_ request: MetadataRequest, _ context: RequestContext) {
+        let missing = topicsToCreate(request, context.version)
+        guard !missing.isEmpty else { return respond(request, context) }
+        create(missing.map { TopicRequest(name: $0) }) { [unowned self] in
+            self.respond(request, context)
+        }
+    }
+
+    /// Creates topics and waits until their partitions have leaders; errors show in the answer that follows.
+    func create(_ topics: [TopicRequest], then action: @escaping () -> Void) {
+        ask(0, .metadata(.createTopics(topics, validateOnly: false))) { [unowned self] _ in
+            let names = topics.map(\.name)
+            self.waitForLeaders(of: names, then: action)
+        }
+    }
+
+    /// Waits until this shard knows a leader for every partition of the topics, or for as long as it makes sense.
+    func waitForLeaders(of names: [String], then action: @escaping () -> Void) {
+        wait(atMost: settings.leaderWait) { [unowned self] in
+            names.allSatisfy { name in
+                guard let topic = self.image.topic(named: name) else { return false }
+                return topic.partitions.indices.allSatisfy { number in
+                    let partition = TopicPartition(topic: topic.id, partition: Int32(number))
+                    return self.leadership.leader(of: partition)?.leader != nil
+                }
+            }
+        } then: { action() }
+    }
+
+    /// The names that a request would have created: never for "all topics", never by id (META-7).
+    private func topicsToCreate(_ request: MetadataRequest, _ version: Int16) -> [String] {
+        guard config.isAutoCreateEnabled, version < 4 || request.allowAutoTopicCreation else { return [] }
+        return (request.topics ?? []).compactMap { topic in
+            guard topic.topicId == .zero, let name = topic.name, TopicName.isValid(name) else { return nil }
+            return image.topic(named: name) == nil && !TopicName.isInternal(name) ? name : nil
+        }
+    }
+
+    private func respond(_ request: MetadataRequest, _ context: RequestContext) {
+        var response = MetadataResponse(
+            brokers: brokers(as: context).map { broker in
+                .init(nodeId: broker.id.rawValue, host: broker.address.host, port: Int32(broker.address.port), rack: broker.rack)
+            },
+            clusterId: image.clusterID,
+            controllerId: settings.broker.rawValue
+        )
+        let isAll = context.version == 0 ? (request.topics ?? []).isEmpty : request.topics == nil
+        if isAll {
+            response.topics = image.topics.map { describe($0.value) }
+        } else {
+            response.topics = (request.topics ?? []).map { describe($0) }
+        }
+        context.respond(response)
+    }
+
+    private func describe(_ wanted: MetadataRequest.MetadataRequestTopic) -> MetadataResponse.MetadataResponseTopic {
+        if wanted.topicId != .zero {
+            guard let topic = image.topic(wanted.topicId) else {
+                return .init(errorCode: ErrorCode.unknownTopicId.rawValue, name: nil, topicId: wanted.topicId)
+            }
+            return describe(topic)
+        }
+        let name = wanted.name ?? ""
+        guard TopicName.isValid(name) else {
+            return .init(errorCode: ErrorCode.invalidTopicException.rawValue, name: name)
+        }
+        guard let topic = image.topic(named: name) else {
+            return .init(errorCode: ErrorCode.unknownTopicOrPartition.rawValue, name: name)
+        }
+        return describe(topic)
+    }
+
+    private func describe(_ topic: TopicImage) -> MetadataResponse.MetadataResponseTopic {
+        .init(
+            name: topic.name,
+            topicId: topic.id,
+            isInternal: topic.isInternal,
+            partitions: topic.partitions.enumerated().map { number, partition in
+                let place = placement(of: TopicPartition(topic: topic.id, partition: Int32(number)), partition)
+                return .init(
+                    errorCode: place.error.rawValue,
+                    partitionIndex: Int32(number),
+                    leaderId: place.leader,
+                    leaderEpoch: place.epoch,
+                    replicaNodes: place.replicas,
+                    isrNodes: place.inSync
+                )
+            }
+        )
+    }
+
+    /// Where a partition is, as clients are told.
+    struct Placement {
+        var error: ErrorCode
+        var leader: Int32
+        var epoch: Int32
+        var replicas: [Int32]
+        var inSync: [Int32]
+    }
+
+    /// Where a partition is, and who leads it (META-5, META-6).
+    func placement(of id: TopicPartition, _ partition: PartitionImage) -> Placement {
+        let hint = leadership.hint(for: id)
+        let replicas = partition.replicas.map(\.broker.rawValue)
+        return Placement(
+            error: hint.leader < 0 ? .leaderNotAvailable : .noError,
+            leader: hint.leader,
+            epoch: hint.epoch,
+            replicas: replicas,
+            inSync: replicas
+        )
+    }
+
+    /// A broker as clients are told of it.
+    struct KnownBroker {
+        var id: BrokerID
+        var address: NetworkAddress
+        var rack: String?
+    }
+
+    /// The brokers with the addresses that this client can use (META-2).
+    func brokers(as context: RequestContext) -> [KnownBroker] {
+        image.brokers.map { id, registration in
+            if id == settings.broker {
+                let address: NetworkAddress =
+                    switch settings.advertised {
+                    case .asReached: context.connection.sink.localAddress
+                    case .fixed(let address): address
+                    }
+                return KnownBroker(id: id, address: address, rack: registration.rack)
+            }
+            let endpoint = registration.endpoints.first
+            let address = NetworkAddress(host: endpoint?.host ?? "", port: Int(endpoint?.port ?? 0))
+            return KnownBroker(id: id, address: address, rack: registration.rack)
+        }
+    }
+}

@@ -1,0 +1,232 @@
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaRecords
+import FlotillaReplication
+import FlotillaStorage
+
+/// What a read of a partition came to.
+enum PartitionRead {
+    /// The reply, and the records that go with it.
+    case ready(FetchSlice?, FetchReply)
+    /// Bytes have to come into memory first; then the same read again.
+    case load(SegmentLoad, PartitionLog)
+}
+
+/// Reading: records, offsets by time, ends of epochs.
+extension Partition {
+    /// Reads whole batches from the offset on, up to the readable end.
+    ///
+    /// - Parameter budget: what is left of the request's bytes.
+    /// - Parameter isFirst: whether nothing was read for the request yet: then the first batch is returned whatever its
+    ///   size, so that no consumer gets stuck (KIP-74).
+    /// - Source: SEMANTICS rules FETCH-2 to FETCH-13.
+    func read(
+        _ item: FetchCall.Item,
+        _ call: FetchCall,
+        budget: Int,
+        isFirst: Bool,
+        afterLoad: Bool
+    ) -> PartitionRead {
+        if let error = epochError(item.currentLeaderEpoch) { return .ready(nil, .refused(error, hint: hint)) }
+        guard replica.isServing else { return .ready(nil, .refused(.notLeaderOrFollower, hint: hint)) }
+        guard item.fetchOffset >= logStartOffset, item.fetchOffset <= replica.log.logEndOffset else {
+            return .ready(nil, .refused(.offsetOutOfRange))
+        }
+        var reply = FetchReply(
+            error: .noError,
+            highWatermark: highWatermark,
+            lastStableOffset: lastStableOffset,
+            logStartOffset: logStartOffset
+        )
+        if item.lastFetchedEpoch >= 0 {
+            switch divergence(of: item) {
+            case .none: break
+            case .diverging(let end):
+                reply.divergingEpoch = end
+                return .ready(nil, reply)
+            case .unknownEpoch:
+                return .ready(nil, .refused(.offsetOutOfRange))
+            }
+        }
+        let end = readableEnd(call.isolation)
+        let byteCount = min(item.maxByteCount, budget)
+        guard item.fetchOffset < end, byteCount > 0 || isFirst else { return .ready(nil, reply) }
+        do throws(StorageError) {
+            switch try replica.log.read(
+                from: item.fetchOffset,
+                upTo: end,
+                maxByteCount: max(0, byteCount),
+                allowOversizedFirst: isFirst,
+                afterLoad: afterLoad
+            ) {
+            case .ready(let slice):
+                return .ready(slice, reply)
+            case .load(let load):
+                return .load(load, replica.log)
+            }
+        } catch {
+            return .ready(nil, .refused(error.readErrorCode))
+        }
+    }
+
+    private enum Divergence {
+        case none
+        case diverging(EpochEnd)
+        case unknownEpoch
+    }
+
+    /// Whether the client's last record is of an epoch that ended before the offset it asks for.
+    private func divergence(of item: FetchCall.Item) -> Divergence {
+        guard let (epoch, end) = replica.log.endOffset(ofEpoch: Term(UInt32(bitPattern: item.lastFetchedEpoch))) else {
+            return .unknownEpoch
+        }
+        guard epoch.leaderEpoch < item.lastFetchedEpoch || end < item.fetchOffset else { return .none }
+        return .diverging(EpochEnd(epoch: epoch.leaderEpoch, endOffset: end.rawValue))
+    }
+
+    // MARK: Epochs
+
+    /// Where an epoch ends.
+    ///
+    /// - Source: SEMANTICS rules OFLE-1 to OFLE-3.
+    func epochEnd(_ call: EpochEndCall) -> EpochEndReply {
+        if let error = epochError(call.currentLeaderEpoch) { return EpochEndReply(error: error) }
+        guard replica.isServing else { return EpochEndReply(error: .notLeaderOrFollower) }
+        guard call.epoch >= 0, call.epoch <= replica.term.leaderEpoch,
+            let (epoch, end) = replica.log.endOffset(ofEpoch: Term(UInt32(bitPattern: call.epoch)))
+        else { return EpochEndReply(error: .noError) }
+        return EpochEndReply(
+            error: .noError,
+            end: EpochEnd(epoch: epoch.leaderEpoch, endOffset: min(end, highWatermark).rawValue)
+        )
+    }
+
+    // MARK: Offsets by time
+
+    /// Finds an offset by time or by one of Kafka's special timestamps.
+    ///
+    /// - Source: SEMANTICS rules LO-1 to LO-8.
+    func listOffsets(
+        _ call: ListOffsetsCall,
+        afterLoad: Bool = false,
+        then completion: @escaping (ListOffsetsReply) -> Void
+    ) {
+        if let error = epochError(call.currentLeaderEpoch) { return completion(ListOffsetsReply(error: error)) }
+        guard replica.isServing else { return completion(ListOffsetsReply(error: .notLeaderOrFollower)) }
+        switch SpecialTimestamp(rawValue: call.timestamp) {
+        case .latest: completion(found(readableEnd(call.isolation)))
+        case .earliest, .earliestLocal: completion(found(logStartOffset))
+        case .latestTiered, .earliestPendingUpload: completion(ListOffsetsReply(error: .noError))
+        case .maximum: lookUp(call, afterLoad, then: completion)
+        case nil:
+            guard call.timestamp >= 0 else { return completion(ListOffsetsReply(error: .unsupportedVersion)) }
+            lookUp(call, afterLoad, then: completion)
+        }
+    }
+
+    private func found(_ offset: Offset, timestamp: Timestamp = .none) -> ListOffsetsReply {
+        let epoch = replica.log.termTable.rows.last { $0.firstOffset <= offset }?.term ?? replica.term
+        return ListOffsetsReply(
+            error: .noError,
+            offset: offset.rawValue,
+            timestamp: timestamp.rawValue,
+            leaderEpoch: epoch.leaderEpoch
+        )
+    }
+
+    private func lookUp(
+        _ call: ListOffsetsCall,
+        _ afterLoad: Bool,
+        then completion: @escaping (ListOffsetsReply) -> Void
+    ) {
+        let log = replica.log
+        let end = readableEnd(call.isolation)
+        let isMaximum = call.timestamp == SpecialTimestamp.maximum.rawValue
+        do throws(StorageError) {
+            let read =
+                isMaximum
+                ? try log.maximumTimestampBatch(from: logStartOffset, upTo: end, afterLoad: afterLoad)
+                : try log.firstBatch(atOrAfter: Timestamp(call.timestamp), from: logStartOffset, upTo: end, afterLoad: afterLoad)
+            switch read {
+            case .ready(nil):
+                completion(ListOffsetsReply(error: .noError))
+            case .ready(let candidate?):
+                completion(position(in: candidate, call, isMaximum: isMaximum))
+            case .load(let load):
+                shard.workers.run({ load.perform() }) { [weak self] loaded in
+                    guard let self else { return completion(ListOffsetsReply(error: .notLeaderOrFollower)) }
+                    do throws(StorageError) {
+                        try log.finish(loaded)
+                        self.listOffsets(call, afterLoad: true, then: completion)
+                    } catch {
+                        completion(ListOffsetsReply(error: error.readErrorCode))
+                    }
+                }
+            }
+        } catch {
+            completion(ListOffsetsReply(error: error.readErrorCode))
+        }
+    }
+
+    private func position(in candidate: BatchCandidate, _ call: ListOffsetsCall, isMaximum: Bool) -> ListOffsetsReply {
+        do throws(RecordsError) {
+            let batch = try RecordBatch(parsing: candidate.bytes)
+            let limit = BatchRules.defaultUnfoldedLimit
+            let position =
+                isMaximum
+                ? try batch.positionOfMaxTimestamp(using: shard.decompressor, limit: limit)
+                : try batch.firstPosition(
+                    atOrAfter: Timestamp(call.timestamp),
+                    from: logStartOffset,
+                    using: shard.decompressor,
+                    limit: limit
+                )
+            guard let position else { return ListOffsetsReply(error: .noError) }
+            return found(position.offset, timestamp: position.timestamp)
+        } catch {
+            return ListOffsetsReply(error: .corruptMessage)
+        }
+    }
+
+    // MARK: Producers
+
+    /// The producers that wrote here lately.
+    func describeProducers() -> ProducersReply {
+        guard replica.isServing else { return ProducersReply(error: .notLeaderOrFollower) }
+        return ProducersReply(error: .noError, producers: producers.state.descriptions)
+    }
+}
+
+/// Kafka's numbers below zero that stand for places of a log.
+///
+/// - Source: SEMANTICS rules LO-1 to LO-4.
+enum SpecialTimestamp: Int64 {
+    case latest = -1
+    case earliest = -2
+    case maximum = -3
+    case earliestLocal = -4
+    case latestTiered = -5
+    case earliestPendingUpload = -6
+
+    /// The first version of ListOffsets that knows the number.
+    var firstVersion: Int16 {
+        switch self {
+        case .latest, .earliest: 0
+        case .maximum: 7
+        case .earliestLocal: 8
+        case .latestTiered: 9
+        case .earliestPendingUpload: 11
+        }
+    }
+}
+
+extension StorageError {
+    /// What a consumer is told about a read that failed.
+    var readErrorCode: ErrorCode {
+        switch self {
+        case .offsetOutOfRange, .indexOutOfRange: .offsetOutOfRange
+        default: .kafkaStorageError
+        }
+    }
+}

@@ -1,0 +1,303 @@
+import DequeModule
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaRaft
+import FlotillaRecords
+import FlotillaReplication
+import FlotillaStorage
+import struct NIOCore.ByteBuffer
+
+/// One partition of a topic on its shard: what clients may append to it and read from it.
+final class Partition {
+    let id: TopicPartition
+    private(set) var topicName: String
+    private(set) var config: TopicConfig
+    private var rules: BatchRules
+    let replica: Replica
+    let writer: SegmentWriter
+    let producers: ProducerMachine
+    unowned let shard: Shard
+
+    /// Batches whose turn has not come: an earlier one is at a worker, or the journal is full.
+    private var admissions = Deque<Admission>()
+    private var isAtWorker = false
+    /// Retries of batches that are in flight; each looks again when the original's entry is applied.
+    private var parkedRetries: [ParkedRetry] = []
+    private var watchers: [Watcher] = []
+
+    /// Opens a partition from what recovery found, or anew.
+    init(local: LocalReplica, recovered: RecoveredReplica?, shard: Shard) throws {
+        id = local.group.partition
+        topicName = local.topicName
+        self.shard = shard
+        let config = TopicConfig(overrides: shard.image.topics[local.topicName]?.configs ?? [:], layers: shard.layers)
+        self.config = config
+        rules = BatchRules(config)
+        producers = ProducerMachine(limits: ProducerLimits(
+                expirationMillis: shard.config.producerExpirationMillis,
+                maximumProducerCount: ProducerLimits.standard.maximumProducerCount
+            ))
+        var settings = Settings()
+        settings.minInSyncReplicas = config.minimumInSyncReplicaCount
+        settings.uncommittedByteLimit = shard.settings.inFlightByteLimit
+        guard let member = local.members.first(where: { $0.broker == shard.settings.broker }) else {
+            preconditionFailure("a local replica is a member of its group")
+        }
+        replica = try Replica(
+            group: local.group,
+            member: member,
+            log: shard.openLog(local.group, recovered, LogConfiguration(config)),
+            hardState: recovered?.hardState ?? .initial,
+            membership: Membership(voters: local.members, learners: []),
+            isElectable: recovered?.isElectable ?? true,
+            machine: producers,
+            settings: settings,
+            seed: shard.random.next(),
+            host: shard
+        )
+        writer = SegmentWriter(replica: replica)
+    }
+
+    /// Takes over settings that may have changed.
+    func configure(image: MetadataImage, layers: ConfigLayers) {
+        guard let topic = image.topic(id.topic) else { return }
+        topicName = topic.name
+        let changed = TopicConfig(overrides: topic.configs, layers: layers)
+        guard changed != config else { return }
+        config = changed
+        rules = BatchRules(changed)
+        replica.log.configuration = LogConfiguration(changed)
+        var settings = Settings()
+        settings.minInSyncReplicas = changed.minimumInSyncReplicaCount
+        settings.uncommittedByteLimit = shard.settings.inFlightByteLimit
+        replica.change(settings)
+    }
+
+    // MARK: Bounds
+
+    var logStartOffset: Offset { replica.log.logStartOffset }
+
+    var highWatermark: Offset { replica.highWatermark }
+
+    /// One past the last offset that is decided: no transaction that began before it is open.
+    ///
+    /// Never below the start, though the log may be cut within an open transaction.
+    var lastStableOffset: Offset { max(highWatermark, logStartOffset) }
+
+    /// Where a reader of this isolation ends.
+    func readableEnd(_ isolation: IsolationLevel) -> Offset {
+        isolation == .readCommitted ? lastStableOffset : highWatermark
+    }
+
+    /// Where clients of this partition should go.
+    var hint: LeaderHint { shard.leadership.hint(for: id) }
+
+    /// The error of a request with this leader epoch, or nil where it may go on (GEN-7).
+    func epochError(_ epoch: Int32) -> ErrorCode? {
+        guard epoch >= 0 else { return nil }
+        let own = replica.term.leaderEpoch
+        if epoch < own { return .fencedLeaderEpoch }
+        return epoch > own ? .unknownLeaderEpoch : nil
+    }
+
+    // MARK: Appending
+
+    /// One batch on its way into the log.
+    private struct Admission {
+        var records: ByteBuffer?
+        var acks: Acks
+        var version: Int16
+        var isTransactional: Bool
+        var completion: (ProduceReply) -> Void
+    }
+
+    private struct ParkedRetry {
+        var batch: RecordBatch
+        var index: LogIndex
+        var acks: Acks
+        var completion: (ProduceReply) -> Void
+    }
+
+    /// Checks a batch, appends it and answers as its acks ask for.
+    func produce(_ call: ProduceCall, _ records: ByteBuffer?, then completion: @escaping (ProduceReply) -> Void) {
+        if let refusal = refusal(of: call) { return completion(refusal) }
+        admissions.append(
+            Admission(
+                records: records,
+                acks: call.acks,
+                version: call.version,
+                isTransactional: call.isTransactional,
+                completion: completion
+            )
+        )
+        admitWaiting()
+    }
+
+    private func refusal(of call: ProduceCall) -> ProduceReply? {
+        guard replica.isServing else { return .refused(.notLeaderOrFollower, hint: hint) }
+        if call.acks == .all, replica.membership.voters.count < config.minimumInSyncReplicaCount {
+            return .refused(
+                .notEnoughReplicas,
+                "min.insync.replicas is \(config.minimumInSyncReplicaCount), and the partition has "
+                    + "\(replica.membership.voters.count) replicas"
+            )
+        }
+        if shard.isVolumeFull {
+            return .refused(.kafkaStorageError, "\(shard.settings.dataDirectory): the disk is nearly full; records are refused until there is room")
+        }
+        return nil
+    }
+
+    /// Takes the batches whose turn it is; one that goes to a worker keeps its place.
+    func admitWaiting() {
+        while !isAtWorker, !shard.isJournalFull, let admission = admissions.popFirst() {
+            let check = BatchCheck(rules: rules, records: admission.records, version: admission.version, now: shard.wallTime)
+            if let records = admission.records, rules.wantsWorker(for: records) {
+                isAtWorker = true
+                shard.workers.run({ check.perform(using: Compressor(), Decompressor()) }) { [weak self] result in
+                    guard let self else { return admission.completion(.refused(.notLeaderOrFollower)) }
+                    self.isAtWorker = false
+                    self.finish(result, admission)
+                    self.admitWaiting()
+                }
+            } else {
+                finish(check.perform(using: shard.compressor, shard.decompressor), admission)
+            }
+        }
+    }
+
+    private func finish(_ result: Result<RecordBatch, BatchRefusal>, _ admission: Admission) {
+        switch result {
+        case .success(let batch): append(batch, admission.acks, admission.completion)
+        case .failure(let refusal): admission.completion(.refused(refusal))
+        }
+    }
+
+    private func append(_ batch: RecordBatch, _ acks: Acks, _ completion: @escaping (ProduceReply) -> Void) {
+        guard replica.isServing else { return completion(.refused(.notLeaderOrFollower, hint: hint)) }
+        var producerIndex: LogIndex?
+        if let producer = ProducerBatch(batch.header) {
+            switch producers.state.check(producer) {
+            case .append:
+                producerIndex = replica.nextProposalIndex
+                producers.state.noteAppended(producer, at: replica.nextProposalIndex)
+            case .duplicate(let baseOffset, let timestamp):
+                return completion(accepted(at: baseOffset, logAppendTime: config.timestampType == .logAppendTime ? timestamp : .none))
+            case .inFlightDuplicate(let index):
+                parkedRetries.append(ParkedRetry(batch: batch, index: index, acks: acks, completion: completion))
+                return
+            case .refused(let error):
+                return completion(.refused(error))
+            }
+        }
+        let isLogAppendTime = batch.header.attributes.isLogAppendTime
+        let appendTime = isLogAppendTime ? batch.header.maxTimestamp : .none
+        shard.counters.recordsIn += Int(batch.header.recordCount)
+        shard.counters.bytesIn += batch.byteCount
+        replica.propose(
+            Proposal(.batch(batch), durability: acks == .all ? .quorum : .leader) { [weak self] result in
+                guard let self else { return completion(.refused(.notLeaderOrFollower)) }
+                switch result {
+                case .success(let placed):
+                    completion(self.accepted(at: placed.baseOffset, logAppendTime: appendTime))
+                case .failure(let error):
+                    if let producerIndex { self.producers.state.dropUncommitted(from: producerIndex) }
+                    completion(self.refusal(for: error))
+                }
+            }
+        )
+    }
+
+    private func accepted(at baseOffset: Offset, logAppendTime: Timestamp) -> ProduceReply {
+        ProduceReply(
+            error: .noError,
+            message: nil,
+            baseOffset: baseOffset,
+            logAppendTime: logAppendTime,
+            logStartOffset: logStartOffset
+        )
+    }
+
+    private func refusal(for error: ReplicationError) -> ProduceReply {
+        switch error {
+        case .rejected(.notLeader), .rejected(.transferring), .rejected(.notReady), .leadershipLost:
+            .refused(.notLeaderOrFollower, error.description, hint: hint)
+        case .rejected(.overloaded):
+            .refused(.requestTimedOut, error.description)
+        case .rejected, .storage, .unusableEntry:
+            .refused(.kafkaStorageError, error.description)
+        }
+    }
+
+    // MARK: Waiting
+
+    /// Somebody who waits for more to read.
+    private struct Watcher {
+        var id: UInt64
+        var isolation: IsolationLevel
+        var knownEnd: Offset
+        var wake: () -> Void
+    }
+
+    /// Calls `wake` once, as soon as there is more to read than `watch` knows, or the partition changes hands.
+    func watch(_ watch: FetchWatch, id: UInt64, wake: @escaping () -> Void) {
+        guard replica.isServing, readableEnd(watch.isolation) <= watch.knownEnd else { return wake() }
+        watchers.append(Watcher(id: id, isolation: watch.isolation, knownEnd: watch.knownEnd, wake: wake))
+    }
+
+    /// Has every waiting fetch look again, as when the broker stops.
+    func wakeWatchers() {
+        let watching = watchers
+        watchers.removeAll()
+        for watcher in watching { watcher.wake() }
+    }
+
+    /// Forgets a watcher.
+    func unwatch(_ id: UInt64) {
+        watchers.removeAll { $0.id == id }
+    }
+
+    /// More is committed and applied.
+    func committed() {
+        shard.noteCommitted(writer)
+        retryParked()
+        guard !watchers.isEmpty else { return }
+        var woken: [Watcher] = []
+        watchers.removeAll { watcher in
+            guard readableEnd(watcher.isolation) > watcher.knownEnd else { return false }
+            woken.append(watcher)
+            return true
+        }
+        for watcher in woken { watcher.wake() }
+    }
+
+    private func retryParked() {
+        guard !parkedRetries.isEmpty else { return }
+        let due = parkedRetries.filter { $0.index <= replica.appliedIndex }
+        guard !due.isEmpty else { return }
+        parkedRetries.removeAll { $0.index <= replica.appliedIndex }
+        for retry in due { append(retry.batch, retry.acks, retry.completion) }
+    }
+
+    /// The replica leads and serves, or does not any longer.
+    func leadershipChanged() {
+        guard !replica.isServing else { return }
+        releaseWaiting(.notLeaderOrFollower)
+    }
+
+    /// The partition is gone from this broker.
+    func close(_ error: ErrorCode) {
+        releaseWaiting(error)
+    }
+
+    private func releaseWaiting(_ error: ErrorCode) {
+        let waiting = Array(admissions)
+        admissions.removeAll()
+        let retries = parkedRetries
+        parkedRetries.removeAll()
+        for admission in waiting { admission.completion(.refused(error, hint: hint)) }
+        for retry in retries { retry.completion(.refused(error, hint: hint)) }
+        wakeWatchers()
+    }
+}

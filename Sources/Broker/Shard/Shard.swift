@@ -1,0 +1,485 @@
+import FlotillaCoordination
+package import FlotillaEnvironment
+package import FlotillaModel
+package import FlotillaRaft
+import FlotillaRecords
+package import FlotillaReplication
+package import FlotillaStorage
+
+/// One event loop's part of the broker: the connections it accepted and the partitions that live on it.
+///
+/// Everything here is called on the shard's loop, one call at a time. Inputs change state and queue output; the end of
+/// the turn proposes what was queued, hands the journal its records and sends the answers, each once for the whole
+/// turn.
+package final class Shard {
+    /// The shard's number, from 0; shard 0 also holds the metadata log.
+    package let index: Int
+    let settings: ShardSettings
+    let environment: any ShardEnvironment
+    let resources: LogResources
+
+    /// The cluster as this shard knows it.
+    private(set) var image = MetadataImage()
+    private(set) var config: BrokerConfig
+    private(set) var leadership = Leadership()
+    var sessions: FetchSessionCache
+    var producerIDs = ProducerIDAllocator()
+    var random: SeededRandom
+
+    private var partitions: [TopicPartition: Partition] = [:]
+    /// The same partitions in an order that does not depend on hashing.
+    private var orderedPartitions: [TopicPartition] = []
+    var metadata: MetadataService?
+    private var startup: StartupFacts?
+
+    var timers = TimerQueue()
+    private var calls = PendingCalls()
+    /// What other shards asked and may take back, by (shard, id).
+    var cancellations: [ForeignCall: () -> Void] = [:]
+    private var imageWaiters: [ImageWaiter] = []
+    private var leadershipNews: [LeadershipUpdate] = []
+
+    private var journalOutbox: [JournalSubmission] = []
+    private var dirtyReplicas: [Replica] = []
+    private var dirtyConnections: [Connection] = []
+    private var pausedConnections: [Connection] = []
+    private var inFlightByteCount = 0
+    private(set) var openConnectionCount = 0
+    private(set) var isVolumeFull = false
+    private(set) var isJournalFull = false
+    var isStopping = false
+
+    /// Counters for the metrics page.
+    var counters = ShardStatistics()
+    /// Partitions with committed entries that segments lack.
+    var segmentQueue: [SegmentWriter] = []
+    var produceDeadlines = ProduceDeadlines()
+    var producerIDWaiters: [(Result<ProducerID, Refusal>) -> Void] = []
+    var nextWatchID: UInt64 = 0
+    /// The room on the disk when it was last looked at.
+    var space: DiskSpace?
+    let compressor = Compressor()
+    let decompressor = Decompressor()
+
+    /// Puts a shard together; `start(_:)` opens its partitions.
+    package init(index: Int, settings: ShardSettings, environment: any ShardEnvironment, disk: any Disk) {
+        self.index = index
+        self.settings = settings
+        self.environment = environment
+        var random = SeededRandom(seed: settings.seed &+ UInt64(index) &* 0x9E37_79B9_7F4A_7C15)
+        config = BrokerConfig(layers: settings.layers)
+        sessions = FetchSessionCache(
+            slotCount: max(1, config.fetchSessionSlotCount / settings.shardCount),
+            random: SeededRandom(seed: random.next())
+        )
+        self.random = random
+        resources = LogResources(
+            disk: disk,
+            tail: TailBudget(byteCount: settings.tailByteCount),
+            segments: SegmentCache(maximumOpenCount: settings.openSegmentLimit)
+        )
+    }
+
+    // MARK: Life
+
+    /// Begins to serve what this shard holds. Partitions follow once the metadata is known.
+    ///
+    /// - Parameter facts: what the journal and the data directory hold of this shard's replicas.
+    package func start(_ facts: StartupFacts) {
+        startup = facts
+        if index == 0 {
+            do throws(ReplicationError) {
+                let service = try MetadataService(shard: self, facts: facts)
+                metadata = service
+                service.replica.start()
+            } catch {
+                environment.log(.damaged(MetadataService.group(), description: error.description))
+            }
+        }
+        startHousekeeping()
+        environment.requestTurnEnd()
+    }
+
+    /// The partitions in a fixed order.
+    var allPartitions: [Partition] {
+        orderedPartitions.compactMap { partitions[$0] }
+    }
+
+    /// A partition that lives here.
+    func partition(_ id: TopicPartition) -> Partition? {
+        partitions[id]
+    }
+
+    /// Whether the metadata is known here, and the partitions that it names are open.
+    package var knowsMetadata: Bool { image.clusterID != nil && startup == nil }
+
+    /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
+    package var whatIsMissing: String? {
+        guard knowsMetadata else { return "the metadata is being read" }
+        let waiting = orderedPartitions.filter { partitions[$0]?.replica.isServing == false }
+        let absent = image.replicas(on: settings.broker).filter { local in
+            settings.shard(of: local.group.partition) == index && partitions[local.group.partition] == nil
+        }
+        guard !waiting.isEmpty || !absent.isEmpty else { return nil }
+        return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
+    }
+
+    /// Counters since the start, and what the shard holds now.
+    package var statistics: ShardStatistics {
+        var statistics = counters
+        statistics.partitionCount = orderedPartitions.count
+        statistics.leaderlessCount = orderedPartitions.count { partitions[$0]?.replica.isServing == false }
+        statistics.unansweredByteCount = inFlightByteCount
+        return statistics
+    }
+
+    /// A random stream of its own for one of the shard's parts.
+    func splitRandom() -> SeededRandom {
+        SeededRandom(seed: random.next())
+    }
+
+    /// A replica's log, from what recovery found or anew.
+    func openLog(_ group: GroupID, _ recovered: RecoveredReplica?, _ configuration: LogConfiguration) -> PartitionLog {
+        guard let recovered else {
+            return PartitionLog.create(
+                group: group,
+                directory: settings.dataDirectory,
+                resources: resources,
+                configuration: configuration
+            )
+        }
+        return PartitionLog(recovered.log, resources: resources, configuration: configuration)
+    }
+
+    // MARK: Messages
+
+    /// Takes in what other shards and the journal say.
+    package func receive(_ messages: [ShardMessage]) {
+        environment.requestTurnEnd()
+        for message in messages { receive(message) }
+    }
+
+    private func receive(_ message: ShardMessage) {
+        switch message {
+        case .call(let id, let origin, let call):
+            answer(call, for: ForeignCall(shard: origin, id: id)) { [unowned self] reply in
+                self.environment.post(.reply(id: id, reply), to: origin)
+            }
+        case .reply(let id, let reply):
+            calls.close(id)?(reply)
+        case .cancel(let id, let origin):
+            cancellations.removeValue(forKey: ForeignCall(shard: origin, id: id))?()
+        case .image(let update):
+            apply(update)
+        case .leadership(let updates):
+            for update in updates { leadership.note(update) }
+            wakeImageWaiters()
+        case .journal(let completions):
+            for completion in completions { replica(completion.group)?.persisted(ticket: completion.ticket) }
+        case .journalDemand(let demands):
+            for demand in demands { meet(demand) }
+        case .journalFull(let isFull):
+            isJournalFull = isFull
+            if !isFull { for partition in allPartitions { partition.admitWaiting() } }
+        }
+    }
+
+    /// Asks the shard of some partitions; the completion runs on this shard, at once where the partitions live here.
+    @discardableResult
+    func ask(_ shard: Int, _ call: ShardCall, then completion: @escaping (ShardReply) -> Void) -> CallHandle {
+        let id = calls.open(completion)
+        if shard == index {
+            answer(call, for: ForeignCall(shard: index, id: id)) { [unowned self] reply in
+                self.calls.close(id)?(reply)
+            }
+        } else {
+            environment.post(.call(id: id, from: index, call), to: shard)
+        }
+        return CallHandle(shard: shard, id: id)
+    }
+
+    /// Stops waiting for an answer.
+    func cancel(_ handle: CallHandle) {
+        guard calls.close(handle.id) != nil else { return }
+        if handle.shard == index {
+            cancellations.removeValue(forKey: ForeignCall(shard: index, id: handle.id))?()
+        } else {
+            environment.post(.cancel(id: handle.id, from: index), to: handle.shard)
+        }
+    }
+
+    // MARK: Turns
+
+    /// Called by the driver at the end of each turn that asked for it.
+    package func endTurn() {
+        while !dirtyReplicas.isEmpty {
+            let replicas = dirtyReplicas
+            dirtyReplicas.removeAll(keepingCapacity: true)
+            for replica in replicas { replica.endTurn() }
+        }
+        if !journalOutbox.isEmpty {
+            environment.submit(journalOutbox)
+            journalOutbox.removeAll(keepingCapacity: true)
+        }
+        if !leadershipNews.isEmpty { tellLeadership() }
+        let connections = dirtyConnections
+        dirtyConnections.removeAll(keepingCapacity: true)
+        for connection in connections { connection.flush() }
+        armTimer()
+    }
+
+    /// Called by the driver at the time that `ShardEnvironment.wake(at:)` named.
+    package func runTimers() {
+        environment.requestTurnEnd()
+        let now = environment.clock.now
+        while let action = timers.takeDue(at: now) { action() }
+    }
+
+    /// Plans something for later.
+    @discardableResult
+    func schedule(after delay: Duration, _ action: @escaping () -> Void) -> TimerQueue.ID {
+        environment.requestTurnEnd()
+        return timers.schedule(at: environment.clock.now + delay, action)
+    }
+
+    private func armTimer() {
+        if let deadline = timers.nextDeadline { environment.wake(at: deadline) }
+    }
+
+    // MARK: Connections
+
+    func connectionOpened() { openConnectionCount += 1 }
+
+    func connectionClosed() { openConnectionCount -= 1 }
+
+    func needsFlush(_ connection: Connection) {
+        dirtyConnections.append(connection)
+        environment.requestTurnEnd()
+    }
+
+    /// Whether a request waits for its answer.
+    var hasUnansweredRequests: Bool { inFlightByteCount > 0 }
+
+    /// Whether all clients of this shard together have too much in flight.
+    var isOverloaded: Bool { inFlightByteCount > settings.inFlightByteLimit }
+
+    func inFlight(changedBy byteCount: Int) {
+        let wasOverloaded = isOverloaded
+        inFlightByteCount += byteCount
+        guard wasOverloaded, !isOverloaded else { return }
+        let paused = pausedConnections
+        pausedConnections.removeAll()
+        for connection in paused { connection.adjustReading() }
+    }
+
+    func paused(_ connection: Connection) {
+        guard isOverloaded else { return }
+        pausedConnections.append(connection)
+    }
+
+    // MARK: Metadata
+
+    func apply(_ update: MetadataUpdate) {
+        image = update.image
+        config = BrokerConfig(layers: layers)
+        reconcile()
+        wakeImageWaiters()
+    }
+
+    /// The broker's settings with what was altered at run time on top.
+    var layers: ConfigLayers {
+        settings.layers.with(image, for: settings.broker)
+    }
+
+    /// Runs `action` as soon as `condition` holds, looked at whenever metadata or leaders change, or at the deadline.
+    func wait(
+        atMost delay: Duration,
+        until condition: @escaping () -> Bool,
+        then action: @escaping () -> Void
+    ) {
+        if condition() { return action() }
+        let waiter = ImageWaiter(condition: condition, action: action)
+        waiter.timer = schedule(after: delay) { [unowned self] in
+            self.imageWaiters.removeAll { $0 === waiter }
+            waiter.action()
+        }
+        imageWaiters.append(waiter)
+    }
+
+    private func wakeImageWaiters() {
+        let ready = imageWaiters.filter { $0.condition() }
+        guard !ready.isEmpty else { return }
+        imageWaiters.removeAll { waiter in ready.contains { $0 === waiter } }
+        for waiter in ready {
+            if let timer = waiter.timer { timers.cancel(timer) }
+            waiter.action()
+        }
+    }
+
+    private func tellLeadership() {
+        let news = leadershipNews
+        leadershipNews.removeAll(keepingCapacity: true)
+        for update in news { leadership.note(update) }
+        for shard in 0..<settings.shardCount where shard != index {
+            environment.post(.leadership(news), to: shard)
+        }
+        wakeImageWaiters()
+    }
+
+    /// Opens the partitions that the metadata gives this shard and closes those that it takes away.
+    private func reconcile() {
+        let facts = startup
+        var fresh: [LocalReplica] = []
+        for local in image.replicas(on: settings.broker) where settings.shard(of: local.group.partition) == index {
+            if let partition = partitions[local.group.partition] {
+                partition.configure(image: image, layers: layers)
+            } else if partitions[local.group.partition] == nil {
+                fresh.append(local)
+            }
+        }
+        for local in fresh { open(local, facts?.replicas[local.group]) }
+        for group in image.replicasToDelete(on: settings.broker) where settings.shard(of: group.partition) == index {
+            remove(group)
+        }
+        if image.clusterID != nil, startup != nil { finishStartup() }
+    }
+
+    private func finishStartup() {
+        guard let facts = startup else { return }
+        startup = nil
+        let unknown = facts.replicas.keys.filter { group in
+            group.partition != .clusterMetadata && partitions[group.partition] == nil
+                && !image.replicasToDelete(on: settings.broker).contains(group)
+        }
+        for group in unknown.sorted() {
+            environment.log(.quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)"))
+        }
+    }
+
+    private func open(_ local: LocalReplica, _ recovered: RecoveredReplica?) {
+        do {
+            let partition = try Partition(local: local, recovered: recovered, shard: self)
+            partitions[local.group.partition] = partition
+            let place = orderedPartitions.firstIndex { local.group.partition < $0 } ?? orderedPartitions.endIndex
+            orderedPartitions.insert(local.group.partition, at: place)
+            for damage in partition.replica.log.damage {
+                environment.log(.damaged(local.group, description: "\(damage)"))
+            }
+            partition.replica.start()
+        } catch {
+            environment.log(.damaged(local.group, description: "\(error)"))
+        }
+    }
+
+    private func remove(_ group: GroupID) {
+        let partition = partitions.removeValue(forKey: group.partition)
+        if partition != nil {
+            orderedPartitions.removeAll { $0 == group.partition }
+            leadership.forget(group.partition)
+            partition?.close(.unknownTopicOrPartition)
+        }
+        guard removals.insert(group).inserted else { return }
+        journalOutbox.append(JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove]))
+        let log = partition?.replica.log ?? openLog(group, nil, LogConfiguration())
+        let removal = log.remove()
+        environment.workers.run({ removal.perform() }) { [unowned self] result in
+            if case .failure(let error) = result {
+                self.removals.remove(group)
+                self.environment.log(.retrying(what: "removal of \(group)", description: error.description))
+                return
+            }
+            self.environment.log(.removed(group))
+            self.confirmRemoval(of: group)
+        }
+    }
+
+    /// Replicas whose removal is under way or done and not yet taken off the metadata's list.
+    private var removals: Set<GroupID> = []
+
+    private func confirmRemoval(of group: GroupID) {
+        ask(0, .metadata(.replicaRemoved(group))) { _ in }
+    }
+
+    /// What brings a replica's entries into segments; nil for a replica that does not live here.
+    func segmentWriter(of group: GroupID) -> SegmentWriter? {
+        if group.partition == .clusterMetadata { return metadata?.writer }
+        guard let partition = partitions[group.partition], partition.replica.group == group else { return nil }
+        return partition.writer
+    }
+
+    /// A replica that lives here.
+    func replica(_ group: GroupID) -> Replica? {
+        segmentWriter(of: group)?.replica
+    }
+
+    func setVolumeFull(_ isFull: Bool, _ description: String) {
+        guard isFull != isVolumeFull else { return }
+        isVolumeFull = isFull
+        environment.log(.volume(isFull: isFull, description: description))
+    }
+}
+
+/// A call of another shard, for taking it back.
+struct ForeignCall: Hashable {
+    var shard: Int
+    var id: UInt64
+}
+
+/// Somebody who waits for the metadata or the leaders to change.
+private final class ImageWaiter {
+    let condition: () -> Bool
+    let action: () -> Void
+    var timer: TimerQueue.ID?
+
+    init(condition: @escaping () -> Bool, action: @escaping () -> Void) {
+        self.condition = condition
+        self.action = action
+    }
+}
+
+extension Shard: ReplicaHost {
+    package var wallTime: Timestamp { environment.clock.wallTime }
+    package var now: Instant { environment.clock.now }
+    package var workers: any Workers { environment.workers }
+
+    package func needsTurnEnd(_ replica: Replica) {
+        dirtyReplicas.append(replica)
+        environment.requestTurnEnd()
+    }
+
+    package func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64) {
+        journalOutbox.append(
+            JournalSubmission(shard: index, group: replica.group, ticket: ticket, records: records)
+        )
+    }
+
+    package func send(_ message: Message, to member: GroupMember, from replica: Replica, after ticket: UInt64?) {
+        preconditionFailure("a group of one has nobody to send to")
+    }
+
+    package func leadershipChanged(_ replica: Replica) {
+        let leader = replica.isServing ? settings.broker : nil
+        leadershipNews.append(
+            LeadershipUpdate(partition: replica.group.partition, term: replica.term, leader: leader)
+        )
+        environment.requestTurnEnd()
+        if replica === metadata?.replica {
+            metadata?.leadershipChanged()
+        } else {
+            partitions[replica.group.partition]?.leadershipChanged()
+        }
+    }
+
+    package func committed(_ replica: Replica) {
+        if replica === metadata?.replica {
+            metadata?.committed()
+        } else {
+            partitions[replica.group.partition]?.committed()
+        }
+    }
+
+    package func failed(_ replica: Replica, _ error: ReplicationError) {
+        environment.log(.damaged(replica.group, description: error.description))
+        if case .storage(.syncFailed) = error, case .storage(let failure) = error { environment.fail(failure) }
+    }
+}

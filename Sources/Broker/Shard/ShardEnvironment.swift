@@ -1,0 +1,80 @@
+package import FlotillaEnvironment
+package import FlotillaModel
+package import FlotillaStorage
+
+/// What a shard asks of the world, besides files: time, chance, the other shards, the journal and a wake-up.
+///
+/// The real one is an event loop with its mailboxes; the simulated one a place in a queue of virtual events. Each
+/// shard has an instance of its own, used on that shard only.
+package protocol ShardEnvironment: AnyObject {
+    /// The clocks.
+    var clock: any Clock { get }
+
+    /// Threads for what blocks or takes long.
+    var workers: any Workers { get }
+
+    /// Has `Shard.endTurn()` called once the inputs at hand are in; calling it again before then is free.
+    func requestTurnEnd()
+
+    /// Has `Shard.runTimers()` called at `deadline`, or a little later. A new call replaces the last.
+    func wake(at deadline: Instant)
+
+    /// Puts a message into the mailbox of another shard; order is kept between two shards.
+    func post(_ message: ShardMessage, to shard: Int)
+
+    /// Hands records to the journal; answers come as `ShardMessage.journal`.
+    func submit(_ submissions: [JournalSubmission])
+
+    /// Tells the journal what it need not keep any longer, since segments hold it durably.
+    func release(_ group: GroupID, upTo index: LogIndex)
+
+    /// A failure after which this process must not go on, such as a failed sync.
+    func fail(_ error: StorageError)
+
+    /// A line for the operator.
+    func log(_ event: BrokerEvent)
+}
+
+/// What a shard tells another, or the journal tells a shard. Values only: nothing in it belongs to a shard.
+package enum ShardMessage: Sendable {
+    /// A question; the answer goes back as `.reply` with the same id.
+    case call(id: UInt64, from: Int, ShardCall)
+    /// The answer to a question of this shard.
+    case reply(id: UInt64, ShardReply)
+    /// Whoever asked does not wait any longer.
+    case cancel(id: UInt64, from: Int)
+    /// The cluster's metadata moved on.
+    case image(MetadataUpdate)
+    /// Leaders were elected or lost.
+    case leadership([LeadershipUpdate])
+    /// A round of the journal is durable.
+    case journal([JournalCompletion])
+    /// The journal wants its oldest files back.
+    case journalDemand([JournalDemand])
+    /// The journal holds as much as it may, or has room again.
+    case journalFull(Bool)
+}
+
+/// Who leads a partition since which term.
+package struct LeadershipUpdate: Hashable, Sendable {
+    /// The partition.
+    package var partition: TopicPartition
+    /// The term of the statement; a later term wins.
+    package var term: Term
+    /// The leader, or nil while there is none.
+    package var leader: BrokerID?
+}
+
+/// Something that an operator or an engineer may want to read; the driver turns it into a log line.
+package enum BrokerEvent: Sendable {
+    /// A replica was opened with damage that only a peer could repair.
+    case damaged(GroupID, description: String)
+    /// A directory belongs to no replica of the metadata; it is kept.
+    case quarantined(directory: String)
+    /// Background work failed and will be tried again.
+    case retrying(what: String, description: String)
+    /// A topic's replica was removed after the committed deletion.
+    case removed(GroupID)
+    /// The volume has no room for new records, or has room again.
+    case volume(isFull: Bool, description: String)
+}

@@ -1,0 +1,77 @@
+package import FlotillaCoordination
+package import FlotillaEnvironment
+package import FlotillaModel
+
+/// What every shard of a broker knows from the start, and what bounds it.
+package struct ShardSettings: Sendable {
+    /// This broker.
+    package var broker: BrokerID
+    /// The number of shards of this broker.
+    package var shardCount: Int
+    /// Where the replicas' directories are.
+    package var dataDirectory: String
+    /// The broker's static settings, by Kafka's names.
+    package var layers: ConfigLayers
+    /// The address that clients are told.
+    package var advertised: AdvertisedAddress = .asReached
+    /// The broker's rack, if it has one.
+    package var rack: String?
+    /// Where chance comes from.
+    package var seed: UInt64
+
+    /// The most request bytes that one client may have unanswered before nothing more is read from it.
+    package var connectionInFlightByteLimit = 64 << 20
+    /// The most request bytes that all clients of one shard may have unanswered.
+    package var inFlightByteLimit = 256 << 20
+    /// The most bytes of recent entries that a shard keeps in memory although segments hold them.
+    package var tailByteCount = 64 << 20
+    /// The most segments that a shard keeps open and mapped.
+    package var openSegmentLimit = 512
+    /// Batches from this size on are compressed by a worker instead of the shard.
+    package var workerCompressionByteCount = 64 << 10
+    /// Committed bytes of a partition from which on they are written to its segment at once.
+    package var segmentWriteByteCount = 256 << 10
+    /// How long committed bytes may wait for their segment when there are few.
+    package var segmentWriteDelay = Duration.seconds(1)
+    /// Free bytes below which producers are refused: twice what the journal may hold.
+    package var minimumFreeByteCount: Int64 = 1 << 30
+    /// The least time between two looks at retention.
+    package var retentionInterval = Duration.seconds(30)
+    /// How long a topic's creator waits for its leaders before being answered without them.
+    package var leaderWait = Duration.seconds(2)
+
+    /// The settings of a broker; the bounds have defaults.
+    package init(
+        broker: BrokerID,
+        shardCount: Int,
+        dataDirectory: String,
+        layers: ConfigLayers,
+        seed: UInt64
+    ) {
+        self.broker = broker
+        self.shardCount = shardCount
+        self.dataDirectory = dataDirectory
+        self.layers = layers
+        self.seed = seed
+    }
+
+    /// The shard that a partition lives on while this broker runs.
+    ///
+    /// Local to the broker: core counts may differ between brokers and change at a restart.
+    package func shard(of partition: TopicPartition) -> Int {
+        if partition == .clusterMetadata { return 0 }
+        // Partitions of one topic are spread evenly: the topic chooses the first shard, the number counts on.
+        var start = partition.topic.high ^ partition.topic.low
+        start = (start ^ (start >> 31)) &* 0xBF58_476D_1CE4_E5B9
+        start ^= start >> 29
+        return Int((start &+ UInt64(bitPattern: Int64(partition.partition))) % UInt64(shardCount))
+    }
+}
+
+/// How clients are told to reach this broker.
+package enum AdvertisedAddress: Hashable, Sendable {
+    /// Each client is told the address by which it reached the broker.
+    case asReached
+    /// Every client is told the same.
+    case fixed(NetworkAddress)
+}

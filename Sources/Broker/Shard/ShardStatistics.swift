@@ -1,0 +1,42 @@
+package import FlotillaKafkaWire
+
+/// Counters of one shard since its start, and what it holds now.
+package struct ShardStatistics: Sendable {
+    /// Bytes of batches that were appended.
+    package var bytesIn = 0
+    /// Bytes of records that were fetched.
+    package var bytesOut = 0
+    /// Records that were appended.
+    package var recordsIn = 0
+    /// Partitions that live on the shard.
+    package var partitionCount = 0
+    /// Partitions that live on the shard and have no leader.
+    package var leaderlessCount = 0
+    /// Bytes of requests that wait for answers.
+    package var unansweredByteCount = 0
+    private var counts: [Int] = Array(repeating: 0, count: 128)
+
+    /// Nothing counted yet.
+    package init() {}
+
+    /// Counts a request.
+    mutating func count(_ api: APIKey) {
+        counts[Int(api.rawValue)] += 1
+    }
+
+    /// The requests received, by API.
+    package var requestCounts: [(api: APIKey, count: Int)] {
+        ServedAPIs.all.map { ($0.api, counts[Int($0.api.rawValue)]) }
+    }
+
+    /// Adds another shard's.
+    package mutating func add(_ other: ShardStatistics) {
+        bytesIn += other.bytesIn
+        bytesOut += other.bytesOut
+        recordsIn += other.recordsIn
+        partitionCount += other.partitionCount
+        leaderlessCount += other.leaderlessCount
+        unansweredByteCount += other.unansweredByteCount
+        for place in counts.indices { counts[place] += other.counts[place] }
+    }
+}

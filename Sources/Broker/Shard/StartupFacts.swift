@@ -1,0 +1,48 @@
+package import FlotillaCoordination
+package import FlotillaModel
+package import FlotillaRaft
+package import FlotillaStorage
+
+/// What the disk holds of the replicas of one shard when the broker starts.
+package struct StartupFacts: Sendable {
+    /// The replicas that have a directory or entries in the journal.
+    package var replicas: [GroupID: RecoveredReplica]
+    /// The id that a new cluster gets, should there be none yet.
+    package var newClusterID: String
+    /// What the cluster is told of this broker.
+    package var registration: BrokerRegistration
+
+    /// Collects what start-up found.
+    package init(
+        replicas: [GroupID: RecoveredReplica],
+        newClusterID: String,
+        registration: BrokerRegistration
+    ) {
+        self.replicas = replicas
+        self.newClusterID = newClusterID
+        self.registration = registration
+    }
+}
+
+/// One replica as recovery found it.
+package struct RecoveredReplica: Sendable {
+    /// The log, from segments and journal together.
+    package var log: RecoveredLog
+    /// The newest term and vote.
+    package var hardState: HardState
+    /// Whether it may vote: nothing that it acknowledged can be missing.
+    package var isElectable: Bool
+
+    /// States what recovery found.
+    package init(log: RecoveredLog, hardState: HardState, isElectable: Bool) {
+        self.log = log
+        self.hardState = hardState
+        self.isElectable = isElectable
+    }
+}
+
+/// The cluster's metadata after a change.
+package struct MetadataUpdate: Sendable {
+    package var image: MetadataImage
+}
+

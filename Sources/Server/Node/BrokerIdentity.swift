@@ -1,0 +1,123 @@
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaRecords
+import FoundationEssentials
+import struct NIOCore.ByteBuffer
+
+/// Who this data directory belongs to: the file `broker.json`.
+///
+/// Format: one JSON object, for people to read:
+///
+/// | key | value |
+/// |---|---|
+/// | `magic` | `flotilla-broker` |
+/// | `version` | 1; another version is refused |
+/// | `broker` | the broker's id |
+/// | `incarnation` | 32 hexadecimal digits, chosen when the directory was made |
+/// | `checksum` | CRC32C over the text `<magic>/<version>/<broker>/<incarnation>` |
+struct BrokerIdentity: Codable, Hashable {
+    static let magic = "flotilla-broker"
+    static let currentVersion = 1
+
+    var magic = Self.magic
+    var version = Self.currentVersion
+    var broker: Int32
+    var incarnation: String
+    var checksum: UInt32 = 0
+
+    init(broker: BrokerID, incarnation: BrokerIncarnation) {
+        self.broker = broker.rawValue
+        self.incarnation = Self.hex(incarnation.high) + Self.hex(incarnation.low)
+        checksum = computedChecksum
+    }
+
+    /// The incarnation as two numbers; nil for text that is none.
+    var parsedIncarnation: BrokerIncarnation? {
+        guard incarnation.utf8.count == 32, let high = UInt64(incarnation.prefix(16), radix: 16),
+            let low = UInt64(incarnation.suffix(16), radix: 16)
+        else { return nil }
+        return BrokerIncarnation(high: high, low: low)
+    }
+
+    /// Reads the file, or makes it with the id that is wanted.
+    ///
+    /// - Parameter wanted: the configured id; nil takes what the directory has, or 1.
+    static func establish(
+        in directory: String,
+        wanted: BrokerID?,
+        disk: any Disk,
+        random: inout some RandomNumberGenerator
+    ) throws -> BrokerIdentity {
+        let path = "\(directory)/broker.json"
+        if try disk.exists(path) {
+            let identity = try read(path, disk)
+            if let wanted, wanted.rawValue != identity.broker {
+                throw StartError.otherBroker(path: path, found: identity.broker, wanted: wanted.rawValue)
+            }
+            return identity
+        }
+        let incarnation = BrokerIncarnation(high: random.next(), low: random.next())
+        let identity = BrokerIdentity(broker: wanted ?? BrokerID(1), incarnation: incarnation)
+        try write(identity, to: path, in: directory, disk)
+        return identity
+    }
+
+    private static func read(_ path: String, _ disk: any Disk) throws -> BrokerIdentity {
+        let file = try disk.open(path, .read)
+        let bytes = try file.read(at: 0, count: 4096)
+        guard let identity = try? JSONDecoder().decode(Self.self, from: Data(bytes.readableBytesView)),
+            identity.magic == magic
+        else { throw StartError.unreadableIdentity(path: path) }
+        guard identity.version == currentVersion else {
+            throw StartError.unsupportedIdentity(path: path, version: identity.version)
+        }
+        guard identity.checksum == identity.computedChecksum, identity.parsedIncarnation != nil else {
+            throw StartError.unreadableIdentity(path: path)
+        }
+        return identity
+    }
+
+    private static func write(_ identity: BrokerIdentity, to path: String, in directory: String, _ disk: any Disk) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        let data = try encoder.encode(identity)
+        let staged = "\(path).tmp"
+        try disk.remove(staged)
+        let file = try disk.open(staged, .createNew)
+        try file.write([ByteBuffer(bytes: data), ByteBuffer(string: "\n")], at: 0)
+        try file.sync()
+        try disk.rename(staged, to: path)
+        try disk.syncDirectory(directory)
+    }
+
+    private var computedChecksum: UInt32 {
+        CRC32C.checksum(ByteBuffer(string: "\(magic)/\(version)/\(broker)/\(incarnation)"))
+    }
+
+    private static func hex(_ word: UInt64) -> String {
+        let digits = String(word, radix: 16)
+        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+    }
+}
+
+/// Why a broker does not start; each says what to do.
+package enum StartError: Error, Hashable, CustomStringConvertible {
+    case otherBroker(path: String, found: Int32, wanted: Int32)
+    case unreadableIdentity(path: String)
+    case unsupportedIdentity(path: String, version: Int)
+    case notReady(String)
+
+    package var description: String {
+        switch self {
+        case .otherBroker(let path, let found, let wanted):
+            "\(path): this data belongs to broker \(found), and node.id says \(wanted); use the other directory or id"
+        case .unreadableIdentity(let path):
+            "\(path): not a broker's identity, or damaged; restore it from a backup, or set the directory aside to start empty"
+        case .unsupportedIdentity(let path, let version):
+            "\(path): version \(version) is newer than this program knows; start a newer one"
+        case .notReady(let what):
+            "the broker did not become ready: \(what)"
+        }
+    }
+}

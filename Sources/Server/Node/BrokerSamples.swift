@@ -1,0 +1,38 @@
+import FlotillaBroker
+import FlotillaKafkaWire
+
+/// The shards' counters as samples of the metrics page.
+enum BrokerSamples {
+    static func samples(_ statistics: ShardStatistics) -> [MetricSample] {
+        var samples: [MetricSample] = [
+            MetricSample("flotilla_records_in_total", .counter, "Records appended.", Double(statistics.recordsIn)),
+            MetricSample("flotilla_bytes_in_total", .counter, "Bytes of batches appended.", Double(statistics.bytesIn)),
+            MetricSample("flotilla_bytes_out_total", .counter, "Bytes of records fetched.", Double(statistics.bytesOut)),
+            MetricSample("flotilla_partitions", .gauge, "Partitions on this broker.", Double(statistics.partitionCount)),
+            MetricSample(
+                "flotilla_leaderless_partitions",
+                .gauge,
+                "Partitions on this broker that nobody leads.",
+                Double(statistics.leaderlessCount)
+            ),
+            MetricSample(
+                "flotilla_request_bytes_waiting",
+                .gauge,
+                "Bytes of requests that wait for answers.",
+                Double(statistics.unansweredByteCount)
+            ),
+        ]
+        for (api, count) in statistics.requestCounts {
+            samples.append(
+                MetricSample(
+                    "flotilla_kafka_requests_total",
+                    .counter,
+                    "Requests received.",
+                    labels: ["api": api.name],
+                    Double(count)
+                )
+            )
+        }
+        return samples
+    }
+}

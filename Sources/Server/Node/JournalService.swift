@@ -1,0 +1,104 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaStorage
+
+/// What shards ask of the journal's thread.
+enum JournalRequest: Sendable {
+    /// Records to be made durable.
+    case submission(JournalSubmission)
+    /// Entries that the journal need not keep any longer.
+    case release(GroupID, upTo: LogIndex)
+}
+
+/// The journal on its thread: one round for whatever the shards handed over while the last one was written.
+final class JournalService: JournalRounds {
+    typealias Request = JournalRequest
+
+    private let journal: Journal
+    private let mailboxes: [ShardMailbox<ShardMessage>]
+    private let instruments: JournalInstruments
+    private let clock: any Clock
+    /// Submissions that found no room on the disk; they are tried again with every round.
+    private var backlog: [JournalSubmission] = []
+    private var wasAtCap = false
+
+    init(
+        journal: Journal,
+        mailboxes: [ShardMailbox<ShardMessage>],
+        instruments: JournalInstruments,
+        clock: any Clock
+    ) {
+        self.journal = journal
+        self.mailboxes = mailboxes
+        self.instruments = instruments
+        self.clock = clock
+    }
+
+    func performRound(_ requests: [JournalRequest]) throws {
+        for request in requests {
+            switch request {
+            case .submission(let submission): backlog.append(submission)
+            case .release(let group, let index): journal.release(group, upTo: index)
+            }
+        }
+        try write()
+    }
+
+    func becomeIdle() throws -> Bool {
+        if !backlog.isEmpty { try write() }
+        if try journal.sealIfNeeded() { return true }
+        return try journal.prepareSpare() || !backlog.isEmpty
+    }
+
+    func finish() throws {
+        if !backlog.isEmpty { try write() }
+        try journal.close()
+    }
+
+    private func write() throws {
+        if !backlog.isEmpty {
+            let start = clock.now
+            let result = try journal.perform(backlog)
+            instruments.note(result, took: clock.now - start)
+            backlog.removeFirst(backlog.count - result.remainder)
+            post(result.completions)
+        }
+        while let demand = journal.nextDemand() { post(demand) }
+        guard journal.isAtCap != wasAtCap else { return }
+        wasAtCap = journal.isAtCap
+        for mailbox in mailboxes { mailbox.post(.journalFull(wasAtCap)) }
+    }
+
+    private func post(_ completions: [JournalCompletion]) {
+        var byShard: [[JournalCompletion]] = Array(repeating: [], count: mailboxes.count)
+        for completion in completions { byShard[completion.shard].append(completion) }
+        for shard in byShard.indices where !byShard[shard].isEmpty {
+            mailboxes[shard].post(.journal(byShard[shard]))
+        }
+    }
+
+    /// Every shard gets the demands of its own groups; see `ShardSettings.shard(of:)`.
+    private func post(_ demand: JournalDemand) {
+        for mailbox in mailboxes { mailbox.post(.journalDemand([demand])) }
+    }
+}
+
+/// What the metrics page tells about the journal.
+struct JournalInstruments: Sendable {
+    let syncSeconds: HistogramMetric
+    let rounds: CounterMetric
+    let bytes: CounterMetric
+
+    init(_ registry: MetricsRegistry) {
+        syncSeconds = registry.histogram("flotilla_fsync_seconds", "Time of a journal round: write and fdatasync.")
+        rounds = registry.counter("flotilla_journal_rounds_total", "Rounds that the journal made durable.")
+        bytes = registry.counter("flotilla_journal_bytes_total", "Bytes that the journal made durable, padding included.")
+    }
+
+    func note(_ result: JournalRoundResult, took duration: Duration) {
+        syncSeconds.record(duration.wholeNanoseconds)
+        rounds.add(result.roundCount)
+        bytes.add(result.byteCount)
+    }
+}

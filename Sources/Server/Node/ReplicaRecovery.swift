@@ -1,0 +1,90 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaRaft
+import FlotillaStorage
+
+/// Brings every replica of a data directory back from segments and journal, before the shards start.
+struct ReplicaRecovery {
+    let dataDirectory: String
+    let disk: any Disk
+    let journal: JournalRecovery
+
+    /// A replica that could not be opened, and why; it is left as it is, and its partition has no leader.
+    struct Failure {
+        var group: GroupID
+        var error: StorageError
+    }
+
+    /// Opens the replicas, several at a time.
+    ///
+    /// - Throws: when the directories cannot be listed.
+    func perform(threadCount: Int) async throws -> (replicas: [GroupID: RecoveredReplica], failures: [Failure]) {
+        let known = Dictionary(uniqueKeysWithValues: journal.groups.map { ($0.group, $0.state) })
+        let groups = Set(known.keys).union(try groupsWithDirectories()).sorted()
+        var replicas: [GroupID: RecoveredReplica] = [:]
+        var failures: [Failure] = []
+        await withTaskGroup(of: (GroupID, Result<RecoveredReplica, StorageError>).self) { tasks in
+            var remaining = groups.makeIterator()
+            func addNext() {
+                guard let group = remaining.next() else { return }
+                let state = known[group]
+                tasks.addTask { (group, recover(group, state)) }
+            }
+            for _ in 0..<max(1, threadCount) { addNext() }
+            while let (group, result) = await tasks.next() {
+                addNext()
+                switch result {
+                case .success(let replica): replicas[group] = replica
+                case .failure(let error): failures.append(Failure(group: group, error: error))
+                }
+            }
+        }
+        return (replicas, failures.sorted { $0.group < $1.group })
+    }
+
+    private func groupsWithDirectories() throws(DiskError) -> [GroupID] {
+        let directory = "\(dataDirectory)/partitions"
+        guard try disk.exists(directory) else { return [] }
+        return try disk.list(directory).compactMap { GroupID(directoryName: $0) }
+    }
+
+    private func recover(_ group: GroupID, _ state: RecoveredGroup?) -> Result<RecoveredReplica, StorageError> {
+        let first = state?.entries.first?.frame.index ?? .zero
+        let continuation = state?.continuation(after: first == .zero ? .zero : first - 1, checksum: nil)
+        let suffix = state.map { JournalSuffix(entries: continuation?.entries ?? [], commitIndex: $0.commitIndex) }
+        let recovery = LogRecovery(
+            group: group,
+            directory: dataDirectory,
+            disk: disk,
+            journal: suffix ?? (journal.areUnknownGroupsSuspect ? nil : JournalSuffix()),
+            verification: .sinceCheckpoint
+        )
+        do throws(StorageError) {
+            let log = try recovery.perform()
+            let isWhole = log.isEndKnown && continuation?.isSuspect != true && state?.isHardStateLost != true
+            return .success(
+                RecoveredReplica(
+                    log: log,
+                    hardState: state?.hardState ?? .initial,
+                    isElectable: isWhole && !(state == nil && journal.areUnknownGroupsSuspect)
+                )
+            )
+        } catch {
+            return .failure(error)
+        }
+    }
+}
+
+extension GroupID {
+    /// The replica that a directory of this name belongs to: `<topic id>-<partition>.<epoch>`.
+    init?(directoryName name: String) {
+        // The topic id is base64url and may hold dashes itself: the last one separates.
+        guard let dash = name.lastIndex(of: "-"), let dot = name.lastIndex(of: "."), dash < dot,
+            let topic = TopicID(String(name[..<dash])),
+            let partition = Int32(name[name.index(after: dash)..<dot]), partition >= 0,
+            let epoch = UInt64(name[name.index(after: dot)...])
+        else { return nil }
+        self.init(partition: TopicPartition(topic: topic, partition: partition), epoch: CreationEpoch(epoch))
+    }
+}

@@ -1,0 +1,84 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaStorage
+import Logging
+import NIOCore
+
+/// One shard's world: an event loop, its timer, the mailboxes of the others, the journal's thread.
+///
+/// Made and used on its event loop.
+final class ShardDriver: ShardEnvironment {
+    let clock: any Clock = SystemClock()
+    let workers: any Workers
+    private let index: Int
+    private let mailboxes: [ShardMailbox<ShardMessage>]
+    private let journal: JournalThread<JournalService>
+    private let logger: Logger
+    private var turn: TurnScheduler?
+    private var timer: ShardTimer?
+
+    init(
+        index: Int,
+        eventLoop: any EventLoop,
+        mailboxes: [ShardMailbox<ShardMessage>],
+        journal: JournalThread<JournalService>,
+        pool: WorkerPool,
+        logger: Logger
+    ) {
+        self.index = index
+        self.mailboxes = mailboxes
+        self.journal = journal
+        self.logger = logger
+        workers = ShardWorkers(pool: pool, eventLoop: eventLoop)
+    }
+
+    /// Lets events reach the shard.
+    func attach(_ shard: Shard, eventLoop: any EventLoop) {
+        turn = TurnScheduler(eventLoop: eventLoop) { shard.endTurn() }
+        timer = ShardTimer(eventLoop: eventLoop) { shard.runTimers() }
+        mailboxes[index].open { shard.receive($0) }
+    }
+
+    func requestTurnEnd() {
+        turn?.markDirty()
+    }
+
+    func wake(at deadline: Instant) {
+        timer?.arm(at: deadline)
+    }
+
+    func post(_ message: ShardMessage, to shard: Int) {
+        mailboxes[shard].post(message)
+    }
+
+    func submit(_ submissions: [JournalSubmission]) {
+        journal.submit(submissions.lazy.map { .submission($0) })
+    }
+
+    func release(_ group: GroupID, upTo index: LogIndex) {
+        journal.submit(CollectionOfOne(.release(group, upTo: index)))
+    }
+
+    func fail(_ error: StorageError) {
+        logger.critical("stopping: what the disk holds is unknown", metadata: .of([.error: error.description]))
+        ExitCode.diskFailure.endProcess()
+    }
+
+    func log(_ event: BrokerEvent) {
+        switch event {
+        case .damaged(let group, let description):
+            logger.error("replica is damaged", metadata: .of([.group: group, .error: description]))
+        case .quarantined(let directory):
+            logger.warning("directory belongs to no replica; it is kept", metadata: .of([.path: directory]))
+        case .retrying(let what, let description):
+            logger.warning("will be tried again", metadata: .of([.what: what, .error: description]))
+        case .removed(let group):
+            logger.info("replica removed", metadata: .of([.group: group]))
+        case .volume(true, let description):
+            logger.error("disk is nearly full; producers are refused", metadata: .of([.error: description]))
+        case .volume(false, let description):
+            logger.info("disk has room again", metadata: .of([.what: description]))
+        }
+    }
+}
