@@ -7,7 +7,7 @@ package import struct NIOCore.ByteBuffer
 /// take, before anything is allocated. Strings are copied; byte fields and records are slices of the
 /// frame. Malformed UTF-8 is repaired as Kafka does, so such a name does not survive a round trip.
 ///
-/// - Source: `PROTOCOL.md` is Kafka's protocol guide in our words; KIP-482 for the compact forms.
+/// - Source: Kafka's protocol guide; KIP-482 for the compact forms and tagged fields.
 package struct WireReader: ~Escapable {
     /// The most array elements (numbers aside) and tagged fields of one message.
     ///

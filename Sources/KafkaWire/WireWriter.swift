@@ -269,7 +269,8 @@ package struct WireWriter {
 
     /// The tagged fields at the end of a struct, in ascending order.
     ///
-    /// - Precondition: no tag occurs twice. Known and unknown ones cannot collide, since reading sorts them apart.
+    /// - Throws: `.tagOutOfOrder` where a tag occurs twice, such as a field that was unknown in the version
+    ///   it was read in and is known in the version it is written in.
     package mutating func tags(_ fields: [TaggedField]) throws(WireError) {
         uvarint(UInt32(fields.count))
         guard !fields.isEmpty else { return }
