@@ -50,27 +50,60 @@ extension ByteBuffer {
     }
 }
 
-extension ByteBuffer {
-    /// Appends a zigzag varint, one to ten bytes; small numbers of either sign are short.
-    ///
-    /// - Source: `kafka/PROTOCOL.md` §5.1; the coding is Protocol Buffers' `sint64`.
-    mutating func writeVarint(_ number: Int64) {
-        var rest = UInt64(bitPattern: (number << 1) ^ (number >> 63))
-        while rest >= 0x80 {
-            writeInteger(UInt8(truncatingIfNeeded: rest) | 0x80)
-            rest >>= 7
-        }
-        writeInteger(UInt8(truncatingIfNeeded: rest))
+/// Writes a record into room of a known size, many times faster than a buffer's own calls per field.
+@safe
+struct RecordWriter: ~Copyable {
+    // Safe: lives no longer than the closure that lends the room; every write is compared with it.
+    private let room: UnsafeMutableRawBufferPointer
+    /// The bytes written so far.
+    private(set) var count = 0
+
+    /// Starts at the room's first byte.
+    init(_ room: UnsafeMutableRawBufferPointer) {
+        unsafe self.room = room
     }
 
-    /// Appends bytes behind their length as a varint; nothing becomes length -1.
-    mutating func writeNullableBytes(_ bytes: ByteBuffer?) {
-        guard let bytes else {
-            writeVarint(-1)
-            return
+    /// Writes one byte.
+    @inline(__always)
+    mutating func byte(_ byte: UInt8) {
+        unsafe precondition(count < room.count, "a record fits the room made for it")
+        unsafe room[count] = byte
+        count += 1
+    }
+
+    /// Writes a zigzag varint, one to ten bytes; small numbers of either sign are short.
+    ///
+    /// - Source: `kafka/PROTOCOL.md` §5.1; the coding is Protocol Buffers' `sint64`.
+    @inline(__always)
+    mutating func varint(_ number: Int64) {
+        var rest = UInt64(bitPattern: (number << 1) ^ (number >> 63))
+        while rest >= 0x80 {
+            byte(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest >>= 7
         }
-        writeVarint(Int64(bytes.readableBytes))
-        writeBytes(bytes.readableBytesSpan)
+        byte(UInt8(truncatingIfNeeded: rest))
+    }
+
+    /// Writes bytes behind their length; nothing becomes length -1.
+    mutating func nullable(_ buffer: ByteBuffer?) {
+        guard let buffer else {
+            return varint(-1)
+        }
+        varint(Int64(buffer.readableBytes))
+        bytes(buffer.readableBytesSpan)
+    }
+
+    /// Writes bytes.
+    mutating func bytes(_ bytes: RawSpan) {
+        unsafe precondition(
+            bytes.byteCount <= room.count - count,
+            "a record fits the room made for it"
+        )
+        // Safe: the line above; and what is written lies in no buffer that a record is made of.
+        unsafe bytes.withUnsafeBytes { source in
+            unsafe UnsafeMutableRawBufferPointer(rebasing: room[count...]).copyMemory(from: source)
+        }
+        count += bytes.byteCount
     }
 }
 

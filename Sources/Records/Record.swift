@@ -118,7 +118,7 @@ package struct RecordIterator: Sendable {
                 preconditionFailure("a record's headers were read once already")
             }
             let header = RecordHeader(
-                name: String(decoding: records.piece(name).readableBytesView, as: UTF8.self),
+                name: records.getString(at: name.lowerBound, length: name.count) ?? "",
                 value: value.range.map { records.piece($0) }
             )
             headers.append(header)

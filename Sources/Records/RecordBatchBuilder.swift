@@ -85,17 +85,25 @@ package struct RecordBatchBuilder: Sendable {
             byteCount + length + 5 <= Frame.maximumPayloadByteCount && count < Int(Int32.max),
             "a batch's length and count fit their fields"
         )
-        buffer.writeVarint(Int64(length))
-        buffer.writeInteger(UInt8(0))
-        buffer.writeVarint(timestampDelta)
-        buffer.writeVarint(Int64(count))
-        buffer.writeNullableBytes(key)
-        buffer.writeNullableBytes(value)
-        buffer.writeVarint(Int64(headers.count))
-        for header in headers {
-            buffer.writeVarint(Int64(header.name.utf8.count))
-            buffer.writeString(header.name)
-            buffer.writeNullableBytes(header.value)
+        let total = varintByteCount(Int64(length)) + length
+        // Safe: the writer keeps within the room, and the record fills exactly what was computed.
+        unsafe buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: total) { room in
+            var writer = unsafe RecordWriter(room)
+            writer.varint(Int64(length))
+            writer.byte(0)
+            writer.varint(timestampDelta)
+            writer.varint(Int64(count))
+            writer.nullable(key)
+            writer.nullable(value)
+            writer.varint(Int64(headers.count))
+            for header in headers {
+                writer.varint(Int64(header.name.utf8.count))
+                // Safe: bytes have no padding.
+                unsafe writer.bytes(header.name.utf8Span.span.bytes)
+                writer.nullable(header.value)
+            }
+            precondition(writer.count == total, "a record has the length written before it")
+            return total
         }
         maxTimestamp = max(maxTimestamp, timestamp)
         count += 1

@@ -84,12 +84,22 @@ struct RecordReader: ~Escapable {
     static func varint(_ bytes: RawSpan, _ cursor: inout Int, _ end: Int, byteCount: Int = 5)
         -> Int64?
     {
-        var position = cursor
-        var zigzag: UInt64 = 0
-        var shift: UInt64 = 0
-        let last = position + byteCount
-        while position < end, position < last {
-            // Safe: callers pass an `end` within the span, and position starts at 0 or above.
+        guard cursor < end else {
+            return nil
+        }
+        // Safe: callers pass an `end` within the span, and a cursor of 0 or above.
+        let first = unsafe bytes.unsafeLoad(fromUncheckedByteOffset: cursor, as: UInt8.self)
+        // Most numbers of a record have one byte, and the loop below would cost twice as much.
+        if first < 0x80 {
+            cursor += 1
+            return Int64(first >> 1) ^ -Int64(first & 1)
+        }
+        var position = cursor + 1
+        var zigzag = UInt64(first & 0x7F)
+        var shift: UInt64 = 7
+        let last = min(end, cursor + byteCount)
+        while position < last {
+            // Safe: position stays below `end`.
             let byte = unsafe bytes.unsafeLoad(fromUncheckedByteOffset: position, as: UInt8.self)
             position += 1
             zigzag |= UInt64(byte & 0x7F) << shift

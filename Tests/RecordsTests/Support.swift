@@ -38,11 +38,14 @@ extension ByteBuffer {
 extension SeededRandom {
     /// Random bytes; `alphabet` below 256 makes them compressible.
     mutating func bytes(count: Int, alphabet: Int = 256) -> ByteBuffer {
-        var buffer = ByteBuffer()
-        for _ in 0..<count {
-            buffer.writeInteger(UInt8(Int.random(in: 0..<alphabet, using: &self)))
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(count)
+        var word: UInt64 = 0
+        for position in 0..<count {
+            word = position.isMultiple(of: 8) ? next() : word >> 8
+            bytes.append(UInt8(truncatingIfNeeded: (word & 0xFF) % UInt64(alphabet)))
         }
-        return buffer
+        return ByteBuffer(bytes: bytes)
     }
 
     /// A record with random parts, some of them absent or empty.
