@@ -32,9 +32,9 @@ enum FormatRule {
         var tables: [[Row]] = []
         var isInside = false
         for line in source.comments.keys.sorted() {
-            let cells = (source.comments[line] ?? "").split(separator: "|").dropFirst().map {
-                $0.trimmed
-            }
+            let cells = (source.comments[line] ?? "").split(separator: "|").dropFirst().map(
+                \.trimmed
+            )
             if cells.isEmpty {
                 isInside = false
             } else if cells[0] == "bytes" || cells[0] == "byte" {
@@ -99,15 +99,31 @@ enum FormatRule {
 
     private static func missingTables(in source: SwiftSource, tables: [[Row]]) -> [Finding] {
         guard let line = magicLine(in: source) else { return [] }
-        let isComplete = tables.contains { table in
-            ["magic", "version"].allSatisfy { word in
-                table.contains { $0.field.lowercased().contains(word) }
-            }
-        }
-        guard !isComplete else { return [] }
+        let isComplete = tables.contains { isHeader($0.map(\.field)) }
+        guard !isComplete, !isHeader(keys(in: source)) else { return [] }
         let problem =
             "a format with a magic needs a `| bytes | field |` table that names its magic and its version"
         return [Finding(path: source.path, line: line, problem: problem)]
+    }
+
+    private static func isHeader(_ fields: [String]) -> Bool {
+        ["magic", "version"].allSatisfy { word in
+            fields.contains { $0.lowercased().contains(word) }
+        }
+    }
+
+    /// The keys of a format made of text: the first cells of a table with the head `| key | value |`.
+    private static func keys(in source: SwiftSource) -> [String] {
+        var keys: [String] = []
+        var isInside = false
+        for line in source.comments.keys.sorted() {
+            let cells = (source.comments[line] ?? "").split(separator: "|").dropFirst().map(
+                \.trimmed
+            )
+            isInside = cells.count > 1 && (isInside || cells[0] == "key")
+            keys += isInside ? cells.prefix(1) : []
+        }
+        return keys
     }
 
     static func magicLine(in source: SwiftSource) -> Int? {

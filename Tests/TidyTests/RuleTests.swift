@@ -93,6 +93,9 @@ struct RuleTests {
         #expect(
             SafetyRule.findings(in: source("Server", "nonisolated(unsafe) var a = 1")).count == 1
         )
+        #expect(
+            SafetyRule.findings(in: source("Server", "nonisolated(nonsending) func f() {}")) == []
+        )
         let reason = "// Sendable because the loop owns it.\n"
         #expect(SafetyRule.findings(in: source("Server", reason + promise)).isEmpty)
     }

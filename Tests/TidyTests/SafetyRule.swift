@@ -16,16 +16,22 @@ enum SafetyRule {
     }
 
     private static func uncheckedSendables(in source: SwiftSource) -> [Finding] {
-        pairs(of: source).compactMap { first, second in
-            let isUnchecked = first.text == "@unchecked" && second.text == "Sendable"
-            let isUnsafe = first.text == "nonisolated" && second.text == "("
-            guard isUnchecked || isUnsafe else { return nil }
-            guard !source.hasComment("Sendable because", at: first.line + 2, reach: 10) else {
+        let tokens = source.tokens
+        return tokens.indices.dropLast(2).compactMap { index in
+            let words = tokens[index...(index + 2)].map(\.text)
+            guard
+                words.prefix(2) == ["@unchecked", "Sendable"]
+                    || words == ["nonisolated", "(", "unsafe"]
+            else {
+                return nil
+            }
+            let line = tokens[index].line
+            guard !source.hasComment("Sendable because", at: line + 2, reach: 10) else {
                 return nil
             }
             let problem =
                 "needs a `// Sendable because` line that says what keeps two threads apart"
-            return Finding(path: source.path, line: first.line, problem: problem)
+            return Finding(path: source.path, line: line, problem: problem)
         }
     }
 
