@@ -109,5 +109,31 @@ let package = Package(
                 .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
             ]
         ),
+        house(
+            "Server",
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
+                "FlotillaRaft", "FlotillaStorage", "FlotillaCoordination", "FlotillaBroker", "CFlotilla",
+                byteBuffer,
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+            ]
+        ),
+        .executableTarget(
+            name: "flotilla",
+            dependencies: [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaServer",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Sources/flotilla",
+            swiftSettings: house
+        ),
     ]
 )

@@ -63,7 +63,6 @@ extension Shard {
             value: config.isSensitive ? nil : config.value,
             readOnly: config.isReadOnly,
             configSource: config.source.rawValue,
-            isDefault: config.isDefault,
             isSensitive: config.isSensitive,
             synonyms: request.includeSynonyms
                 ? config.synonyms.map { .init(name: $0.name, value: $0.value, source: $0.source.rawValue) } : [],

@@ -41,11 +41,15 @@ extension Shard {
         scatter(items, partition: \.partition, call: { .listOffsets($0) }) { reply in
             if case .listOffsets(let replies) = reply { replies } else { nil }
         } then: { replies in
-            context.respond(Self.response(request, replies))
+            context.respond(Self.response(request, replies, context.version))
         }
     }
 
-    private static func response(_ request: ListOffsetsRequest, _ replies: [ListOffsetsReply]) -> ListOffsetsResponse {
+    private static func response(
+        _ request: ListOffsetsRequest,
+        _ replies: [ListOffsetsReply],
+        _ version: Int16
+    ) -> ListOffsetsResponse {
         var remaining = replies[...]
         return ListOffsetsResponse(
             topics: request.topics.map { topic in
@@ -58,7 +62,7 @@ extension Shard {
                             errorCode: reply.error.rawValue,
                             timestamp: reply.timestamp,
                             offset: reply.offset,
-                            leaderEpoch: reply.leaderEpoch
+                            leaderEpoch: version >= 4 ? reply.leaderEpoch : -1
                         )
                     }
                 )

@@ -5,7 +5,8 @@ package enum ConfigFile {
     /// Where a file is looked for when none is named.
     package static let searchPaths = ["flotilla.toml", "/etc/flotilla/flotilla.toml"]
 
-    /// The path in use: the named one, `$FLOTILLA_CONFIG`, the working directory, `/etc/flotilla`; nil for none.
+    /// The path in use: the named one, `$FLOTILLA_CONFIG`, the working directory, `/etc/flotilla`;
+    /// nil for none.
     ///
     /// A path that was named counts even when nothing is there: reading it then fails and says so.
     package static func find(
@@ -22,25 +23,29 @@ package enum ConfigFile {
         return nil
     }
 
-    /// An example: every setting that does something in this version, commented out, with its default.
+    /// An example: every setting that does something in this version, commented out, with its
+    /// default.
     package static var example: String {
         let definitions = SettingTable.definitions.filter { $0.inertness == nil }
         let groups = tables.map { table in definitions.filter { $0.name.hasPrefix(table + ".") } }
-        let rest = definitions.filter { definition in !tables.contains { definition.name.hasPrefix($0 + ".") } }
+        let rest = definitions.filter { definition in
+            !tables.contains { definition.name.hasPrefix($0 + ".") }
+        }
         var text = header
         for definition in rest {
-            text += "\n" + entry(definition, named: definition.name)
+            text += "\n" + entry(definition, named: key(definition.name))
         }
         for (table, members) in zip(tables, groups) {
             text += "\n[\(table)]\n"
             for definition in members {
-                text += "\n" + entry(definition, named: String(definition.name.dropFirst(table.count + 1)))
+                text += "\n" + entry(definition, named: key(definition.name, in: table))
             }
         }
         return text
     }
 
-    /// First parts of names that stand as tables; other settings stand above them under their whole name.
+    /// First parts of names that stand as tables; other settings stand above them under their whole
+    /// name.
     private static let tables = ["data", "journal", "kafka", "http", "logging", "memory", "log"]
 
     private static let header = """
@@ -56,17 +61,39 @@ package enum ConfigFile {
 
     private static func entry(_ definition: SettingDefinition, named name: String) -> String {
         let when = definition.isLive ? "live" : "restart"
-        let value = definition.defaultText ?? ""
+        let value = definition.defaultText ?? sample(of: definition.kind)
+        let absence = definition.defaultText == nil ? "; none by default" : ""
         return wrapped(definition.documentation)
-            + "# \(definition.scope.rawValue), \(when); \(definition.expectation)\n"
-            + "#\(name) = \(isBare(definition) ? value : quoted(value))\n"
+            + "# \(definition.scope.rawValue), \(when); \(definition.expectation)\(absence)\n"
+            + "#\(name) = \(isBare(value) ? value : quoted(value))\n"
     }
 
-    private static func isBare(_ definition: SettingDefinition) -> Bool {
-        guard let value = definition.defaultText, !value.isEmpty else {
-            return false
+    /// A value that a setting without a default might have.
+    private static func sample(of kind: SettingKind) -> String {
+        switch kind {
+        case .bytes: "1GiB"
+        case .duration: "7d"
+        case .integer: "1"
+        case .decimal: "0.5"
+        case .boolean: "true"
+        case .word(let words): words.first ?? ""
+        case .address, .addresses, .addressOrAuto: "localhost:9092"
+        case .levels: "info"
+        case .text: ""
         }
-        return value == "true" || value == "false" || Int64(value) != nil
+    }
+
+    /// A setting's name as a key of the file, in quotes where TOML would take a part of it for a
+    /// value: `max.connections` is a number, so `max.connections.per.ip` cannot stand beneath it.
+    static func key(_ name: String, in table: String? = nil) -> String {
+        let relative = table.map { String(name.dropFirst($0.count + 1)) } ?? name
+        let isBeneathAnother = SettingTable.definitions.contains { name.hasPrefix($0.name + ".") }
+        return isBeneathAnother ? quoted(relative) : relative
+    }
+
+    /// Whether TOML wants the value without quotes.
+    static func isBare(_ value: String) -> Bool {
+        value == "true" || value == "false" || Int64(value) != nil
     }
 
     /// The text as comment lines of at most 100 characters.

@@ -2,7 +2,8 @@ package import FlotillaEnvironment
 
 /// Addresses as settings and flags write them.
 package enum ListenAddress {
-    /// Reads `host:port`, `:port`, `[v6]:port` or any of them behind `PLAINTEXT://`; nil when it is none of these.
+    /// Reads `host:port`, `:port`, `[v6]:port` or any of them behind `PLAINTEXT://`; nil when it is
+    /// none of these.
     package static func parse(_ text: String) -> NetworkAddress? {
         var rest = text[...]
         if let scheme = rest.range(of: "://") {
@@ -11,7 +12,9 @@ package enum ListenAddress {
             }
             rest = rest[scheme.upperBound...]
         }
-        guard let colon = rest.lastIndex(of: ":"), let port = UInt16(rest[rest.index(after: colon)...]) else {
+        guard let colon = rest.lastIndex(of: ":"),
+            let port = UInt16(rest[rest.index(after: colon)...])
+        else {
             return nil
         }
         var host = rest[..<colon]

@@ -36,7 +36,9 @@ package enum SettingKind: Hashable, Sendable {
 
 /// One setting: its name, what it may be, its default, whom it concerns and what it is for.
 package struct SettingDefinition: Sendable {
-    /// The name: Kafka's where Kafka has one. The first part is the table of the file that it stands in.
+    /// The name: Kafka's where Kafka has one.
+    ///
+    /// The first part is the table of the file that it stands in.
     package let name: String
     /// What a value must be.
     package let kind: SettingKind
@@ -75,10 +77,12 @@ package struct SettingDefinition: Sendable {
 
     /// The environment variable of this setting.
     package var variable: String {
-        SettingTable.variablePrefix + String(name.uppercased().map { $0 == "." || $0 == "-" ? "_" : $0 })
+        SettingTable.variablePrefix
+            + String(name.uppercased().map { $0 == "." || $0 == "-" ? "_" : $0 })
     }
 
-    /// Checks a value and gives its one spelling: bytes and times as plain numbers, words as they are defined.
+    /// Checks a value and gives its one spelling: bytes and times as plain numbers, words as they
+    /// are defined.
     ///
     /// - Throws: `.invalid`, with what the setting expects.
     package func canonical(_ text: String) throws(SettingProblem) -> String {
@@ -93,7 +97,8 @@ package struct SettingDefinition: Sendable {
             case .word(let words): words.first { $0.lowercased() == trimmed.lowercased() }
             case .address: ListenAddress.parse(trimmed).map { _ in trimmed }
             case .addresses: ListenAddress.list(trimmed).map { _ in trimmed }
-            case .addressOrAuto: trimmed == "auto" || ListenAddress.parse(trimmed) != nil ? trimmed : nil
+            case .addressOrAuto:
+                trimmed == "auto" || ListenAddress.parse(trimmed) != nil ? trimmed : nil
             case .levels: LogLevels(trimmed).map { _ in trimmed }
             case .text: trimmed
             }
@@ -110,8 +115,10 @@ package struct SettingDefinition: Sendable {
     /// What a value must be, for people.
     package var expectation: String {
         switch kind {
-        case .bytes(let range): "a size " + Self.bounds(range, Quantity.text(byteCount:)) + ", such as 10MiB"
-        case .duration(let range): "a time " + Self.bounds(range, Quantity.text(milliseconds:)) + ", such as 7d"
+        case .bytes(let range):
+            "a size " + Self.bounds(range, Quantity.text(byteCount:)) + ", such as 10MiB"
+        case .duration(let range):
+            "a time " + Self.bounds(range, Quantity.text(milliseconds:)) + ", such as 7d"
         case .integer(let range): "a whole number " + Self.bounds(range) { String($0) }
         case .decimal: "a number"
         case .boolean: "true or false"
@@ -119,7 +126,8 @@ package struct SettingDefinition: Sendable {
         case .address: "an address such as localhost:9644 or :9644"
         case .addresses: "addresses such as localhost:9092 or :9092, separated by commas"
         case .addressOrAuto: "auto or an address such as broker.example:9092"
-        case .levels: "a level (trace, debug, info, notice, warning, error, critical), then component=level"
+        case .levels:
+            "a level (trace, debug, info, notice, warning, error, critical), then component=level"
         case .text: "text"
         }
     }
@@ -129,8 +137,11 @@ package struct SettingDefinition: Sendable {
     }
 
     private static func bounds(_ range: ClosedRange<Int64>, _ text: (Int64) -> String) -> String {
-        range.upperBound == Int64.max
-            ? "of \(text(range.lowerBound)) or more" : "from \(text(range.lowerBound)) to \(text(range.upperBound))"
+        switch (range.lowerBound, range.upperBound) {
+        case (Int64.min, Int64.max): "of any value"
+        case (let lower, Int64.max): "of \(text(lower)) or more"
+        case (let lower, let upper): "from \(text(lower)) to \(text(upper))"
+        }
     }
 
     private static func trimmed(_ text: String) -> String {

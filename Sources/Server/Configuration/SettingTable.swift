@@ -1,6 +1,7 @@
 import FlotillaCoordination
 
-/// Every setting that a file, a variable or a flag may name: the server's own, and those that Kafka has.
+/// Every setting that a file, a variable or a flag may name: the server's own, and those that Kafka
+/// has.
 package enum SettingTable {
     /// What the variables of settings begin with.
     package static let variablePrefix = "FLOTILLA_"
@@ -31,7 +32,8 @@ package enum SettingTable {
 
     /// Names of Kafka's whose meaning another setting has here.
     static let renamed = [
-        "listeners": "kafka.listeners", "log.dir": "data.dir", "log.dirs": "data.dir", "broker.id": "node.id",
+        "listeners": "kafka.listeners", "log.dir": "data.dir", "log.dirs": "data.dir",
+        "broker.id": "node.id",
     ]
 
     private static let byName = Dictionary(uniqueKeysWithValues: definitions.map { ($0.name, $0) })
@@ -40,60 +42,94 @@ package enum SettingTable {
 
     private static let own: [SettingDefinition] = [
         SettingDefinition(
-            "data.dir", .text, default: "flotilla-data",
+            "node.id",
+            .integer(-1...Int64(Int32.max)),
+            default: "-1",
+            "This broker's id, for good; -1 takes the one that the data directory has, or 1."
+        ),
+        SettingDefinition(
+            "data.dir",
+            .text,
+            default: "flotilla-data",
             "Where the broker keeps its data. One broker uses a directory at a time."
         ),
         SettingDefinition(
-            "journal.dir", .text, default: "",
+            "journal.dir",
+            .text,
+            default: "",
             "Where the journal lies; empty means the folder journal of data.dir. Best on a device of its own."
         ),
         SettingDefinition(
-            "journal.file.bytes", .bytes(1 << 20...1 << 30), default: "64MiB",
+            "journal.file.bytes",
+            .bytes(1 << 20...1 << 30),
+            default: "64MiB",
             "The size of one file of the journal. Files are written in turn and used again."
         ),
         SettingDefinition(
-            "journal.live.bytes", .bytes(0...1 << 40), default: "0",
+            "journal.live.bytes",
+            .bytes(0...1 << 40),
+            default: "0",
             "The most bytes of the journal that segments do not hold yet; producers wait beyond. "
                 + "0 means eight files. Producers are refused while less than twice as much is free."
         ),
         SettingDefinition(
-            "kafka.listeners", .addresses, default: ":9092",
+            "kafka.listeners",
+            .addresses,
+            default: ":9092",
             "Where Kafka clients connect. An empty host means every address of the machine; port 0 picks a free one."
         ),
         SettingDefinition(
-            "advertised.listeners", .addressOrAuto, default: "auto",
+            "advertised.listeners",
+            .addressOrAuto,
+            default: "auto",
             "The address that clients are told; auto tells each client the one by which it reached the broker."
         ),
         SettingDefinition(
-            "http.listen", .address, default: ":9644",
+            "http.listen",
+            .address,
+            default: ":9644",
             "Where health checks, metrics, the admin API and the console answer."
         ),
         SettingDefinition(
-            "logging.format", .word(["auto", "logfmt", "json"]), default: "auto",
+            "logging.format",
+            .word(["auto", "logfmt", "json"]),
+            default: "auto",
             "How log lines look; auto means logfmt on a terminal and JSON elsewhere."
         ),
         SettingDefinition(
-            "logging.level", .levels, default: "info",
+            "logging.level",
+            .levels,
+            default: "info",
             "From which level on lines are written; components may have their own: info,journal=debug."
         ),
         SettingDefinition(
-            "memory.tail.bytes", .bytes(1 << 20...1 << 40), default: "128MiB",
+            "memory.tail.bytes",
+            .bytes(1 << 20...1 << 40),
+            default: "128MiB",
             "Recent records kept in memory for consumers that keep up, over all partitions."
         ),
         SettingDefinition(
-            "queued.max.request.bytes", .bytes(1 << 20...1 << 40), default: "512MiB",
+            "queued.max.request.bytes",
+            .bytes(1 << 20...1 << 40),
+            default: "512MiB",
             "The most bytes of requests being worked on; beyond, no connection is read."
         ),
         SettingDefinition(
-            "connection.queued.max.request.bytes", .bytes(1...1 << 40), default: "64MiB",
+            "connection.queued.max.request.bytes",
+            .bytes(1...1 << 40),
+            default: "64MiB",
             "The most bytes of requests that one connection may have unanswered; one request is always taken."
         ),
         SettingDefinition(
-            "num.network.threads", .integer(0...1024), default: "0",
+            "num.network.threads",
+            .integer(0...1024),
+            default: "0",
             "Event loops, each with its share of the partitions; 0 means one per core."
         ),
         SettingDefinition(
-            "num.io.threads", .integer(0...1024), default: "0",
+            "num.io.threads",
+            .integer(0...1024),
+            default: "0",
             "Threads for cold reads, segment writes and compression; 0 means twice the cores, at least 4."
         ),
     ]
@@ -105,8 +141,10 @@ package enum SettingTable {
 
     /// Whatever belongs to parts of Kafka that this version does not serve yet.
     private static let notServedYet = [
-        "group.", "offsets.", "offset.", "transaction.", "transactional.", "sasl.", "authorizer.", "super.users",
-        "allow.everyone", "connections.max.reauth", "connection.failed.", "quota.", "replica.", "log.cleaner.",
+        "group.", "offsets.", "offset.", "transaction.", "transactional.", "sasl.", "authorizer.",
+        "super.users",
+        "allow.everyone", "connections.max.reauth", "connection.failed.", "quota.", "replica.",
+        "log.cleaner.",
         "listener.security",
     ]
 
@@ -137,7 +175,11 @@ package enum SettingTable {
     }
 
     private static func wordKind(of config: ConfigDefinition) -> SettingKind {
-        if case .words(let words) = config.constraint, !config.isList { .word(words) } else { .text }
+        if case .words(let words) = config.constraint, !config.isList {
+            .word(words)
+        } else {
+            .text
+        }
     }
 
     private static func numberKind(of config: ConfigDefinition) -> SettingKind {
@@ -178,6 +220,7 @@ package enum SettingTable {
         if case .accepted(let reason) = config.effect {
             return reason
         }
-        return notServedYet.contains { config.name.hasPrefix($0) } ? "It has no effect in this version." : nil
+        return notServedYet.contains { config.name.hasPrefix($0) }
+            ? "It has no effect in this version." : nil
     }
 }

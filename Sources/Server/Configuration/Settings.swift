@@ -58,7 +58,8 @@ package struct Settings: Sendable {
     /// The number of worker threads; nil means by the number of cores.
     package let workerCount: Int?
 
-    /// Settings by Kafka's names that were set somewhere, for `ConfigLayers(fixed:)`; without this broker's identity.
+    /// Settings by Kafka's names that were set somewhere, for `ConfigLayers(fixed:)`; without this
+    /// broker's identity.
     package let brokerEntries: [ConfigEntry]
 
     /// Takes checked values; every definition has one.
@@ -86,11 +87,13 @@ package struct Settings: Sendable {
         limits.maximumFrameByteCount = reader.count("socket.request.max.bytes")
         let idle = reader.number("connections.max.idle.ms") ?? -1
         // Kafka's -1 means "never"; a hundred years are that for a connection.
-        limits.idleTimeout = idle < 0 ? .seconds(100 * 365 * 86_400) : .milliseconds(min(idle, 3_153_600_000_000))
+        limits.idleTimeout =
+            idle < 0 ? .seconds(100 * 365 * 86_400) : .milliseconds(min(idle, 3_153_600_000_000))
         connectionLimits = limits
         maximumConnectionCount = reader.count("max.connections")
         maximumConnectionCountPerHost = reader.count("max.connections.per.ip")
-        shardCount = reader.count("num.network.threads") == 0 ? nil : reader.count("num.network.threads")
+        shardCount =
+            reader.count("num.network.threads") == 0 ? nil : reader.count("num.network.threads")
         workerCount = reader.count("num.io.threads") == 0 ? nil : reader.count("num.io.threads")
         brokerEntries = values.compactMap { value in
             let isKafkas = BrokerConfigTable.table.definition(value.name) != nil
@@ -98,12 +101,17 @@ package struct Settings: Sendable {
         }
     }
 
-    /// The static layer of the broker's settings as Kafka's tools see it, with what the running broker knows.
+    /// The static layer of the broker's settings as Kafka's tools see it, with what the running
+    /// broker knows.
     ///
     /// - Parameters:
     ///   - nodeID: the id in force.
     ///   - listeners: the addresses that are bound.
-    package func layers(nodeID: BrokerID, listeners: [NetworkAddress]) throws(CoordinationError) -> ConfigLayers {
+    /// - Returns: the layers without what is set while the brokers run.
+    /// - Throws: never for checked settings.
+    package func layers(nodeID: BrokerID, listeners: [NetworkAddress]) throws(CoordinationError)
+        -> ConfigLayers
+    {
         let derived = ["node.id", "broker.id", "listeners", "log.dir", "log.dirs"]
         var entries = brokerEntries.filter { !derived.contains($0.name) }
         entries.append(ConfigEntry("node.id", "\(nodeID)"))
@@ -115,11 +123,12 @@ package struct Settings: Sendable {
         return try ConfigLayers(fixed: entries)
     }
 
-    /// One line per setting with its value and source, as `serve --print-config` shows it; the lines are TOML.
+    /// One line per setting with its value and source, as `serve --print-config` shows it; the
+    /// lines are TOML.
     package var printed: String {
         let lines = values.map { value in
-            let isBare = Int64(value.text) != nil || value.text == "true" || value.text == "false"
-            return "\(value.name) = \(isBare ? value.text : ConfigFile.quoted(value.text))  # \(value.source)"
+            let text = ConfigFile.isBare(value.text) ? value.text : ConfigFile.quoted(value.text)
+            return "\(ConfigFile.key(value.name)) = \(text)  # \(value.source)"
         }
         return lines.joined(separator: "\n") + "\n"
     }

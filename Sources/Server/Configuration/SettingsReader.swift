@@ -66,18 +66,22 @@ package struct SettingsReader {
 
     /// Finds names that mean nothing.
     ///
-    /// A variable of the environment is only refused when it is a slip of a known one: others put variables with our
-    /// prefix there too (Kubernetes does for each service of that name).
+    /// A variable of the environment is only refused when it is a slip of a known one: others put
+    /// variables with our prefix there too (Kubernetes does for each service of that name).
     private func checkNames(_ file: TOMLProvider?, _ problems: inout [SettingProblem]) {
         for flag in flags {
             checkName(flag.name, .flag, &problems)
         }
         let variables = Set(SettingTable.definitions.map(\.variable))
-        for variable in environment.keys.sorted() where variable.hasPrefix(SettingTable.variablePrefix) {
-            guard !variables.contains(variable), let nearest = Self.slip(variable, of: variables) else {
+        for variable in environment.keys.sorted()
+        where variable.hasPrefix(SettingTable.variablePrefix) {
+            guard !variables.contains(variable), let nearest = Self.slip(variable, of: variables)
+            else {
                 continue
             }
-            problems.append(.unknown(name: variable, source: .environment(variable), nearest: nearest))
+            problems.append(
+                .unknown(name: variable, source: .environment(variable), nearest: nearest)
+            )
         }
         guard let file, let path else {
             return
@@ -86,15 +90,26 @@ package struct SettingsReader {
             checkName(name, .file(path), &problems)
         }
         for name in file.strangers {
-            problems.append(.file(path: path, reason: "\(name) is neither text, number, true, false nor a list of these"))
+            problems.append(
+                .file(
+                    path: path,
+                    reason: "\(name) is neither text, number, true, false nor a list of these"
+                )
+            )
         }
     }
 
-    private func checkName(_ name: String, _ source: SettingSource, _ problems: inout [SettingProblem]) {
+    private func checkName(
+        _ name: String,
+        _ source: SettingSource,
+        _ problems: inout [SettingProblem]
+    ) {
         if let better = SettingTable.renamed[name] {
             problems.append(.renamed(name: name, source: source, to: better))
         } else if SettingTable.definition(name) == nil {
-            problems.append(.unknown(name: name, source: source, nearest: SettingTable.nearest(to: name)))
+            problems.append(
+                .unknown(name: name, source: source, nearest: SettingTable.nearest(to: name))
+            )
         }
     }
 
@@ -110,7 +125,8 @@ package struct SettingsReader {
         _ lookup: Lookup,
         _ problems: inout [SettingProblem]
     ) -> Settings.Value {
-        let (text, source) = lookup.value(of: definition) ?? (definition.defaultText ?? "", .builtIn)
+        let (text, source) =
+            lookup.value(of: definition) ?? (definition.defaultText ?? "", .builtIn)
         var value = Settings.Value(name: definition.name, text: text, source: source)
         // No default is no value: there is nothing to check.
         guard source != .builtIn || definition.defaultText != nil else {
@@ -120,7 +136,9 @@ package struct SettingsReader {
             value.text = try definition.canonical(text)
         } catch .invalid(let name, let wrong, let expected) {
             precondition(source != .builtIn, "\(name): the default is allowed")
-            problems.append(.invalidAt(name: name, value: wrong, source: source, expected: expected))
+            problems.append(
+                .invalidAt(name: name, value: wrong, source: source, expected: expected)
+            )
         } catch {
             problems.append(error)
         }
@@ -130,10 +148,16 @@ package struct SettingsReader {
     private static func contradictions(in settings: Settings) -> [SettingProblem] {
         var problems: [SettingProblem] = []
         if settings.journalLiveByteCount < 2 * settings.journalFileByteCount {
-            problems.append(.contradiction("journal.live.bytes: must be at least twice journal.file.bytes"))
+            problems.append(
+                .contradiction("journal.live.bytes: must be at least twice journal.file.bytes")
+            )
         }
         if settings.inFlightByteCount < settings.connectionLimits.maximumFrameByteCount {
-            problems.append(.contradiction("queued.max.request.bytes: must be at least socket.request.max.bytes"))
+            problems.append(
+                .contradiction(
+                    "queued.max.request.bytes: must be at least socket.request.max.bytes"
+                )
+            )
         }
         return problems
     }
@@ -158,7 +182,9 @@ private struct Lookup {
         }
         var providers: [any ConfigProvider] = [
             InMemoryProvider(name: "flags", values: flagValues),
-            EnvironmentVariablesProvider(environmentVariables: environment).prefixKeys(with: "flotilla"),
+            EnvironmentVariablesProvider(environmentVariables: environment).prefixKeys(
+                with: "flotilla"
+            ),
         ]
         if let file {
             providers.append(file)
@@ -172,7 +198,8 @@ private struct Lookup {
     }
 
     func value(of definition: SettingDefinition) -> (text: String, source: SettingSource)? {
-        guard let text = reader.string(forKey: ConfigKey(Self.components(of: definition.name))) else {
+        guard let text = reader.string(forKey: ConfigKey(Self.components(of: definition.name)))
+        else {
             return nil
         }
         let source: SettingSource =

@@ -3,8 +3,8 @@ import TOMLKit
 
 /// The configuration file as a provider of settings: every scalar as text, under its dotted path.
 ///
-/// `[log] retention.ms = "7d"`, `log.retention.ms = "7d"` and `"log.retention.ms" = "7d"` are the same setting.
-/// Lists become their elements, separated by commas.
+/// `[log] retention.ms = "7d"`, `log.retention.ms = "7d"` and `"log.retention.ms" = "7d"` are the
+/// same setting. Lists become their elements, separated by commas.
 struct TOMLProvider: ConfigProvider {
     /// The settings of the file by dotted path.
     let values: [String: String]
@@ -22,7 +22,10 @@ struct TOMLProvider: ConfigProvider {
             table = try TOMLTable(string: content)
         } catch let error as TOMLParseError {
             let place = error.source.begin
-            throw .file(path: path, reason: "line \(place.line), column \(place.column): \(error.description)")
+            throw .file(
+                path: path,
+                reason: "line \(place.line), column \(place.column): \(error.description)"
+            )
         } catch {
             throw .file(path: path, reason: "\(error)")
         }
@@ -79,7 +82,8 @@ struct TOMLProvider: ConfigProvider {
     func value(forKey key: AbsoluteConfigKey, type: ConfigType) throws -> LookupResult {
         let path = key.components.joined(separator: ".")
         // Every setting is read as text and judged by its own definition.
-        let value = type == .string ? values[path].map { ConfigValue(.string($0), isSecret: false) } : nil
+        let value =
+            type == .string ? values[path].map { ConfigValue(.string($0), isSecret: false) } : nil
         return LookupResult(encodedKey: path, value: value)
     }
 
@@ -90,7 +94,10 @@ struct TOMLProvider: ConfigProvider {
     nonisolated(nonsending) func watchValue<Return: ~Copyable>(
         forKey key: AbsoluteConfigKey,
         type: ConfigType,
-        updatesHandler: nonisolated(nonsending) (ConfigUpdatesAsyncSequence<Result<LookupResult, any Error>, Never>) async throws -> Return
+        updatesHandler:
+            nonisolated(nonsending) (
+                ConfigUpdatesAsyncSequence<Result<LookupResult, any Error>, Never>
+            ) async throws -> Return
     ) async throws -> Return {
         try await watchValueFromValue(forKey: key, type: type, updatesHandler: updatesHandler)
     }
@@ -100,7 +107,9 @@ struct TOMLProvider: ConfigProvider {
     }
 
     nonisolated(nonsending) func watchSnapshot<Return: ~Copyable>(
-        updatesHandler: nonisolated(nonsending) (ConfigUpdatesAsyncSequence<any ConfigSnapshot, Never>) async throws -> Return
+        updatesHandler:
+            nonisolated(nonsending) (ConfigUpdatesAsyncSequence<any ConfigSnapshot, Never>)
+            async throws -> Return
     ) async throws -> Return {
         try await watchSnapshotFromSnapshot(updatesHandler: updatesHandler)
     }

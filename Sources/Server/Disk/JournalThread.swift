@@ -8,7 +8,8 @@ package protocol JournalRounds: AnyObject, SendableMetatype {
     /// Writes all requests as one round and makes it durable; afterwards answers whom it concerns.
     ///
     /// - Parameter requests: in the order in which they were submitted; never empty.
-    /// - Throws: when the disk failed, and then the thread ends: what was not answered stays unanswered.
+    /// - Throws: when the disk failed, and then the thread ends: what was not answered stays
+    ///   unanswered.
     func performRound(_ requests: [Request]) throws
 
     /// Called when nothing was submitted for the idle delay since the last round: seals that round.
@@ -22,12 +23,12 @@ package protocol JournalRounds: AnyObject, SendableMetatype {
 
 /// The thread of one data directory's journal: group commit.
 ///
-/// While a round is being written and synced the next one's requests gather; whoever submits first after a pause wakes
-/// the thread. The number of requests in wait is bounded by the shards, which hold back produce beyond their budget of
-/// unwritten bytes.
+/// While a round is being written and synced the next one's requests gather; whoever submits first
+/// after a pause wakes the thread. The number of requests in wait is bounded by the shards, which
+/// hold back produce beyond their budget of unwritten bytes.
 ///
-/// - Source: one thread that owns the journal costs as much per hand-over as a pool, and group commit wants one owner
-///   (measured: 1.7 million durable appends a second at 1,000 partitions).
+/// - Source: one thread that owns the journal costs as much per hand-over as a pool, and group
+///   commit wants one owner (measured: 1.7 million durable appends a second at 1,000 partitions).
 package final class JournalThread<Rounds: JournalRounds>: Sendable {
     private struct Mailbox {
         var requests: [Rounds.Request] = []
@@ -48,8 +49,8 @@ package final class JournalThread<Rounds: JournalRounds>: Sendable {
     ///   - name: shown by the system's tools.
     ///   - idleDelay: how long nothing must be submitted before `becomeIdle` is called.
     ///   - makeRounds: opens the journal, on the thread.
-    ///   - failed: called on the thread when a call threw, as its last act; it must stop the process, since nobody knows
-    ///     what the disk still holds.
+    ///   - failed: called on the thread when a call threw, as its last act; it must stop the
+    ///     process, since nobody knows what the disk still holds.
     package init(
         name: String = "journal",
         idleDelay: Duration = .milliseconds(50),
@@ -66,7 +67,9 @@ package final class JournalThread<Rounds: JournalRounds>: Sendable {
         }
     }
 
-    private static func serve(_ rounds: Rounds, from mailbox: Monitor<Mailbox>, idleDelay: Duration) throws {
+    private static func serve(_ rounds: Rounds, from mailbox: Monitor<Mailbox>, idleDelay: Duration)
+        throws
+    {
         var hasIdleWork = true
         while true {
             switch mailbox.wait(timeout: hasIdleWork ? idleDelay : nil, until: take) {
@@ -106,7 +109,9 @@ package final class JournalThread<Rounds: JournalRounds>: Sendable {
         mailbox.update { ($0.requests.count, wakes: false) }
     }
 
-    /// Writes what was submitted, calls `finish`, and ends the thread. Blocks; called once, not on the thread.
+    /// Writes what was submitted, calls `finish`, and ends the thread.
+    ///
+    /// Blocks; called once, not on the thread.
     package func stop() {
         mailbox.update { mailbox in
             mailbox.isStopping = true

@@ -3,7 +3,8 @@ import Glibc
 
 /// State behind a lock, and threads that wait for it to change.
 ///
-/// `Mutex` cannot wait. This is the pair of a POSIX mutex and condition, with the clock that never jumps.
+/// `Mutex` cannot wait. This is the pair of a POSIX mutex and condition, with the clock that never
+/// jumps.
 @safe
 final class Monitor<State>: @unchecked Sendable {
     // Sendable because the state is touched only under the lock.
@@ -41,7 +42,9 @@ final class Monitor<State>: @unchecked Sendable {
         var deadline: Int64 = -1
         if let timeout {
             let (seconds, attoseconds) = timeout.components
-            deadline = flotilla_monitor_deadline(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
+            deadline = flotilla_monitor_deadline(
+                seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+            )
         }
         unsafe flotilla_monitor_lock(handle)
         defer { unsafe flotilla_monitor_unlock(handle) }

@@ -41,7 +41,8 @@ package final class PosixDisk: Disk {
                 }
                 break
             }
-            // Safe: the kernel ends `d_name` with a zero byte inside the entry, which lives until the next `readdir`.
+            // Safe: the kernel ends `d_name` with a zero byte inside the entry, which lives until
+            // the next `readdir`.
             let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { field in
                 unsafe field.withMemoryRebound(to: CChar.self, capacity: 256) { text in
                     unsafe String(cString: text)
@@ -129,7 +130,8 @@ package final class PosixDisk: Disk {
         return DiskSpace(freeByteCount: free, totalByteCount: total)
     }
 
-    /// Whether the path itself is a directory: a symbolic link is not followed, so that no tree outside is ever removed.
+    /// Whether the path itself is a directory: a symbolic link is not followed, so that no tree
+    /// outside is ever removed.
     private func isDirectory(_ path: String) throws(DiskError) -> Bool {
         try checked(unsafe flotilla_is_directory(path), "lstat", path) == 1
     }

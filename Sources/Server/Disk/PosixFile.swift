@@ -60,7 +60,8 @@ package final class PosixFile: DiskFile {
         // Opened through the descriptor: the path may name another file by now.
         let direct = unsafe flotilla_open_direct("/proc/self/fd/\(owned.number)")
         guard direct >= 0 else {
-            // A file system without direct reads (tmpfs, some overlays): drop the clean pages and read those again.
+            // A file system without direct reads (tmpfs, some overlays): drop the clean pages and
+            // read those again.
             let alignment = Int64(Self.directAlignment)
             let start = position / alignment * alignment
             _ = flotilla_drop_cache(owned.number, start, position - start + Int64(count))
@@ -76,7 +77,10 @@ package final class PosixFile: DiskFile {
     ) throws(DiskError) -> ByteBuffer {
         let number = direct.number
         let alignment = Self.directAlignment
-        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.directChunk, alignment: alignment)
+        let block = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: Self.directChunk,
+            alignment: alignment
+        )
         defer { unsafe block.deallocate() }
         var buffer = ByteBuffer()
         buffer.reserveCapacity(count)
@@ -86,7 +90,8 @@ package final class PosixFile: DiskFile {
             let skipped = Int(wanted - start)
             let missing = skipped + count - buffer.readableBytes
             let length = min((missing + alignment - 1) / alignment * alignment, Self.directChunk)
-            // Safe: `length` never exceeds the block, and what is copied out lies below what was read.
+            // Safe: `length` never exceeds the block, and what is copied out lies below what was
+            // read.
             let received = try systemCall("pread", path) {
                 unsafe pread(number, block.baseAddress, length, Int(start))
             }
@@ -107,7 +112,8 @@ package final class PosixFile: DiskFile {
         var pieces: [flotilla_piece] = unsafe []
         unsafe pieces.reserveCapacity(buffers.count)
         for buffer in buffers where buffer.readableBytes > 0 {
-            // Safe: the storage is a heap object that `buffers` keeps alive and unchanged until this function ends.
+            // Safe: the storage is a heap object that `buffers` keeps alive and unchanged until
+            // this function ends.
             unsafe buffer.withUnsafeReadableBytes { bytes in
                 unsafe pieces.append(flotilla_piece(base: bytes.baseAddress, count: bytes.count))
             }
@@ -117,7 +123,8 @@ package final class PosixFile: DiskFile {
         }
     }
 
-    /// Writes the pieces, in as many calls as the kernel's limits ask for, going on after a short write.
+    /// Writes the pieces, in as many calls as the kernel's limits ask for, going on after a short
+    /// write.
     private func writeAll(_ pieces: inout [flotilla_piece], at position: Int64) throws(DiskError) {
         var position = position
         var first = 0
@@ -125,7 +132,12 @@ package final class PosixFile: DiskFile {
             let count = unsafe min(pieces.count - first, Self.maximumPieceCount)
             // Safe: `first + count` does not exceed the array.
             let written = unsafe pieces.withUnsafeBufferPointer { all in
-                unsafe flotilla_write_pieces(owned.number, all.baseAddress?.advanced(by: first), Int32(count), position)
+                unsafe flotilla_write_pieces(
+                    owned.number,
+                    all.baseAddress?.advanced(by: first),
+                    Int32(count),
+                    position
+                )
             }
             try checked(written, "pwritev", path)
             guard written > 0 else {
@@ -136,8 +148,10 @@ package final class PosixFile: DiskFile {
         }
     }
 
-    /// Steps over `count` bytes that were written: whole pieces, and the front of the one that was cut.
-    package static func advance(_ pieces: inout [flotilla_piece], _ first: inout Int, by count: Int) {
+    /// Steps over `count` bytes that were written: whole pieces, and the front of the one that was
+    /// cut.
+    package static func advance(_ pieces: inout [flotilla_piece], _ first: inout Int, by count: Int)
+    {
         var rest = count
         while rest > 0 {
             let length = unsafe pieces[first].count
@@ -164,7 +178,8 @@ package final class PosixFile: DiskFile {
         let count = range.upperBound - range.lowerBound
         let result = flotilla_allocate(owned.number, range.lowerBound, count)
         if result == -EOPNOTSUPP {
-            // The C library's form touches every block instead; it returns the error and leaves `errno` alone.
+            // The C library's form touches every block instead; it returns the error and leaves
+            // `errno` alone.
             let code = posix_fallocate(owned.number, Int(range.lowerBound), Int(count))
             try checked(-code, "posix_fallocate", path)
         } else {
@@ -181,7 +196,11 @@ package final class PosixFile: DiskFile {
             return
         }
         let count = range.upperBound - range.lowerBound
-        try checked(flotilla_start_writeback(owned.number, range.lowerBound, count), "sync_file_range", path)
+        try checked(
+            flotilla_start_writeback(owned.number, range.lowerBound, count),
+            "sync_file_range",
+            path
+        )
     }
 
     package func map(_ range: Range<Int64>) throws(DiskError) -> any FileMapping {

@@ -5,8 +5,9 @@ package import struct NIOCore.ByteBuffer
 
 /// A read-only, shared mapping of bytes that were written before and never change.
 ///
-/// Only complete ranges are mapped, and segment files are never cut, so a fault finds a page or a broken medium;
-/// `populate(_:)` asks the second question where the answer is an error and not a signal.
+/// Only complete ranges are mapped, and segment files are never cut, so a fault finds a page or a
+/// broken medium; `populate(_:)` asks the second question where the answer is an error and not a
+/// signal.
 @safe
 package final class PosixMapping: FileMapping, @unchecked Sendable {
     // Sendable because the memory is read-only and lives as long as this object.
@@ -31,7 +32,10 @@ package final class PosixMapping: FileMapping, @unchecked Sendable {
     ) throws(Failure) -> Result {
         check(range)
         // Safe: `check` keeps the range inside the mapping, which lives while `self` does.
-        let bytes = unsafe UnsafeRawBufferPointer(start: address.advanced(by: range.lowerBound), count: range.count)
+        let bytes = unsafe UnsafeRawBufferPointer(
+            start: address.advanced(by: range.lowerBound),
+            count: range.count
+        )
         defer { extendLifetime(self) }
         return try body(unsafe bytes.bytes)
     }
@@ -41,7 +45,8 @@ package final class PosixMapping: FileMapping, @unchecked Sendable {
             return true
         }
         let pages = wholePages(of: range)
-        // Safe: whole pages of a range inside the mapping; the kernel rounds the last one up itself.
+        // Safe: whole pages of a range inside the mapping; the kernel rounds the last one up
+        // itself.
         return unsafe flotilla_is_resident(address.advanced(by: pages.lowerBound), pages.count) == 1
     }
 
@@ -53,7 +58,8 @@ package final class PosixMapping: FileMapping, @unchecked Sendable {
         // Safe: as above.
         let result = unsafe flotilla_populate(address.advanced(by: pages.lowerBound), pages.count)
         if result == -EINVAL {
-            // Kernels before 5.14 cannot say: read a byte of each page, at the price of a signal if the medium fails.
+            // Kernels before 5.14 cannot say: read a byte of each page, at the price of a signal if
+            // the medium fails.
             touch(pages)
         } else {
             try checked(result, "madvise", path)
@@ -91,6 +97,9 @@ package final class PosixMapping: FileMapping, @unchecked Sendable {
     }
 
     private func check(_ range: Range<Int>) {
-        precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "bytes lie inside the mapping")
+        precondition(
+            range.lowerBound >= 0 && range.upperBound <= byteCount,
+            "bytes lie inside the mapping"
+        )
     }
 }

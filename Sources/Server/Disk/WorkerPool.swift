@@ -3,8 +3,9 @@ package import NIOCore
 
 /// A few threads for blocking work, shared by all shards of a broker.
 ///
-/// Jobs start in the order they were given. The queue is bounded by those who give jobs (a shard has at most one cold
-/// read per waiting fetch and one batch per partition here), and its length is a metric.
+/// Jobs start in the order they were given. The queue is bounded by those who give jobs (a shard
+/// has at most one cold read per waiting fetch and one batch per partition here), and its length is
+/// a metric.
 package final class WorkerPool: Sendable {
     private struct Queue {
         var jobs: [@Sendable () -> Void] = []
@@ -71,7 +72,9 @@ package final class WorkerPool: Sendable {
         queue.update { ($0.count, wakes: false) }
     }
 
-    /// Runs what was given, then ends the threads. Blocks; called once.
+    /// Runs what was given, then ends the threads.
+    ///
+    /// Blocks; called once.
     package func stop() {
         queue.update { queue in
             queue.isStopping = true

@@ -2,6 +2,7 @@ package import FlotillaEnvironment
 import Hummingbird
 package import Logging
 package import NIOCore
+import NIOPosix
 import ServiceLifecycle
 
 /// The HTTP listener: health for supervisors, metrics for Prometheus.
@@ -13,13 +14,21 @@ import ServiceLifecycle
 /// | `/startupz` | 200 after start-up, else 503 and how far it is |
 /// | `/metrics` | all metrics, as Prometheus reads them |
 package struct AdminServer: Service {
-    private let application: Application<RouterResponder<BasicRequestContext>>
+    private let address: NetworkAddress
+    private let group: any EventLoopGroup
+    private let health: HealthChecks
+    private let metrics: MetricsRegistry
+    private let logger: Logger
+    private let running: @Sendable (NetworkAddress) async -> Void
 
     /// Prepares the server; `run()` binds and serves until the service group stops.
     ///
     /// - Parameters:
     ///   - address: an empty host means every address; port 0 picks a free one.
     ///   - group: the event loops to share.
+    ///   - health: what the probes ask.
+    ///   - metrics: what is shown.
+    ///   - logger: for what goes wrong.
     ///   - running: told where it listens, before the first request.
     package init(
         address: NetworkAddress,
@@ -29,40 +38,61 @@ package struct AdminServer: Service {
         logger: Logger,
         running: @escaping @Sendable (NetworkAddress) async -> Void
     ) {
-        application = Application(
-            responder: Self.router(health: health, metrics: metrics).buildResponder(),
+        self.address = address
+        self.group = group
+        self.health = health
+        self.metrics = metrics
+        self.logger = logger
+        self.running = running
+    }
+
+    package func run() async throws {
+        let host = address.host.isEmpty ? await Self.everyAddress(group) : address.host
+        let application = Application(
+            responder: router.buildResponder(),
             configuration: ApplicationConfiguration(
-                address: .hostname(address.host.isEmpty ? "::" : address.host, port: address.port),
+                address: .hostname(host, port: address.port),
                 serverName: nil
             ),
             onServerRunning: { channel in await running(NetworkAddress(channel.localAddress)) },
             eventLoopGroupProvider: .shared(group),
             logger: logger
         )
-    }
-
-    package func run() async throws {
         try await application.run()
     }
 
-    private static func router(health: HealthChecks, metrics: MetricsRegistry) -> Router<BasicRequestContext> {
+    /// `::`, which takes IPv4 too, or `0.0.0.0` on a machine without IPv6.
+    private static func everyAddress(_ group: any EventLoopGroup) async -> String {
+        do {
+            let probe = try await ServerBootstrap(group: group).bind(host: "::", port: 0).get()
+            try await probe.close().get()
+            return "::"
+        } catch {
+            return "0.0.0.0"
+        }
+    }
+
+    private var router: Router<BasicRequestContext> {
         let router = Router()
-        router.get("livez") { _, _ in
-            await health.isAlive() ? text(.ok, "alive\n") : text(.serviceUnavailable, "not making progress\n")
+        router.get("livez") { [health] _, _ in
+            await health.isAlive()
+                ? Self.text(.ok, "alive\n")
+                : Self.text(.serviceUnavailable, "not making progress\n")
         }
-        router.get("readyz") { _, _ in
+        router.get("readyz") { [health] _, _ in
             let missing = await health.readiness()
+            let lines = missing.map { $0 + "\n" }.joined()
             return missing.isEmpty
-                ? text(.ok, "ready\n") : text(.serviceUnavailable, missing.map { $0 + "\n" }.joined())
+                ? Self.text(.ok, "ready\n") : Self.text(.serviceUnavailable, lines)
         }
-        router.get("startupz") { _, _ in
+        router.get("startupz") { [health] _, _ in
             switch await health.startup() {
-            case .started: text(.ok, "started\n")
-            case .starting(let progress): text(.serviceUnavailable, progress + "\n")
+            case .started: Self.text(.ok, "started\n")
+            case .starting(let progress): Self.text(.serviceUnavailable, progress + "\n")
             }
         }
-        router.get("metrics") { _, _ in
-            text(.ok, await metrics.exposition(), type: ExpositionWriter.contentType)
+        router.get("metrics") { [metrics] _, _ in
+            Self.text(.ok, await metrics.exposition(), type: ExpositionWriter.contentType)
         }
         return router
     }

@@ -6,7 +6,8 @@ import UnixSignals
 package enum BrokerServices {
     /// Starts services in their order and stops them in the reverse one.
     ///
-    /// SIGTERM and SIGINT ask for a graceful stop; one that takes longer than `stopTimeout` is cancelled.
+    /// SIGTERM and SIGINT ask for a graceful stop; one that takes longer than `stopTimeout` is
+    /// cancelled.
     ///
     /// - Returns: when all have ended.
     package static func run(

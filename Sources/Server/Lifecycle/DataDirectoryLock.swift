@@ -21,7 +21,8 @@ package enum DataDirectoryError: Error, Hashable, Sendable, CustomStringConverti
 
 /// The lock on a data directory: two brokers that write one journal would destroy it.
 ///
-/// The kernel gives the lock back when the process ends, however it ends; the file `LOCK` stays, with the last holder's number.
+/// The kernel gives the lock back when the process ends, however it ends; the file `LOCK` stays,
+/// with the last holder's number.
 package final class DataDirectoryLock: Sendable {
     private let descriptor: OwnedDescriptor
 
@@ -49,11 +50,14 @@ package final class DataDirectoryLock: Sendable {
         Self.note(getpid(), in: descriptor.number)
     }
 
-    /// The number that the holder wrote; for people only, so what cannot be read is a question mark.
+    /// The number that the holder wrote; for people only, so what cannot be read is a question
+    /// mark.
     private static func holder(_ descriptor: Int32) -> String {
         var bytes = [UInt8](repeating: 0, count: 16)
         // Safe: the array's own bounds.
-        let count = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
+        let count = unsafe bytes.withUnsafeMutableBytes {
+            unsafe pread(descriptor, $0.baseAddress, $0.count, 0)
+        }
         let digits = bytes.prefix(max(0, count)).filter { $0 >= 0x30 && $0 <= 0x39 }
         return digits.isEmpty ? "?" : String(decoding: digits, as: UTF8.self)
     }

@@ -20,7 +20,8 @@ package enum ProcessSetup {
         return limit > 0 ? Int(clamping: limit) : 1024
     }
 
-    /// Connections that fit beside the files: an eighth of the descriptors, at least 128, is kept for segments.
+    /// Connections that fit beside the files: an eighth of the descriptors, at least 128, is kept
+    /// for segments.
     package static func connectionLimit(asked: Int, descriptorLimit: Int) -> Int {
         min(asked, max(16, descriptorLimit - max(128, descriptorLimit / 8)))
     }
@@ -39,11 +40,12 @@ package enum ExitCode: Int32, Sendable {
     case failure = 1
     /// A wrong flag or setting.
     case usage = 2
-    /// The disk failed to keep what it had accepted (`EX_IOERR`). Not to be restarted by itself: the next start reads past the page
-    /// cache before it votes.
+    /// The disk failed to keep what it had accepted (`EX_IOERR`). Not to be restarted by itself:
+    /// the next start reads past the page cache before it votes.
     case diskFailure = 74
 
-    /// Ends the process at once: no buffers are flushed, no destructors run, nothing more is acknowledged.
+    /// Ends the process at once: no buffers are flushed, no destructors run, nothing more is
+    /// acknowledged.
     package func endProcess() -> Never {
         _exit(rawValue)
     }

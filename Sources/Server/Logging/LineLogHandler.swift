@@ -4,8 +4,8 @@ package import Logging
 
 /// Writes each message as one line, in one system call, to standard error or wherever it is told.
 ///
-/// Keys come in the order `ts level component msg`, then `node` and the others by name. In logfmt a value stands in quotes when it
-/// needs them; in JSON every value is a string.
+/// Keys come in the order `ts level component msg`, then `node` and the others by name. In logfmt a
+/// value stands in quotes when it needs them; in JSON every value is a string.
 package struct LineLogHandler: LogHandler {
     /// Where lines go; called from any thread, with the line's end included.
     package typealias Output = @Sendable (String) -> Void
@@ -22,9 +22,11 @@ package struct LineLogHandler: LogHandler {
     /// Makes the handler of one component.
     ///
     /// - Parameters:
+    ///   - component: the value of the key of that name on each line.
     ///   - isJSON: one JSON object per line instead of logfmt.
     ///   - control: the levels in force.
     ///   - now: the wall clock in milliseconds.
+    ///   - output: where lines go.
     package init(
         component: String,
         isJSON: Bool,
@@ -76,7 +78,12 @@ package struct LineLogHandler: LogHandler {
         output(line)
     }
 
-    private func append(_ key: String, _ value: String, to line: inout String, isFirst: Bool = false) {
+    private func append(
+        _ key: String,
+        _ value: String,
+        to line: inout String,
+        isFirst: Bool = false
+    ) {
         if isJSON {
             line += isFirst ? "" : ","
             Self.appendQuoted(key, to: &line)
@@ -93,7 +100,9 @@ package struct LineLogHandler: LogHandler {
     private static func appendLogfmt(_ value: String, to line: inout String) {
         let needsQuotes =
             value.isEmpty
-            || value.unicodeScalars.contains { $0.value <= 0x20 || $0 == "\"" || $0 == "=" || $0 == "\\" || $0.value == 0x7F }
+            || value.unicodeScalars.contains {
+                $0.value <= 0x20 || $0 == "\"" || $0 == "=" || $0 == "\\" || $0.value == 0x7F
+            }
         if needsQuotes {
             appendQuoted(value, to: &line)
         } else {
@@ -136,7 +145,8 @@ package struct LineLogHandler: LogHandler {
         let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
         let date = "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))"
         let seconds = inDay / 1000
-        let clock = "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
+        let clock =
+            "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
         return "\(date)T\(clock).\(padded(inDay % 1000, 3))Z"
     }
 

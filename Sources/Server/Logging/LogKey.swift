@@ -44,7 +44,10 @@ package enum LogKey: String, CaseIterable, Sendable {
 
 extension Logger.Metadata {
     /// Metadata with keys from the one list.
-    package static func of(_ values: KeyValuePairs<LogKey, any CustomStringConvertible & Sendable>) -> Self {
-        Dictionary(values.map { ($0.key.rawValue, .stringConvertible($0.value)) }) { _, last in last }
+    package static func of(_ values: KeyValuePairs<LogKey, any CustomStringConvertible & Sendable>)
+        -> Self
+    {
+        Dictionary(values.map { ($0.key.rawValue, .stringConvertible($0.value)) }) { _, last in last
+        }
     }
 }

@@ -25,8 +25,11 @@ package struct LogLevels: Hashable, Sendable {
     package init?(_ text: String) {
         var isFirst = true
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-            let sides = part.split(separator: "=", omittingEmptySubsequences: false).map { Self.trimmed($0) }
-            guard let last = sides.last, let level = Logger.Level(rawValue: last.lowercased()) else {
+            let sides = part.split(separator: "=", omittingEmptySubsequences: false).map {
+                Self.trimmed($0)
+            }
+            guard let last = sides.last, let level = Logger.Level(rawValue: last.lowercased())
+            else {
                 return nil
             }
             switch sides.count {

@@ -39,14 +39,17 @@ struct ExpositionWriter {
         _ labels: MetricLabels,
         _ text: String
     ) {
-        families[name, default: Family(help: help, typeName: typeName)].lines.append((Self.rendered(labels), text))
+        families[name, default: Family(help: help, typeName: typeName)].lines.append(
+            (Self.rendered(labels), text)
+        )
     }
 
     /// The whole text.
     var text: String {
         var text = ""
         for (name, family) in families.sorted(by: { $0.key < $1.key }) {
-            text += "# HELP \(name) \(Self.escaped(family.help, isLabel: false))\n# TYPE \(name) \(family.typeName)\n"
+            text +=
+                "# HELP \(name) \(Self.escaped(family.help, isLabel: false))\n# TYPE \(name) \(family.typeName)\n"
             for line in family.lines.sorted(by: { $0.key < $1.key }) {
                 text += line.text
             }
@@ -58,14 +61,18 @@ struct ExpositionWriter {
         "\(name)\(rendered(labels)) \(value)\n"
     }
 
-    private static func lines(_ name: String, _ labels: MetricLabels, _ histogram: HistogramMetric) -> String {
+    private static func lines(_ name: String, _ labels: MetricLabels, _ histogram: HistogramMetric)
+        -> String
+    {
         let (counts, sum) = histogram.contents
         var text = ""
         var total: Int64 = 0
         for (index, count) in counts.enumerated() {
             total += count
             let isLast = index == histogram.layout.bounds.count
-            let bound = isLast ? "+Inf" : number(Double(histogram.layout.bounds[index]) * histogram.layout.scale)
+            let bound =
+                isLast
+                ? "+Inf" : number(Double(histogram.layout.bounds[index]) * histogram.layout.scale)
             text += line("\(name)_bucket", labels.with("le", bound), "\(total)")
         }
         text += line("\(name)_sum", labels, number(sum))
@@ -92,7 +99,8 @@ struct ExpositionWriter {
         if value == value.rounded(), abs(value) < 1e15 {
             return String(Int64(value))
         }
-        // Products such as 2500000 * 1e-9 are not what a person would write: nine digits are enough for a bound.
+        // Products such as 2500000 * 1e-9 are not what a person would write: nine digits are enough
+        // for a bound.
         let rounded = (value * 1e9).rounded() / 1e9
         return String(abs(value) >= 1e-6 && abs(value) < 1e6 ? rounded : value)
     }

@@ -40,7 +40,11 @@ package final class GaugeMetric: Sendable {
         var current = bits.load(ordering: .relaxed)
         while true {
             let sum = (Double(bitPattern: current) + amount).bitPattern
-            let (isDone, original) = bits.weakCompareExchange(expected: current, desired: sum, ordering: .relaxed)
+            let (isDone, original) = bits.weakCompareExchange(
+                expected: current,
+                desired: sum,
+                ordering: .relaxed
+            )
             if isDone {
                 return
             }
@@ -56,8 +60,8 @@ package final class GaugeMetric: Sendable {
 
 /// A distribution: how many values fell below each bound, and their sum.
 ///
-/// Values are whole numbers in a small unit (nanoseconds, bytes), shown in the base unit (seconds, bytes). Adding one takes no lock;
-/// a reader may see a count without its part of the sum.
+/// Values are whole numbers in a small unit (nanoseconds, bytes), shown in the base unit (seconds,
+/// bytes). Adding one takes no lock; a reader may see a count without its part of the sum.
 package final class HistogramMetric: Sendable {
     /// Bounds and scale.
     package struct Layout: Hashable, Sendable {
@@ -75,8 +79,10 @@ package final class HistogramMetric: Sendable {
         /// Times from 50 microseconds to 10 seconds, given in nanoseconds and shown in seconds.
         package static let seconds = Layout(
             bounds: [
-                50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000,
-                100_000_000, 250_000_000, 500_000_000, 1_000_000_000, 2_500_000_000, 5_000_000_000, 10_000_000_000,
+                50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+                25_000_000, 50_000_000,
+                100_000_000, 250_000_000, 500_000_000, 1_000_000_000, 2_500_000_000, 5_000_000_000,
+                10_000_000_000,
             ],
             scale: 1e-9
         )
@@ -118,6 +124,9 @@ package final class HistogramMetric: Sendable {
 
     /// How many values lie in each range between bounds, and their sum in the base unit.
     package var contents: (counts: [Int64], sum: Double) {
-        (cells.map { $0.count.load(ordering: .relaxed) }, Double(sum.load(ordering: .relaxed)) * layout.scale)
+        (
+            cells.map { $0.count.load(ordering: .relaxed) },
+            Double(sum.load(ordering: .relaxed)) * layout.scale
+        )
     }
 }

@@ -2,7 +2,8 @@ package import CoreMetrics
 
 /// Shows metrics of libraries, which speak swift-metrics, beside our own.
 ///
-/// Dots and dashes of their names become underscores, counters end in `_total`, timers in `_seconds`.
+/// Dots and dashes of their names become underscores, counters end in `_total`, timers in
+/// `_seconds`.
 package struct MetricsBridge: MetricsFactory {
     private let registry: MetricsRegistry
 
@@ -30,12 +31,16 @@ package struct MetricsBridge: MetricsFactory {
             return GaugeRecorder(registry.gauge(Self.name(label), Self.help(label), labels: labels))
         }
         let layout = HistogramMetric.Layout(bounds: (0...15).map { 1 << (2 * $0) }, scale: 1)
-        return HistogramRecorder(registry.histogram(Self.name(label), Self.help(label), layout, labels: labels))
+        return HistogramRecorder(
+            registry.histogram(Self.name(label), Self.help(label), layout, labels: labels)
+        )
     }
 
     package func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
         let name = Self.name(label, suffix: "_seconds")
-        return Timer(registry.histogram(name, Self.help(label), .seconds, labels: MetricLabels(dimensions)))
+        return Timer(
+            registry.histogram(name, Self.help(label), .seconds, labels: MetricLabels(dimensions))
+        )
     }
 
     // A destroyed handler's series stays: a metric that vanishes looks like a restart.

@@ -50,7 +50,13 @@ package struct MetricSample: Sendable {
     package var value: Double
 
     /// States a value.
-    package init(_ name: String, _ kind: Kind, _ help: String, labels: MetricLabels = .none, _ value: Double) {
+    package init(
+        _ name: String,
+        _ kind: Kind,
+        _ help: String,
+        labels: MetricLabels = .none,
+        _ value: Double
+    ) {
         self.name = name
         self.help = help
         self.kind = kind
@@ -61,8 +67,9 @@ package struct MetricSample: Sendable {
 
 /// All metrics of a broker.
 ///
-/// Instruments are made once and used without a lock; each is found again by name and labels. A metric has at most so many series;
-/// what would be beyond is counted in `flotilla_metrics_dropped_series_total` and not shown.
+/// Instruments are made once and used without a lock; each is found again by name and labels. A
+/// metric has at most so many series; what would be beyond is counted in
+/// `flotilla_metrics_dropped_series_total` and not shown.
 package final class MetricsRegistry: Sendable {
     /// The most series of one metric.
     package static let seriesLimit = 1000
@@ -95,7 +102,8 @@ package final class MetricsRegistry: Sendable {
         var collectors: [Collector] = []
     }
 
-    // Guards the tables of instruments, which are made at start or when a new label turns up; not their values.
+    // Guards the tables of instruments, which are made at start or when a new label turns up; not
+    // their values.
     private let contents = Mutex(Contents())
     private let dropped: CounterMetric
 
@@ -111,15 +119,23 @@ package final class MetricsRegistry: Sendable {
     }
 
     /// The counter of this name and these labels; made if need be.
-    package func counter(_ name: String, _ help: String, labels: MetricLabels = .none) -> CounterMetric {
-        if case .counter(let counter) = instrument(name, help, labels, { .counter(CounterMetric()) }) {
+    package func counter(_ name: String, _ help: String, labels: MetricLabels = .none)
+        -> CounterMetric
+    {
+        if case .counter(let counter) = instrument(
+            name,
+            help,
+            labels,
+            { .counter(CounterMetric()) }
+        ) {
             return counter
         }
         preconditionFailure("\(name) is a counter everywhere")
     }
 
     /// The gauge of this name and these labels; made if need be.
-    package func gauge(_ name: String, _ help: String, labels: MetricLabels = .none) -> GaugeMetric {
+    package func gauge(_ name: String, _ help: String, labels: MetricLabels = .none) -> GaugeMetric
+    {
         if case .gauge(let gauge) = instrument(name, help, labels, { .gauge(GaugeMetric()) }) {
             return gauge
         }
@@ -133,7 +149,12 @@ package final class MetricsRegistry: Sendable {
         _ layout: HistogramMetric.Layout = .seconds,
         labels: MetricLabels = .none
     ) -> HistogramMetric {
-        if case .histogram(let histogram) = instrument(name, help, labels, { .histogram(HistogramMetric(layout)) }) {
+        if case .histogram(let histogram) = instrument(
+            name,
+            help,
+            labels,
+            { .histogram(HistogramMetric(layout)) }
+        ) {
             return histogram
         }
         preconditionFailure("\(name) is a histogram everywhere")
@@ -155,7 +176,8 @@ package final class MetricsRegistry: Sendable {
                 return known
             }
             let instrument = make()
-            var family = contents.families[name] ?? Family(help: help, typeName: instrument.typeName)
+            var family =
+                contents.families[name] ?? Family(help: help, typeName: instrument.typeName)
             guard family.series.count < Self.seriesLimit else {
                 dropped.add()
                 return instrument

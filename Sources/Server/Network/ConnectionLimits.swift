@@ -5,7 +5,8 @@ import Synchronization
 package struct ConnectionLimits: Sendable {
     /// The largest request in bytes (`socket.request.max.bytes`).
     package var maximumFrameByteCount = 104_857_600
-    /// How long a connection may live without a complete request or a byte of output taken (`connections.max.idle.ms`).
+    /// How long a connection may live without a complete request or a byte of output taken
+    /// (`connections.max.idle.ms`).
     package var idleTimeout = Duration.seconds(600)
     /// Output queued beyond this stops the connection's requests until it is below `outputLowMark`.
     package var outputHighMark = 1 << 20
@@ -62,7 +63,10 @@ package final class ConnectionCensus: Sendable {
     package func leave(host: String, _ reason: CloseReason) {
         counts.withLock { counts in
             let ofHost = counts.perHost[host, default: 0]
-            precondition(ofHost > 0 && counts.total > 0, "a connection leaves once, after it was admitted")
+            precondition(
+                ofHost > 0 && counts.total > 0,
+                "a connection leaves once, after it was admitted"
+            )
             counts.total -= 1
             counts.perHost[host] = ofHost == 1 ? nil : ofHost - 1
             counts.closed[reason, default: 0] += 1

@@ -2,9 +2,9 @@ package import NIOCore
 
 /// Cuts a stream of received blocks into length-prefixed frames.
 ///
-/// A frame that lies whole in one block is a slice of it. A frame across blocks is copied once into a buffer of its
-/// own, which grows with what has arrived and not with what was announced: a peer that names 100 MB and sends ten
-/// bytes costs ten bytes and one block.
+/// A frame that lies whole in one block is a slice of it. A frame across blocks is copied once into
+/// a buffer of its own, which grows with what has arrived and not with what was announced: a peer
+/// that names 100 MB and sends ten bytes costs ten bytes and one block.
 ///
 /// | bytes | field |
 /// |---|---|
@@ -24,7 +24,8 @@ package struct FrameAssembler {
     }
 
     private var progress = Progress.prefix(byteCount: 0, value: 0)
-    /// Blocks not looked at yet: one while frames are handed over, up to a read's worth while reading is paused.
+    /// Blocks not looked at yet: one while frames are handed over, up to a read's worth while
+    /// reading is paused.
     private var blocks = CircularBuffer<ByteBuffer>(initialCapacity: 4)
 
     /// Takes frames of at most `maximumFrameByteCount` bytes.

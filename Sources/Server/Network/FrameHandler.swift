@@ -3,8 +3,9 @@ import NIOCore
 
 /// One connection's place in the pipeline: frames in, gathered output out.
 ///
-/// It is the only handler of a plaintext connection. A general decoder and an async channel cost a third more and two
-/// to three times the CPU of this (measured at 1 KiB requests). Everything happens on the connection's event loop.
+/// It is the only handler of a plaintext connection. A general decoder and an async channel cost a
+/// third more and two to three times the CPU of this (measured at 1 KiB requests). Everything
+/// happens on the connection's event loop.
 final class FrameHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = IOData
@@ -31,7 +32,9 @@ final class FrameHandler: ChannelInboundHandler {
 
     /// Makes the handler of a connection that was admitted.
     ///
-    /// - Parameter makeReceiver: makes the owner of the connection, when the connection is up.
+    /// - Parameters:
+    ///   - limits: what the connection may cost.
+    ///   - makeReceiver: makes the owner of the connection, when the connection is up.
     init(limits: ConnectionLimits, makeReceiver: @escaping (any FrameSink) -> any FrameReceiver) {
         self.limits = limits
         self.makeReceiver = makeReceiver
@@ -129,7 +132,8 @@ final class FrameHandler: ChannelInboundHandler {
         !isPausedByReceiver && closeReason == nil && isWritable
     }
 
-    /// Delivers waiting frames in a turn of their own, so that the receiver is never called inside a call of its own.
+    /// Delivers waiting frames in a turn of their own, so that the receiver is never called inside
+    /// a call of its own.
     private func scheduleDelivery() {
         guard !isDelivering, !isDeliveryScheduled, let context else {
             return
@@ -142,7 +146,8 @@ final class FrameHandler: ChannelInboundHandler {
         }
     }
 
-    /// Asks the socket for more only when more may be handed over: what stays in the kernel is felt by the peer.
+    /// Asks the socket for more only when more may be handed over: what stays in the kernel is felt
+    /// by the peer.
     private func updateReading() {
         let wanted = mayDeliver
         guard wanted != isReading, let context else {
@@ -226,7 +231,8 @@ extension FrameHandler: FrameSink {
         context.writeAndFlush(wrapOutboundOut(.byteBuffer(ByteBuffer())), promise: emptied)
         closeReason = reason
         updateReading()
-        let bound = context.eventLoop.assumeIsolated().scheduleTask(in: .init(limits.closeTimeout)) {
+        let bound = context.eventLoop.assumeIsolated().scheduleTask(in: .init(limits.closeTimeout))
+        {
             self.context?.close(promise: nil)
         }
         emptied.futureResult.assumeIsolated().whenComplete { _ in
@@ -250,10 +256,12 @@ extension FrameHandler {
         }
     }
 
-    /// Closes a connection that gave no sign of life for the whole timeout; looks again when its time may come.
+    /// Closes a connection that gave no sign of life for the whole timeout; looks again when its
+    /// time may come.
     ///
-    /// A connection that the broker holds back although its peer reads is not idle, nor is one whose output shrinks, however slowly.
-    /// A request that drips in byte by byte is: only complete requests count.
+    /// A connection that the broker holds back although its peer reads is not idle, nor is one
+    /// whose output shrinks, however slowly. A request that drips in byte by byte is: only complete
+    /// requests count.
     private func checkIdle() {
         guard let context, closeReason == nil else {
             return
@@ -300,6 +308,9 @@ extension NetworkAddress {
         let host = address?.ipAddress ?? ""
         let mapped = "::ffff:"
         let isMapped = host.hasPrefix(mapped) && host.utf8.contains(UInt8(ascii: "."))
-        self.init(host: isMapped ? String(host.dropFirst(mapped.count)) : host, port: address?.port ?? 0)
+        self.init(
+            host: isMapped ? String(host.dropFirst(mapped.count)) : host,
+            port: address?.port ?? 0
+        )
     }
 }

@@ -6,9 +6,9 @@ import Synchronization
 
 /// A listening socket whose connections are spread evenly over the event loops.
 ///
-/// One loop accepts and hands the connections around in turn. A socket per loop (`SO_REUSEPORT`) would let the kernel
-/// spread them by hash: with the few connections of a small cluster that leaves loops empty, and a second broker on
-/// the same port would start without an error.
+/// One loop accepts and hands the connections around in turn. A socket per loop (`SO_REUSEPORT`)
+/// would let the kernel spread them by hash: with the few connections of a small cluster that
+/// leaves loops empty, and a second broker on the same port would start without an error.
 package final class KafkaListener: Sendable {
     private let channel: any Channel
     private let connections: Connections
@@ -25,10 +25,13 @@ package final class KafkaListener: Sendable {
     /// Binds and starts to accept.
     ///
     /// - Parameters:
-    ///   - address: an empty host means every address of the machine, over IPv6 and IPv4 where both exist.
+    ///   - address: an empty host means every address of the machine, over IPv6 and IPv4 where both
+    ///     exist.
     ///   - group: the loops that connections are spread over.
+    ///   - limits: what one connection may cost.
     ///   - census: counts connections, with those of other listeners.
     ///   - accept: makes the owner of a new connection, on the loop that the connection lives on.
+    /// - Returns: a listener that accepts.
     /// - Throws: when the address cannot be bound.
     package static func bind(
         to address: NetworkAddress,
@@ -54,15 +57,24 @@ package final class KafkaListener: Sendable {
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try admit(channel, to: connections, limits: limits, census: census, accept: accept)
+                    try admit(
+                        channel,
+                        to: connections,
+                        limits: limits,
+                        census: census,
+                        accept: accept
+                    )
                 }
             }
         let channel = try await bind(bootstrap, to: address)
         return KafkaListener(channel: channel, connections: connections)
     }
 
-    /// Binds to the address, for an empty host to `::` (which takes IPv4 too) or, on a machine without IPv6, `0.0.0.0`.
-    private static func bind(_ bootstrap: ServerBootstrap, to address: NetworkAddress) async throws -> any Channel {
+    /// Binds to the address, for an empty host to `::` (which takes IPv4 too) or, on a machine
+    /// without IPv6, `0.0.0.0`.
+    private static func bind(_ bootstrap: ServerBootstrap, to address: NetworkAddress) async throws
+        -> any Channel
+    {
         guard address.host.isEmpty else {
             return try await bootstrap.bind(host: address.host, port: address.port).get()
         }
@@ -106,7 +118,8 @@ package final class KafkaListener: Sendable {
         try await channel.close().get()
     }
 
-    /// Asks every connection to end: answers that were flushed still leave, within the limits' close timeout.
+    /// Asks every connection to end: answers that were flushed still leave, within the limits'
+    /// close timeout.
     ///
     /// - Returns: when all are gone.
     package func closeConnections(_ reason: CloseReason) async {

@@ -1,10 +1,12 @@
 package import NIOCore
 import Synchronization
 
-/// What other threads have for a shard: a lock, an array, and one wake-up per mailbox that was empty.
+/// What other threads have for a shard: a lock, an array, and one wake-up per mailbox that was
+/// empty.
 ///
-/// Posting allocates nothing once the arrays have grown. Messages of one sender keep their order. The mailbox itself
-/// has no bound: a sender has at most as much in it as its own limits let it have in flight.
+/// Posting allocates nothing once the arrays have grown. Messages of one sender keep their order.
+/// The mailbox itself has no bound: a sender has at most as much in it as its own limits let it
+/// have in flight.
 package final class ShardMailbox<Message: Sendable>: Sendable {
     private struct Contents {
         var messages: [Message] = []
@@ -27,7 +29,8 @@ package final class ShardMailbox<Message: Sendable>: Sendable {
 
     /// Sets who takes the messages; called once, on the shard.
     ///
-    /// - Parameter handler: gets all messages since its last call, oldest first, in a turn of its own.
+    /// - Parameter handler: gets all messages since its last call, oldest first, in a turn of its
+    ///   own.
     package func open(_ handler: @escaping ([Message]) -> Void) {
         precondition(self.handler.value == nil, "a mailbox has one reader")
         self.handler.value = handler

@@ -3,7 +3,9 @@ package import FlotillaEnvironment
 package import FlotillaModel
 import NIOCore
 
-/// The machine's clocks. Its instants are those of the event loops' timers.
+/// The machine's clocks.
+///
+/// Its instants are those of the event loops' timers.
 package struct SystemClock: Clock {
     /// The one there is.
     package init() {}

@@ -3,8 +3,8 @@ package import NIOCore
 
 /// Runs a closure once at the end of the event loop's turn, however often it was asked for.
 ///
-/// What many requests of one turn share is done there once: one proposal per partition, one hand-over to the journal,
-/// one write per connection. Used on its loop only.
+/// What many requests of one turn share is done there once: one proposal per partition, one
+/// hand-over to the journal, one write per connection. Used on its loop only.
 package final class TurnScheduler {
     private let eventLoop: any EventLoop
     private let body: () -> Void
@@ -16,7 +16,8 @@ package final class TurnScheduler {
         self.body = body
     }
 
-    /// Sees to it that the closure runs after what the loop is doing now; what it marks dirty runs in the next turn.
+    /// Sees to it that the closure runs after what the loop is doing now; what it marks dirty runs
+    /// in the next turn.
     package func markDirty() {
         eventLoop.preconditionInEventLoop()
         guard !isScheduled else {

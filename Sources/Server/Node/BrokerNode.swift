@@ -6,8 +6,8 @@ import FlotillaRaft
 import FlotillaStorage
 package import Logging
 import NIOCore
-import NIOPosix
-package import ServiceLifecycle
+package import NIOPosix
+import ServiceLifecycle
 
 /// A broker in this process: its data directory, its threads and its listeners, from start to clean stop.
 package final class BrokerNode: Service {

@@ -98,7 +98,7 @@ struct JournalInstruments: Sendable {
 
     func note(_ result: JournalRoundResult, took duration: Duration) {
         syncSeconds.record(duration.wholeNanoseconds)
-        rounds.add(result.roundCount)
-        bytes.add(result.byteCount)
+        rounds.add(Int64(result.roundCount))
+        bytes.add(Int64(result.byteCount))
     }
 }

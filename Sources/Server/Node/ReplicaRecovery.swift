@@ -2,6 +2,7 @@ import FlotillaBroker
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRaft
+import FlotillaRecords
 import FlotillaStorage
 
 /// Brings every replica of a data directory back from segments and journal, before the shards start.

@@ -72,13 +72,13 @@ final class ShardDriver: ShardEnvironment {
         case .quarantined(let directory):
             logger.warning("directory belongs to no replica; it is kept", metadata: .of([.path: directory]))
         case .retrying(let what, let description):
-            logger.warning("will be tried again", metadata: .of([.what: what, .error: description]))
+            logger.warning("will be tried again", metadata: .of([.reason: what, .error: description]))
         case .removed(let group):
             logger.info("replica removed", metadata: .of([.group: group]))
         case .volume(true, let description):
             logger.error("disk is nearly full; producers are refused", metadata: .of([.error: description]))
         case .volume(false, let description):
-            logger.info("disk has room again", metadata: .of([.what: description]))
+            logger.info("disk has room again", metadata: .of([.reason: description]))
         }
     }
 }
