@@ -2,17 +2,21 @@ package import struct NIOCore.ByteBuffer
 
 /// What a connection's owner learns from the network, always on the connection's shard.
 ///
-/// Calls never nest: a frame is handed over, and what its owner writes in return leaves at the end of the turn.
+/// Calls never nest: a frame is handed over, and what its owner writes in return leaves at the end
+/// of the turn.
 package protocol FrameReceiver: AnyObject {
     /// A complete frame arrived, without its length prefix.
     ///
-    /// - Parameter frame: a slice of a larger receive block; copy what is small and outlives the request.
+    /// - Parameter frame: a slice of a larger receive block; copy what is small and outlives the
+    ///   request.
     func receive(frame: ByteBuffer)
 
-    /// No more frames come from this read of the socket: answers that are ready may leave in one write.
+    /// No more frames come from this read of the socket: answers that are ready may leave in one
+    /// write.
     func readRoundEnded()
 
-    /// Output piles up (`false`: the peer reads too slowly) or has drained below the low mark (`true`).
+    /// Output piles up (`false`: the peer reads too slowly) or has drained below the low mark
+    /// (`true`).
     ///
     /// While output piles up no frame is handed over, whatever the receiver does.
     func writabilityChanged(_ isWritable: Bool)
@@ -32,7 +36,8 @@ package protocol FrameSink: AnyObject {
     /// Closes after what was flushed has left, or after a short bound when the peer does not read.
     func close(_ reason: CloseReason)
 
-    /// Stops taking bytes from the socket, so that the peer feels it; frames already read wait here.
+    /// Stops taking bytes from the socket, so that the peer feels it; frames already read wait
+    /// here.
     func pauseReading()
 
     /// Takes up reading again, with the frames that waited first.
@@ -48,7 +53,8 @@ package protocol FrameSink: AnyObject {
     var localAddress: NetworkAddress { get }
 }
 
-/// A piece of output: bytes in memory, or a range of a file that goes to the socket without passing through memory.
+/// A piece of output: bytes in memory, or a range of a file that goes to the socket without passing
+/// through memory.
 package enum OutputPart {
     /// Bytes that are not changed any more.
     case bytes(ByteBuffer)
@@ -64,7 +70,9 @@ package enum OutputPart {
     }
 }
 
-/// A host and a port. The host is an address in text or a name, an IPv6 address without brackets.
+/// A host and a port.
+///
+/// The host is an address in text or a name, an IPv6 address without brackets.
 package struct NetworkAddress: Hashable, Sendable, CustomStringConvertible {
     /// The host; an IPv4 address that arrived mapped into IPv6 stands here as IPv4.
     package var host: String

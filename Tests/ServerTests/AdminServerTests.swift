@@ -41,14 +41,19 @@ struct AdminServerTests {
                 startup: { state.startup.withLock { $0 } }
             ),
             metrics: metrics,
-            logger: LogFactory(format: .logfmt, control: LogControl(LogLevels("critical") ?? LogLevels())).logger("http"),
+            logger: LogFactory(
+                format: .logfmt,
+                control: LogControl(LogLevels("critical") ?? LogLevels())
+            ).logger("http"),
             running: { address in told.yield(address.port) }
         )
         let trigger = Task { try await server.run() }
         var iterator = ports.makeAsyncIterator()
         let port = try #require(await iterator.next())
         #expect(try get("/livez", port: port) == ("200", "alive\n"))
-        #expect(try get("/readyz", port: port) == ("503", "recovering 3 of 7 partitions\nno listener\n"))
+        #expect(
+            try get("/readyz", port: port) == ("503", "recovering 3 of 7 partitions\nno listener\n")
+        )
         #expect(try get("/startupz", port: port) == ("503", "recovering 3 of 7 partitions\n"))
         state.missing.withLock { $0 = [] }
         state.startup.withLock { $0 = .started }

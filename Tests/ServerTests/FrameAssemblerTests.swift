@@ -9,7 +9,9 @@ struct FrameAssemblerTests {
     func anyCut(seed: Int) throws {
         var random = SeededRandom(seed: UInt64(seed))
         let frames = (0..<20).map { _ in
-            (0..<Int.random(in: 0...40, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            (0..<Int.random(in: 0...40, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
         }
         let stream = frames.flatMap { RawClient.prefix($0.count) + $0 }
         var assembler = FrameAssembler(maximumFrameByteCount: 40)
@@ -30,7 +32,10 @@ struct FrameAssemblerTests {
         #expect(assembler.heldByteCount == 0)
     }
 
-    @Test("A negative or too large length is refused before anything is kept for it", arguments: [-1, Int(Int32.min), 1001, Int(Int32.max)])
+    @Test(
+        "A negative or too large length is refused before anything is kept for it",
+        arguments: [-1, Int(Int32.min), 1001, Int(Int32.max)]
+    )
     func badLength(length: Int) throws {
         var assembler = FrameAssembler(maximumFrameByteCount: 1000)
         assembler.append(ByteBuffer(bytes: RawClient.prefix(length)))

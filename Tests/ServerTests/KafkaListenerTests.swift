@@ -54,7 +54,12 @@ private final class EchoReceiver: FrameReceiver {
         guard let file, let descriptor = file.descriptor else {
             return
         }
-        let part = OutputPart.file(descriptor: descriptor, position: 4, byteCount: 100_000, owner: file)
+        let part = OutputPart.file(
+            descriptor: descriptor,
+            position: 4,
+            byteCount: 100_000,
+            owner: file
+        )
         sink.write([.bytes(ByteBuffer(integer: Int32(100_000))), part])
     }
 
@@ -201,7 +206,9 @@ struct KafkaListenerTests {
     func closing() async throws {
         try await withListener { listener, journal in
             let client = try RawClient(port: listener.address.port)
-            try client.send(RawClient.prefix(2) + [7, 8] + RawClient.prefix(1) + [UInt8(ascii: "!")])
+            try client.send(
+                RawClient.prefix(2) + [7, 8] + RawClient.prefix(1) + [UInt8(ascii: "!")]
+            )
             #expect(try client.receiveFrame() == [7, 8])
             #expect(try client.isClosedByPeer())
             try waitUntil { journal.closed.withLock { $0 } == [.malformedRequest] }
@@ -245,7 +252,9 @@ struct KafkaListenerTests {
         }
     }
 
-    @Test("Connections beyond the limit of a host are refused, and there is room again when one leaves")
+    @Test(
+        "Connections beyond the limit of a host are refused, and there is room again when one leaves"
+    )
     func perHostLimit() async throws {
         let census = ConnectionCensus(maximum: 100, maximumPerHost: 2)
         try await withListener(census: census) { listener, _ in

@@ -10,7 +10,9 @@ struct LifecycleTests {
         let directory = scratch.file("data")
         do {
             let first = try DataDirectoryLock(directory: directory)
-            let error = #expect(throws: DataDirectoryError.self) { try DataDirectoryLock(directory: directory) }
+            let error = #expect(throws: DataDirectoryError.self) {
+                try DataDirectoryLock(directory: directory)
+            }
             #expect(error.map { "\($0)".contains("in use by another broker (process ") } == true)
             extendLifetime(first)
         }

@@ -17,9 +17,15 @@ struct LoggingTests {
         }
     }
 
-    private func logger(isJSON: Bool, control: LogControl = LogControl(), to lines: Lines) -> Logger {
+    private func logger(isJSON: Bool, control: LogControl = LogControl(), to lines: Lines) -> Logger
+    {
         Logger(label: "journal") { label in
-            LineLogHandler(component: label, isJSON: isJSON, control: control, now: { 1_795_184_940_123 }) { line in
+            LineLogHandler(
+                component: label,
+                isJSON: isJSON,
+                control: control,
+                now: { 1_795_184_940_123 }
+            ) { line in
                 lines.add(line)
             }
         }
@@ -30,7 +36,10 @@ struct LoggingTests {
         let lines = Lines()
         var logger = logger(isJSON: false, to: lines)
         logger[metadataKey: LogKey.node.rawValue] = "1"
-        logger.info("file recycled", metadata: .of([.path: "a b", .count: 3, .reason: "say \"x\"", .value: ""]))
+        logger.info(
+            "file recycled",
+            metadata: .of([.path: "a b", .count: 3, .reason: "say \"x\"", .value: ""])
+        )
         let expected =
             "ts=2026-11-20T14:29:00.123Z level=info component=journal msg=\"file recycled\" node=1 "
             + "count=3 path=\"a b\" reason=\"say \\\"x\\\"\" value=\"\"\n"
@@ -40,7 +49,10 @@ struct LoggingTests {
     @Test("JSON: one object per line, control characters escaped")
     func json() {
         let lines = Lines()
-        logger(isJSON: true, to: lines).warning("slow\nsync", metadata: .of([.millis: 12, .path: "\u{1}\\"]))
+        logger(isJSON: true, to: lines).warning(
+            "slow\nsync",
+            metadata: .of([.millis: 12, .path: "\u{1}\\"])
+        )
         let expected =
             #"{"ts":"2026-11-20T14:29:00.123Z","level":"warning","component":"journal","msg":"slow\nsync","#
             + #""millis":"12","path":"\u0001\\"}"# + "\n"
@@ -63,7 +75,8 @@ struct LoggingTests {
         "Times of the calendar",
         arguments: [
             (0, "1970-01-01T00:00:00.000Z"), (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"), (4_107_542_399_001, "2100-02-28T23:59:59.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_399_001, "2100-02-28T23:59:59.001Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
         ] as [(Int64, String)]
     )

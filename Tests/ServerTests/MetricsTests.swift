@@ -7,11 +7,17 @@ struct MetricsTests {
     @Test("The exposition is sorted, typed and escaped, histograms are cumulative")
     func exposition() async {
         let registry = MetricsRegistry()
-        registry.counter("flotilla_requests_total", "Requests\nby API.", labels: ["api": "Fetch"]).add(3)
+        registry.counter("flotilla_requests_total", "Requests\nby API.", labels: ["api": "Fetch"])
+            .add(3)
         registry.counter("flotilla_requests_total", "", labels: ["api": "a\"\\\nb"]).add()
         registry.gauge("flotilla_connections", "Open connections.").set(2.5)
         let layout = HistogramMetric.Layout(bounds: [1_000_000, 2_500_000], scale: 1e-9)
-        let histogram = registry.histogram("flotilla_fsync_seconds", "Syncs.", layout, labels: ["disk": "d"])
+        let histogram = registry.histogram(
+            "flotilla_fsync_seconds",
+            "Syncs.",
+            layout,
+            labels: ["disk": "d"]
+        )
         for value in [500_000, 1_000_000, 1_000_001, 9_000_000] as [Int64] {
             histogram.record(value)
         }
@@ -46,10 +52,14 @@ struct MetricsTests {
     func cardinality() async {
         let registry = MetricsRegistry()
         for number in 0..<MetricsRegistry.seriesLimit + 5 {
-            registry.counter("flotilla_bytes_total", "Bytes.", labels: ["topic": "t\(number)"]).add()
+            registry.counter("flotilla_bytes_total", "Bytes.", labels: ["topic": "t\(number)"])
+                .add()
         }
         let text = await registry.exposition()
-        #expect(text.split(separator: "\n").count { $0.hasPrefix("flotilla_bytes_total{") } == MetricsRegistry.seriesLimit)
+        #expect(
+            text.split(separator: "\n").count { $0.hasPrefix("flotilla_bytes_total{") }
+                == MetricsRegistry.seriesLimit
+        )
         #expect(text.contains("flotilla_metrics_dropped_series_total 5\n"))
         #expect(registry.counter("flotilla_bytes_total", "", labels: ["topic": "t0"]).value == 1)
     }
@@ -80,7 +90,9 @@ struct MetricsTests {
     func bridge() async {
         let registry = MetricsRegistry()
         let bridge = MetricsBridge(registry: registry)
-        bridge.makeCounter(label: "hb.requests", dimensions: [("hb.method", "GET")]).increment(by: 2)
+        bridge.makeCounter(label: "hb.requests", dimensions: [("hb.method", "GET")]).increment(
+            by: 2
+        )
         bridge.makeTimer(label: "hb.request.duration", dimensions: []).recordNanoseconds(3_000_000)
         bridge.makeMeter(label: "hb.active", dimensions: []).set(4 as Int64)
         let text = await registry.exposition()

@@ -15,7 +15,9 @@ struct PosixDiskTests {
         scratch = try Scratch()
     }
 
-    @Test("What many small buffers wrote is read back in order, beyond the kernel's limit of pieces")
+    @Test(
+        "What many small buffers wrote is read back in order, beyond the kernel's limit of pieces"
+    )
     func manyPieces() throws {
         let file = try disk.open(scratch.file("log"), .createNew)
         let pieces = (0..<3000).map { ByteBuffer(string: "piece \($0);") }
@@ -51,7 +53,10 @@ struct PosixDiskTests {
         #expect(try file.read(at: 2000, count: 1).readableBytes == 0)
     }
 
-    @Test("Reads past the page cache give the same bytes, from any position", arguments: [0, 1, 4095, 4096, 1_048_570])
+    @Test(
+        "Reads past the page cache give the same bytes, from any position",
+        arguments: [0, 1, 4095, 4096, 1_048_570]
+    )
     func uncached(position: Int) throws {
         let file = try disk.open(scratch.file("log"), .create)
         let bytes = (0..<1_200_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
@@ -78,7 +83,9 @@ struct PosixDiskTests {
     @Test("A disk without room says so")
     func noSpace() throws {
         let full = try disk.open("/dev/full", .readWrite)
-        #expect(throws: DiskError.noSpace(path: "/dev/full")) { try full.write([ByteBuffer(string: "x")], at: 0) }
+        #expect(throws: DiskError.noSpace(path: "/dev/full")) {
+            try full.write([ByteBuffer(string: "x")], at: 0)
+        }
     }
 
     @Test("Files are cut, extended and reserved")
@@ -106,7 +113,9 @@ struct PosixDiskTests {
         #expect(mapping.isResident(5..<5))
         #expect(String(buffer: mapping.buffer(904..<907)) == "end")
         let sum = mapping.withBytes(0..<904) { bytes in
-            (0..<bytes.byteCount).reduce(0) { $0 + Int(unsafe bytes.unsafeLoad(fromByteOffset: $1, as: UInt8.self)) }
+            (0..<bytes.byteCount).reduce(0) {
+                $0 + Int(unsafe bytes.unsafeLoad(fromByteOffset: $1, as: UInt8.self))
+            }
         }
         #expect(sum == 904 * 7)
     }
@@ -121,7 +130,9 @@ struct PosixDiskTests {
         }
         #expect(try disk.list(inner) == ["B", "a", "z"])
         try disk.syncDirectory(inner)
-        #expect(throws: DiskError.exists(path: "\(inner)/z")) { try disk.createDirectory("\(inner)/z") }
+        #expect(throws: DiskError.exists(path: "\(inner)/z")) {
+            try disk.createDirectory("\(inner)/z")
+        }
         try disk.removeTree(scratch.file("a"))
         try disk.removeTree(scratch.file("a"))
         #expect(try !disk.exists(scratch.file("a")))

@@ -68,7 +68,10 @@ final class RawClient: Sendable {
 
     /// Connects over IPv4 to this machine.
     ///
-    /// - Parameter bound: reads only while fewer bytes wait to be received.
+    /// - Parameters:
+    ///   - port: where to connect.
+    ///   - bound: reads only while fewer bytes wait to be received.
+    /// - Throws: when nobody listens there.
     init(port: Int, bound: Int = Int.max) throws {
         let collector = Collector(bound: bound)
         channel = try ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)

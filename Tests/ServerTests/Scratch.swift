@@ -10,7 +10,9 @@ final class Scratch: Sendable {
     init() throws {
         var template = Array("\(Self.root)/flotilla-test-XXXXXX".utf8CString)
         let made = unsafe template.withUnsafeMutableBufferPointer { text in
-            unsafe text.baseAddress.flatMap { unsafe mkdtemp($0) }.map { unsafe String(cString: $0) }
+            unsafe text.baseAddress.flatMap { unsafe mkdtemp($0) }.map {
+                unsafe String(cString: $0)
+            }
         }
         guard let made else {
             throw DiskError.failed(operation: "mkdtemp", path: Self.root, errno: errno)

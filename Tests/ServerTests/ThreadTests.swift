@@ -6,7 +6,8 @@ import Testing
 
 @Suite("Threads for blocking work")
 struct ThreadTests {
-    /// A journal that records what it is asked, and waits in each round until the test lets it go on.
+    /// A journal that records what it is asked, and waits in each round until the test lets it go
+    /// on.
     final class RecordingRounds: JournalRounds {
         enum Event: Equatable {
             case round([Int])
@@ -61,7 +62,9 @@ struct ThreadTests {
     @Test("While a round is in flight the next one gathers, in order")
     func groupCommit() throws {
         let script = RecordingRounds.Script()
-        let thread = JournalThread(idleDelay: .seconds(60)) { RecordingRounds(script: script) } failed: { error in
+        let thread = JournalThread(idleDelay: .seconds(60)) {
+            RecordingRounds(script: script)
+        } failed: { error in
             Issue.record(error)
         }
         script.isHeld.store(true, ordering: .releasing)
@@ -79,7 +82,9 @@ struct ThreadTests {
     @Test("A pause is noticed once, and again only after the next round")
     func idle() throws {
         let script = RecordingRounds.Script()
-        let thread = JournalThread(idleDelay: .milliseconds(5)) { RecordingRounds(script: script) } failed: { error in
+        let thread = JournalThread(idleDelay: .milliseconds(5)) {
+            RecordingRounds(script: script)
+        } failed: { error in
             Issue.record(error)
         }
         try waitUntil { script.noted == [.idle] }
@@ -93,7 +98,9 @@ struct ThreadTests {
     func failure() throws {
         let script = RecordingRounds.Script()
         let counter = Counter()
-        let thread = JournalThread(idleDelay: .seconds(60)) { RecordingRounds(script: script) } failed: { error in
+        let thread = JournalThread(idleDelay: .seconds(60)) {
+            RecordingRounds(script: script)
+        } failed: { error in
             #expect(error is RecordingRounds.DiskFailed)
             counter.increment()
         }
@@ -116,13 +123,16 @@ struct ThreadTests {
             let workers = ShardWorkers(pool: pool, eventLoop: loop)
             var results: [Int] = []
             for number in 0..<100 {
-                workers.run({ number * 2 }, then: { result in
-                    loop.preconditionInEventLoop()
-                    results.append(result)
-                    if results.count == 100 {
-                        promise.succeed(results.reduce(0, +))
+                workers.run(
+                    { number * 2 },
+                    then: { result in
+                        loop.preconditionInEventLoop()
+                        results.append(result)
+                        if results.count == 100 {
+                            promise.succeed(results.reduce(0, +))
+                        }
                     }
-                })
+                )
             }
         }
         #expect(try await promise.futureResult.get() == 9900)
