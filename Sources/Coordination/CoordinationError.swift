@@ -33,7 +33,8 @@ package enum CoordinationError: Error, Hashable, Sendable, CustomStringConvertib
     package var errorCode: ErrorCode {
         switch self {
         case .unknownConfig, .invalidConfig, .readOnlyConfig: .invalidConfig
-        case .truncated, .lengthOutOfBounds, .malformedText, .valueOutOfBounds, .trailingBytes, .foreignFormat,
+        case .truncated, .lengthOutOfBounds, .malformedText, .valueOutOfBounds, .trailingBytes,
+            .foreignFormat,
             .unsupportedVersion, .unknownRecordKind, .checksumMismatch, .contradiction:
             .unknownServerError
         }

@@ -13,7 +13,10 @@ struct ControllerTests {
         #expect(refusal?.code == .notController)
         #expect(throws: Refusal.self) { try controller.deleteTopics([]) }
         #expect(throws: Refusal.self) {
-            try controller.createTopics([], defaults: TopicDefaults(partitionCount: 1, replicationFactor: 1))
+            try controller.createTopics(
+                [],
+                defaults: TopicDefaults(partitionCount: 1, replicationFactor: 1)
+            )
         }
     }
 
@@ -32,10 +35,14 @@ struct ControllerTests {
         controller.becomeLeader()
         #expect(throws: Refusal.self) { try controller.registerBroker(.example(1)) }
         #expect(throws: Refusal.self) { try controller.setFeatureLevel(1) }
-        #expect(throws: CoordinationError.self) { try controller.apply([.brokerRegistered(.example(1))], at: 1) }
+        #expect(throws: CoordinationError.self) {
+            try controller.apply([.brokerRegistered(.example(1))], at: 1)
+        }
     }
 
-    @Test("A broker that registers again as it was changes nothing; another address or incarnation replaces what was known")
+    @Test(
+        "A broker that registers again as it was changes nothing; another address or incarnation replaces what was known"
+    )
     func registration() throws {
         let leader = try LeadingController()
         #expect(try leader.controller.registerBroker(.example(1)).records.isEmpty)
@@ -57,7 +64,11 @@ struct ControllerTests {
         leader.controller.checkInvariants()
         #expect(throws: Refusal.self) { try leader.controller.deleteTopics([.name("a")]) }
         leader.controller.becomeLeader()
-        #expect(try leader.controller.deleteTopics([.name("a")]).outcomes.map(\.refusal) == [.unknownTopicOrPartition])
+        #expect(
+            try leader.controller.deleteTopics([.name("a")]).outcomes.map(\.refusal) == [
+                .unknownTopicOrPartition
+            ]
+        )
         let kept = try leader.create(TopicRequest(name: "a"))[0].result.get()
         try leader.commitAll()
         #expect(leader.image.topic(named: "a")?.id == kept.id && kept.id != lost.id)
@@ -74,7 +85,61 @@ struct ControllerTests {
         #expect(try leader.create(TopicRequest(name: "a")).map(\.refusal) == [.topicAlreadyExists])
     }
 
-    @Test("An entry is applied whole or not at all; one that contradicts the state is an error that names it")
+    @Test(
+        "A decision that could not be proposed goes, with those that rest on it; the ones before it stay (DESIGN §4)"
+    )
+    func proposalFailed() throws {
+        let leader = try LeadingController()
+        _ = try leader.create(TopicRequest(name: "a"))
+        _ = try leader.create(TopicRequest(name: "b"))
+        _ = try leader.note(
+            leader.controller.createPartitions([PartitionsRequest(name: "b", partitionCount: 9)])
+        )
+        let failed = leader.waiting.suffix(2).map(\.number)
+        leader.waiting.removeLast(2)
+        leader.controller.proposalFailed(failed[0])
+        #expect(leader.controller.uncommittedCount == 1)
+        #expect(
+            try leader.create(TopicRequest(name: "b")).map(\.refusal) == [nil],
+            "b is not there"
+        )
+        leader.controller.proposalFailed(failed[1])
+        #expect(leader.controller.uncommittedCount == 2, "what came after the failure stays")
+        #expect(
+            try leader.create(TopicRequest(name: "a")).map(\.refusal) == [.topicAlreadyExists],
+            "a is on its way"
+        )
+        try leader.commitAll()
+        #expect(leader.image.topics.map(\.key) == ["a", "b"])
+        #expect(leader.image.topic(named: "b")?.partitions.count == 4)
+    }
+
+    @Test(
+        "A topic deleted and made anew between two images is gone and new; settings and brokers are told too"
+    )
+    func changes() throws {
+        let leader = try LeadingController()
+        let old = try leader.create(TopicRequest(name: "a"))[0].result.get()
+        try leader.commitAll()
+        let before = leader.image
+        _ = try leader.note(leader.controller.deleteTopics([.name("a")]))
+        let new = try leader.create(TopicRequest(name: "a"))[0].result.get()
+        let step = ConfigAlteration.Step(.set, "num.partitions", "2")
+        _ = try leader.note(
+            leader.controller.incrementalAlterConfigs([
+                ConfigAlteration(resource: .broker(1), steps: [step])
+            ])
+        )
+        _ = try leader.note(leader.controller.registerBroker(.example(2)))
+        try leader.commitAll()
+        let changes = leader.image.changes(since: before)
+        #expect(changes.topics == [new] && changes.goneTopics == [old])
+        #expect(changes.hasOtherDeletions && changes.hasOtherConfigs && changes.hasOtherBrokers)
+    }
+
+    @Test(
+        "An entry is applied whole or not at all; one that contradicts the state is an error that names it"
+    )
     func contradiction() throws {
         let leader = try LeadingController()
         leader.controller.stepDown()
@@ -89,7 +154,10 @@ struct ControllerTests {
         let error = #expect(throws: CoordinationError.self) {
             try leader.controller.apply([good, .topicDeleted(TopicID(high: 4, low: 4))], at: 100)
         }
-        #expect(error?.description.contains("topicDeleted") == true && error?.description.contains("100") == true)
+        #expect(
+            error?.description.contains("topicDeleted") == true
+                && error?.description.contains("100") == true
+        )
         #expect(leader.image == before)
         try leader.controller.apply([good], at: 100)
         #expect(leader.image.topic(named: "a")?.id == id)
@@ -102,7 +170,12 @@ struct ControllerTests {
             .topicCreated(id: .zero, name: "a", partitions: [place(1, 9)], configs: [:]),
             .topicCreated(id: .clusterMetadata, name: "a", partitions: [place(1, 9)], configs: [:]),
             .topicCreated(id: id(2), name: "a", partitions: [], configs: [:]),
-            .topicCreated(id: id(2), name: "a", partitions: [PartitionImage(replicas: [])], configs: [:]),
+            .topicCreated(
+                id: id(2),
+                name: "a",
+                partitions: [PartitionImage(replicas: [])],
+                configs: [:]
+            ),
             .topicCreated(id: id(2), name: "a", partitions: [place(2, 9)], configs: [:]),
             .topicCreated(id: id(2), name: "a", partitions: [place(1, 0)], configs: [:]),
             .topicCreated(id: id(2), name: "a", partitions: [place(1, UInt64.max)], configs: [:]),
@@ -110,9 +183,20 @@ struct ControllerTests {
             .topicCreated(id: id(2), name: "t.x", partitions: [place(1, 9)], configs: [:]),
             .topicCreated(id: id(2), name: "t_x", partitions: [place(1, 9)], configs: [:]),
             .topicCreated(id: id(1), name: "a", partitions: [place(1, 9)], configs: [:]),
-            .topicCreated(id: id(2), name: "a", partitions: [place(1, 9)], configs: ["no.such": "1"]),
-            .topicCreated(id: id(2), name: "a", partitions: [place(1, 9)], configs: ["segment.ms": "01"]),
-            .partitionsAdded(topic: id(2), partitions: [place(1, 9)]), .partitionsAdded(topic: id(1), partitions: []),
+            .topicCreated(
+                id: id(2),
+                name: "a",
+                partitions: [place(1, 9)],
+                configs: ["no.such": "1"]
+            ),
+            .topicCreated(
+                id: id(2),
+                name: "a",
+                partitions: [place(1, 9)],
+                configs: ["segment.ms": "01"]
+            ),
+            .partitionsAdded(topic: id(2), partitions: [place(1, 9)]),
+            .partitionsAdded(topic: id(1), partitions: []),
             .partitionsAdded(topic: id(1), partitions: [place(1, 1)]),
             .replicaDeletionConfirmed(topic: id(1), broker: 1),
             .topicConfigsChanged(topic: id(2), changes: []),
@@ -127,7 +211,12 @@ struct ControllerTests {
         try controller.apply(
             [
                 .clusterInitialised(clusterID: "c", format: 1), .brokerRegistered(.example(1)),
-                .topicCreated(id: Self.id(1), name: "t_x", partitions: [Self.place(1, 5)], configs: [:]),
+                .topicCreated(
+                    id: Self.id(1),
+                    name: "t_x",
+                    partitions: [Self.place(1, 5)],
+                    configs: [:]
+                ),
                 .producerIDsAllocated(ProducerIDBlock(start: 0, count: 1000), broker: 1),
             ],
             at: 1
@@ -146,7 +235,9 @@ struct ControllerTests {
         PartitionImage(replicas: [GroupMember(broker: broker, epoch: CreationEpoch(epoch))])
     }
 
-    @Test("Producer ids come in blocks of 1000, never twice, also after a failover and from a snapshot (PID-1)")
+    @Test(
+        "Producer ids come in blocks of 1000, never twice, also after a failover and from a snapshot (PID-1)"
+    )
     func producerIDs() throws {
         let leader = try LeadingController(brokerCount: 2)
         var blocks: [ProducerIDBlock] = []
@@ -154,7 +245,10 @@ struct ControllerTests {
             blocks += try leader.note(leader.controller.allocateProducerIDs(for: broker))
         }
         try leader.commitAll()
-        var next = try Controller(snapshot: leader.controller.snapshot(), random: SeededRandom(seed: 9))
+        var next = try Controller(
+            snapshot: leader.controller.snapshot(),
+            random: SeededRandom(seed: 9)
+        )
         next.becomeLeader()
         blocks += try next.allocateProducerIDs(for: 2).outcomes
         #expect(blocks.map(\.start) == [0, 1000, 2000, 3000])
@@ -168,7 +262,10 @@ struct ControllerTests {
         let leader = try LeadingController()
         leader.controller.stepDown()
         let start = ProducerID(Int64.max - 1999)
-        try leader.controller.apply([.producerIDsAllocated(ProducerIDBlock(start: start, count: 1000), broker: 1)], at: 100)
+        try leader.controller.apply(
+            [.producerIDsAllocated(ProducerIDBlock(start: start, count: 1000), broker: 1)],
+            at: 100
+        )
         leader.controller.becomeLeader()
         #expect(throws: Refusal.self) { try leader.controller.allocateProducerIDs(for: 1) }
         leader.controller.checkInvariants()
@@ -182,7 +279,9 @@ struct ControllerTests {
         try leader.commitAll()
         #expect(leader.image.featureLevel == 1)
         for level in [0, 2, -1] as [Int16] {
-            let refusal = #expect(throws: Refusal.self) { try leader.controller.setFeatureLevel(level) }
+            let refusal = #expect(throws: Refusal.self) {
+                try leader.controller.setFeatureLevel(level)
+            }
             #expect(refusal?.code == .invalidUpdateVersion)
         }
     }
@@ -202,7 +301,10 @@ struct ControllerTests {
     @Test("A snapshot cut, changed or lengthened at any byte is an error and never a trap")
     func damagedSnapshot() throws {
         let leader = try LeadingController(brokerCount: 2)
-        _ = try leader.create(TopicRequest(name: "a", configs: [ConfigChange("segment.ms", "5")]), TopicRequest(name: "b"))
+        _ = try leader.create(
+            TopicRequest(name: "a", configs: [ConfigChange("segment.ms", "5")]),
+            TopicRequest(name: "b")
+        )
         _ = try leader.note(leader.controller.deleteTopics([.name("b")]))
         try leader.commitAll()
         let bytes = Array(leader.controller.snapshot().readableBytesView)
@@ -217,13 +319,20 @@ struct ControllerTests {
             #expect(throws: CoordinationError.self) { try read(flipped) }
         }
         #expect(throws: CoordinationError.self) { try read(bytes + [0]) }
-        #expect(throws: CoordinationError.foreignFormat(expected: "metadata snapshot")) { try read([0] + bytes) }
+        #expect(throws: CoordinationError.foreignFormat(expected: "metadata snapshot")) {
+            try read([0] + bytes)
+        }
     }
 
-    @Test("A snapshot whose checksum is right and whose content is not is an error and never a trap")
+    @Test(
+        "A snapshot whose checksum is right and whose content is not is an error and never a trap"
+    )
     func hostileSnapshot() throws {
         let leader = try LeadingController(brokerCount: 2)
-        _ = try leader.create(TopicRequest(name: "a", configs: [ConfigChange("segment.ms", "5")]), TopicRequest(name: "b"))
+        _ = try leader.create(
+            TopicRequest(name: "a", configs: [ConfigChange("segment.ms", "5")]),
+            TopicRequest(name: "b")
+        )
         _ = try leader.note(leader.controller.deleteTopics([.name("b")]))
         try leader.commitAll()
         let bytes = Array(leader.controller.snapshot().readableBytesView.dropLast(4))
@@ -234,7 +343,8 @@ struct ControllerTests {
                 hostile[place] = value
                 var buffer = ByteBuffer(bytes: hostile)
                 buffer.writeInteger(Checksum.crc32c(hostile), endianness: .little)
-                if let controller = try? Controller(snapshot: buffer, random: SeededRandom(seed: 1)) {
+                if let controller = try? Controller(snapshot: buffer, random: SeededRandom(seed: 1))
+                {
                     readable += 1
                     controller.checkInvariants()
                 }
@@ -243,7 +353,10 @@ struct ControllerTests {
         #expect(readable > 0, "some bytes may be anything")
     }
 
-    @Test("The checksum is CRC32C", arguments: [("", 0), ("123456789", 0xE306_9283), ("a", 0xC1D0_4330)] as [(String, UInt32)])
+    @Test(
+        "The checksum is CRC32C",
+        arguments: [("", 0), ("123456789", 0xE306_9283), ("a", 0xC1D0_4330)] as [(String, UInt32)]
+    )
     func checksum(text: String, value: UInt32) {
         #expect(Checksum.crc32c(text.utf8) == value)
     }

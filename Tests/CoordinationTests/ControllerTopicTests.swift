@@ -5,7 +5,9 @@ import Testing
 
 @Suite("Topics")
 struct ControllerTopicTests {
-    @Test("A topic that is asked for without numbers gets the defaults (CT-3), and exists when it is committed (CT-8)")
+    @Test(
+        "A topic that is asked for without numbers gets the defaults (CT-3), and exists when it is committed (CT-8)"
+    )
     func defaults() throws {
         let leader = try LeadingController(brokerCount: 3)
         let outcomes = try leader.create(TopicRequest(name: "orders"))
@@ -27,17 +29,25 @@ struct ControllerTopicTests {
 
     @Test(
         "A name outside of the rules is INVALID_TOPIC_EXCEPTION (GEN-5)",
-        arguments: ["", ".", "..", "a b", "a/b", "ä", "a:b", "a\u{0}", String(repeating: "x", count: 250), "__cluster_metadata"]
+        arguments: [
+            "", ".", "..", "a b", "a/b", "ä", "a:b", "a\u{0}", String(repeating: "x", count: 250),
+            "__cluster_metadata",
+        ]
     )
     func badNames(name: String) throws {
         let leader = try LeadingController()
-        #expect(try leader.create(TopicRequest(name: name)).map(\.refusal) == [.invalidTopicException])
+        #expect(
+            try leader.create(TopicRequest(name: name)).map(\.refusal) == [.invalidTopicException]
+        )
         #expect(leader.waiting.isEmpty)
     }
 
     @Test(
         "A name within the rules is taken (GEN-5)",
-        arguments: ["a", "...", "_", "-", "A.b_c-9", String(repeating: "x", count: 249), "__consumer_offsets"]
+        arguments: [
+            "a", "...", "_", "-", "A.b_c-9", String(repeating: "x", count: 249),
+            "__consumer_offsets",
+        ]
     )
     func goodNames(name: String) throws {
         let leader = try LeadingController()
@@ -45,21 +55,40 @@ struct ControllerTopicTests {
         #expect(topic.isInternal == name.hasPrefix("__"))
     }
 
-    @Test("Names that differ only by '.' and '_' collide (GEN-5), until the other is deleted", arguments: [("a.b", "a_b"), ("a_b.c", "a.b_c")])
+    @Test(
+        "Names that differ only by '.' and '_' collide (GEN-5), until the other is deleted",
+        arguments: [("a.b", "a_b"), ("a_b.c", "a.b_c")]
+    )
     func collisions(first: String, second: String) throws {
         let leader = try LeadingController()
         let topic = try leader.create(TopicRequest(name: first))[0].result.get()
-        #expect(try leader.create(TopicRequest(name: second)).map(\.refusal) == [.invalidTopicException], "in the overlay")
+        #expect(
+            try leader.create(TopicRequest(name: second)).map(\.refusal) == [
+                .invalidTopicException
+            ],
+            "in the overlay"
+        )
         try leader.commitAll()
-        #expect(try leader.create(TopicRequest(name: second)).map(\.refusal) == [.invalidTopicException], "committed")
+        #expect(
+            try leader.create(TopicRequest(name: second)).map(\.refusal) == [
+                .invalidTopicException
+            ],
+            "committed"
+        )
         _ = try leader.note(leader.controller.deleteTopics([.id(topic.id)]))
         #expect(try leader.create(TopicRequest(name: second)).map(\.refusal) == [nil])
     }
 
-    @Test("A name that comes twice in a request is refused once with INVALID_REQUEST, and the others are created (CT-2)")
+    @Test(
+        "A name that comes twice in a request is refused once with INVALID_REQUEST, and the others are created (CT-2)"
+    )
     func twice() throws {
         let leader = try LeadingController()
-        let outcomes = try leader.create(TopicRequest(name: "a"), TopicRequest(name: "b"), TopicRequest(name: "a"))
+        let outcomes = try leader.create(
+            TopicRequest(name: "a"),
+            TopicRequest(name: "b"),
+            TopicRequest(name: "a")
+        )
         #expect(outcomes.map(\.name) == ["a", "b"])
         #expect(outcomes.map(\.refusal) == [.invalidRequest, nil])
     }
@@ -76,14 +105,20 @@ struct ControllerTopicTests {
     @Test(
         "A number of partitions or replicas that cannot be is refused (CT-3)",
         arguments: [
-            (0, 1, .invalidPartitions), (-2, 1, .invalidPartitions), (1, 0, .invalidReplicationFactor),
-            (1, -2, .invalidReplicationFactor), (1, 4, .invalidReplicationFactor), (10_001, 1, .policyViolation),
+            (0, 1, .invalidPartitions), (-2, 1, .invalidPartitions),
+            (1, 0, .invalidReplicationFactor),
+            (1, -2, .invalidReplicationFactor), (1, 4, .invalidReplicationFactor),
+            (10_001, 1, .policyViolation),
             (1, 3, nil), (10_000, 1, nil),
         ] as [(Int32, Int16, ErrorCode?)]
     )
     func numbers(partitions: Int32, replicas: Int16, code: ErrorCode?) throws {
         let leader = try LeadingController(brokerCount: 3)
-        let request = TopicRequest(name: "a", partitionCount: partitions, replicationFactor: replicas)
+        let request = TopicRequest(
+            name: "a",
+            partitionCount: partitions,
+            replicationFactor: replicas
+        )
         #expect(try leader.create(request).map(\.refusal) == [code])
     }
 
@@ -91,7 +126,8 @@ struct ControllerTopicTests {
     func budget() throws {
         let leader = try LeadingController()
         let outcomes = try leader.create(
-            TopicRequest(name: "a", partitionCount: 6000), TopicRequest(name: "b", partitionCount: 6000),
+            TopicRequest(name: "a", partitionCount: 6000),
+            TopicRequest(name: "b", partitionCount: 6000),
             TopicRequest(name: "c", partitionCount: 4000)
         )
         #expect(outcomes.map(\.refusal) == [nil, .policyViolation, nil])
@@ -102,7 +138,9 @@ struct ControllerTopicTests {
         let leader = try LeadingController(brokerCount: 3)
         let request = TopicRequest(
             name: "a",
-            assignments: [.init(partition: 1, brokers: [3, 1]), .init(partition: 0, brokers: [2, 3])]
+            assignments: [
+                .init(partition: 1, brokers: [3, 1]), .init(partition: 0, brokers: [2, 3]),
+            ]
         )
         let topic = try leader.create(request)[0].result.get()
         #expect(topic.partitions.map { $0.replicas.map(\.broker) } == [[2, 3], [3, 1]])
@@ -112,14 +150,23 @@ struct ControllerTopicTests {
         "Brokers named wrongly are refused (CT-4)",
         arguments: [
             ([(0, [1])], 1, -1, .invalidRequest), ([(0, [1])], -1, 1, .invalidRequest),
-            ([(1, [1])], -1, -1, .invalidReplicaAssignment), ([(0, [1]), (2, [1])], -1, -1, .invalidReplicaAssignment),
-            ([(0, [1]), (0, [2])], -1, -1, .invalidReplicaAssignment), ([(-1, [1]), (0, [1])], -1, -1, .invalidReplicaAssignment),
-            ([(0, [1, 1])], -1, -1, .invalidReplicaAssignment), ([(0, [1]), (1, [1, 2])], -1, -1, .invalidReplicaAssignment),
-            ([(0, [9])], -1, -1, .invalidReplicaAssignment), ([(0, [])], -1, -1, .invalidReplicaAssignment),
+            ([(1, [1])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [1]), (2, [1])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [1]), (0, [2])], -1, -1, .invalidReplicaAssignment),
+            ([(-1, [1]), (0, [1])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [1, 1])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [1]), (1, [1, 2])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [9])], -1, -1, .invalidReplicaAssignment),
+            ([(0, [])], -1, -1, .invalidReplicaAssignment),
             ([(0, [-1])], -1, -1, .invalidReplicaAssignment),
         ] as [([(Int32, [BrokerID])], Int32, Int16, ErrorCode)]
     )
-    func badAssignments(assignments: [(Int32, [BrokerID])], partitions: Int32, replicas: Int16, code: ErrorCode) throws {
+    func badAssignments(
+        assignments: [(Int32, [BrokerID])],
+        partitions: Int32,
+        replicas: Int16,
+        code: ErrorCode
+    ) throws {
         let leader = try LeadingController(brokerCount: 3)
         let request = TopicRequest(
             name: "a",
@@ -134,38 +181,64 @@ struct ControllerTopicTests {
     @Test(
         "An unknown setting, a bad value, a null value and a repeated name are INVALID_CONFIG (CT-5)",
         arguments: [
-            [ConfigChange("retention.msec", "1")], [ConfigChange("retention.ms", "x")], [ConfigChange("retention.ms", nil)],
+            [ConfigChange("retention.msec", "1")], [ConfigChange("retention.ms", "x")],
+            [ConfigChange("retention.ms", nil)],
             [ConfigChange("retention.ms", "1"), ConfigChange("retention.ms", "2")],
-            [ConfigChange("min.compaction.lag.ms", "2"), ConfigChange("max.compaction.lag.ms", "1")],
+            [
+                ConfigChange("min.compaction.lag.ms", "2"),
+                ConfigChange("max.compaction.lag.ms", "1"),
+            ],
         ]
     )
     func badConfigs(configs: [ConfigChange]) throws {
         let leader = try LeadingController()
-        #expect(try leader.create(TopicRequest(name: "a", configs: configs)).map(\.refusal) == [.invalidConfig])
+        #expect(
+            try leader.create(TopicRequest(name: "a", configs: configs)).map(\.refusal) == [
+                .invalidConfig
+            ]
+        )
         #expect(leader.waiting.isEmpty)
     }
 
     @Test("A topic keeps its settings in their one spelling")
     func configs() throws {
         let leader = try LeadingController()
-        let request = TopicRequest(name: "a", configs: [ConfigChange("segment.ms", " 7"), ConfigChange("cleanup.policy", "compact")])
-        #expect(try leader.create(request)[0].result.get().configs == ["segment.ms": "7", "cleanup.policy": "compact"])
+        let request = TopicRequest(
+            name: "a",
+            configs: [ConfigChange("segment.ms", " 7"), ConfigChange("cleanup.policy", "compact")]
+        )
+        #expect(
+            try leader.create(request)[0].result.get().configs == [
+                "segment.ms": "7", "cleanup.policy": "compact",
+            ]
+        )
     }
 
     @Test("Validating answers the same and creates nothing (CT-6)")
     func validateOnly() throws {
         let leader = try LeadingController(brokerCount: 3)
-        let topic = try leader.create(TopicRequest(name: "a", partitionCount: 2), validateOnly: true)[0].result.get()
+        let topic = try leader.create(
+            TopicRequest(name: "a", partitionCount: 2),
+            validateOnly: true
+        )[0].result.get()
         #expect(topic.partitions.count == 2 && topic.replicationFactor == 3)
-        #expect(try leader.create(TopicRequest(name: "."), validateOnly: true).map(\.refusal) == [.invalidTopicException])
+        #expect(
+            try leader.create(TopicRequest(name: "."), validateOnly: true).map(\.refusal) == [
+                .invalidTopicException
+            ]
+        )
         #expect(leader.waiting.isEmpty && leader.controller.uncommittedCount == 0)
         #expect(try leader.create(TopicRequest(name: "a")).map(\.refusal) == [nil])
     }
 
-    @Test("A deleted topic is gone for clients, and its replicas stay listed until each broker confirms (DESIGN §5, bug 3)")
+    @Test(
+        "A deleted topic is gone for clients, and its replicas stay listed until each broker confirms (DESIGN §5, bug 3)"
+    )
     func deletion() throws {
         let leader = try LeadingController(brokerCount: 2)
-        let topic = try leader.create(TopicRequest(name: "a", partitionCount: 2, replicationFactor: 2))[0].result.get()
+        let topic = try leader.create(
+            TopicRequest(name: "a", partitionCount: 2, replicationFactor: 2)
+        )[0].result.get()
         try leader.commitAll()
         #expect(leader.image.replicas(on: 1).count == 2)
         _ = try leader.note(leader.controller.deleteTopics([.name("a")]))
@@ -201,7 +274,9 @@ struct ControllerTopicTests {
         #expect(leader.image.replicas(on: 1).count == 4)
     }
 
-    @Test("Deleting answers each element: unknown names, unknown ids, and repetitions by name or id (DT-1)")
+    @Test(
+        "Deleting answers each element: unknown names, unknown ids, and repetitions by name or id (DT-1)"
+    )
     func deletionErrors() throws {
         let leader = try LeadingController()
         let a = try leader.create(TopicRequest(name: "a"))[0].result.get()
@@ -210,7 +285,9 @@ struct ControllerTopicTests {
             .name("a"), .name("nothing"), .id(TopicID(high: 5, low: 5)), .id(a.id), .name("b"),
         ])
         #expect(
-            leader.note(decision).map(\.refusal) == [.invalidRequest, .unknownTopicOrPartition, .unknownTopicId, .invalidRequest, nil]
+            leader.note(decision).map(\.refusal) == [
+                .invalidRequest, .unknownTopicOrPartition, .unknownTopicId, .invalidRequest, nil,
+            ]
         )
         try leader.commitAll()
         #expect(leader.image.topics.map(\.key) == ["a"])
@@ -219,43 +296,64 @@ struct ControllerTopicTests {
     @Test("A topic grows; partitions that were there stay as they are (CP-1)")
     func growth() throws {
         let leader = try LeadingController(brokerCount: 3)
-        let before = try leader.create(TopicRequest(name: "a", partitionCount: 2, replicationFactor: 2))[0].result.get()
+        let before = try leader.create(
+            TopicRequest(name: "a", partitionCount: 2, replicationFactor: 2)
+        )[0].result.get()
         let decision = try leader.controller.createPartitions([
-            PartitionsRequest(name: "a", partitionCount: 5), PartitionsRequest(name: "b", partitionCount: 5),
+            PartitionsRequest(name: "a", partitionCount: 5),
+            PartitionsRequest(name: "b", partitionCount: 5),
         ])
         let outcomes = leader.note(decision)
         #expect(outcomes.map(\.refusal) == [nil, .unknownTopicOrPartition])
         try leader.commitAll()
         let after = try #require(leader.image.topic(named: "a"))
         #expect(after.partitions.prefix(2) == before.partitions[...])
-        #expect(after.partitions.count == 5 && after.partitions.allSatisfy { $0.replicas.count == 2 })
+        #expect(
+            after.partitions.count == 5 && after.partitions.allSatisfy { $0.replicas.count == 2 }
+        )
         #expect(leader.image.partitionCount == 5)
     }
 
     @Test(
         "A topic does not shrink, stay or grow with brokers named wrongly (CP-1)",
         arguments: [
-            (1, nil, .invalidPartitions), (2, nil, .invalidPartitions), (-1, nil, .invalidPartitions),
-            (3, [[1]], .invalidReplicaAssignment), (3, [[1, 2], [1, 2]], .invalidReplicaAssignment),
+            (1, nil, .invalidPartitions), (2, nil, .invalidPartitions),
+            (-1, nil, .invalidPartitions),
+            (3, [[1]], .invalidReplicaAssignment),
+            (3, [[1, 2], [1, 2]], .invalidReplicaAssignment),
             (3, [[1, 1]], .invalidReplicaAssignment), (3, [[1, 9]], .invalidReplicaAssignment),
-            (3, [], .invalidReplicaAssignment), (10_003, nil, .policyViolation), (3, [[3, 1]], nil),
+            (3, [], .invalidReplicaAssignment), (10_003, nil, .policyViolation),
+            (3, [[3, 1]], nil),
         ] as [(Int32, [[BrokerID]]?, ErrorCode?)]
     )
     func growthErrors(count: Int32, assignments: [[BrokerID]]?, code: ErrorCode?) throws {
         let leader = try LeadingController(brokerCount: 3)
         _ = try leader.create(TopicRequest(name: "a", partitionCount: 2, replicationFactor: 2))
         let request = PartitionsRequest(name: "a", partitionCount: count, assignments: assignments)
-        #expect(try leader.note(leader.controller.createPartitions([request], validateOnly: true)).map(\.refusal) == [code])
-        #expect(try leader.note(leader.controller.createPartitions([request])).map(\.refusal) == [code])
-        #expect(try leader.note(leader.controller.createPartitions([request, request])).map(\.refusal) == [.invalidRequest])
+        #expect(
+            try leader.note(leader.controller.createPartitions([request], validateOnly: true)).map(
+                \.refusal
+            ) == [code]
+        )
+        #expect(
+            try leader.note(leader.controller.createPartitions([request])).map(\.refusal) == [code]
+        )
+        #expect(
+            try leader.note(leader.controller.createPartitions([request, request])).map(\.refusal)
+                == [.invalidRequest]
+        )
     }
 
     @Test("Topic ids are never reserved ones and never begin with a dash")
     func identifiers() throws {
         let leader = try LeadingController()
         for number in 0..<300 {
-            let topic = try leader.create(TopicRequest(name: "t\(number)", partitionCount: 1))[0].result.get()
-            #expect(topic.id != .zero && topic.id != .clusterMetadata && !topic.id.description.hasPrefix("-"))
+            let topic = try leader.create(TopicRequest(name: "t\(number)", partitionCount: 1))[0]
+                .result.get()
+            #expect(
+                topic.id != .zero && topic.id != .clusterMetadata
+                    && !topic.id.description.hasPrefix("-")
+            )
         }
         try leader.commitAll()
         #expect(Set(leader.image.topics.map(\.value.id)).count == 300)

@@ -8,31 +8,52 @@ import Testing
 let exampleRecords: [MetadataRecord] = {
     let id = TopicID(high: 0x0102_0304_0506_0708, low: 9)
     let partitions = [
-        PartitionImage(replicas: [GroupMember(broker: 1, epoch: 3), GroupMember(broker: 2, epoch: 3)]),
+        PartitionImage(replicas: [
+            GroupMember(broker: 1, epoch: 3), GroupMember(broker: 2, epoch: 3),
+        ]),
         PartitionImage(replicas: [GroupMember(broker: 2, epoch: CreationEpoch(UInt64.max - 1))]),
     ]
     return [
         .clusterInitialised(clusterID: "AAAAAAAAAAAAAAAAAAAAAA", format: 1),
         .brokerRegistered(.example(1, rack: "a")), .brokerRegistered(.example(2)),
         .brokerRegistered(
-            BrokerRegistration(id: 7, incarnation: BrokerIncarnation(high: UInt64.max, low: 0), endpoints: [], rack: "")
+            BrokerRegistration(
+                id: 7,
+                incarnation: BrokerIncarnation(high: UInt64.max, low: 0),
+                endpoints: [],
+                rack: ""
+            )
         ),
-        .topicCreated(id: id, name: "orders", partitions: partitions, configs: ["retention.ms": "5", "cleanup.policy": ""]),
+        .topicCreated(
+            id: id,
+            name: "orders",
+            partitions: partitions,
+            configs: ["retention.ms": "5", "cleanup.policy": ""]
+        ),
         .topicCreated(id: id, name: "o", partitions: [], configs: [:]),
         .partitionsAdded(topic: id, partitions: partitions), .topicDeleted(id),
         .replicaDeletionConfirmed(topic: id, broker: 2),
-        .topicConfigsChanged(topic: id, changes: [ConfigChange("a", nil), ConfigChange("b", ""), ConfigChange("c", "Ω")]),
+        .topicConfigsChanged(
+            topic: id,
+            changes: [ConfigChange("a", nil), ConfigChange("b", ""), ConfigChange("c", "Ω")]
+        ),
         .brokerConfigsChanged(broker: nil, changes: []),
         .brokerConfigsChanged(broker: 0, changes: [ConfigChange("num.partitions", "7")]),
         .producerIDsAllocated(ProducerIDBlock(start: 0, count: 1000), broker: 1),
-        .producerIDsAllocated(ProducerIDBlock(start: ProducerID(Int64.max - 1), count: 1), broker: 1),
+        .producerIDsAllocated(
+            ProducerIDBlock(start: ProducerID(Int64.max - 1), count: 1),
+            broker: 1
+        ),
         .featureLevelSet(1), .featureLevelSet(Int16.min),
     ]
 }()
 
 @Suite("Metadata records")
 struct MetadataRecordTests {
-    @Test("A record is read back as it was written, and a second time to the same bytes", arguments: exampleRecords)
+    @Test(
+        "A record is read back as it was written, and a second time to the same bytes",
+        arguments: exampleRecords
+    )
     func roundTrip(record: MetadataRecord) throws {
         let bytes = record.encoded()
         let decoded = try MetadataRecord(decoding: bytes)
@@ -64,12 +85,19 @@ struct MetadataRecordTests {
         }
     }
 
-    @Test("A record with a byte too many is an error, outside and inside of its body", arguments: exampleRecords)
+    @Test(
+        "A record with a byte too many is an error, outside and inside of its body",
+        arguments: exampleRecords
+    )
     func trailing(record: MetadataRecord) {
         var bytes = Array(record.encoded().readableBytesView) + [0]
-        #expect(throws: CoordinationError.self) { try MetadataRecord(decoding: ByteBuffer(bytes: bytes)) }
+        #expect(throws: CoordinationError.self) {
+            try MetadataRecord(decoding: ByteBuffer(bytes: bytes))
+        }
         bytes[2] += 1
-        #expect(throws: CoordinationError.self) { try MetadataRecord(decoding: ByteBuffer(bytes: bytes)) }
+        #expect(throws: CoordinationError.self) {
+            try MetadataRecord(decoding: ByteBuffer(bytes: bytes))
+        }
     }
 
     @Test("No byte, whatever it becomes, makes the reader trap", arguments: exampleRecords)
@@ -86,12 +114,17 @@ struct MetadataRecordTests {
         }
     }
 
-    @Test("Random bytes behind a good head never make the reader trap", arguments: 0..<11 as Range<UInt8>)
+    @Test(
+        "Random bytes behind a good head never make the reader trap",
+        arguments: 0..<11 as Range<UInt8>
+    )
     func random(kind: UInt8) {
         var random = SeededRandom(seed: UInt64(kind))
         for _ in 0..<2000 {
             let body = (0..<Int.random(in: 0..<80, using: &random)).map { _ in
-                Bool.random(using: &random) ? UInt8.random(in: 0...3, using: &random) : UInt8.random(in: 0...255, using: &random)
+                Bool.random(using: &random)
+                    ? UInt8.random(in: 0...3, using: &random)
+                    : UInt8.random(in: 0...255, using: &random)
             }
             let bytes = [1, kind, UInt8(body.count), 0, 0, 0] + body
             if let decoded = try? MetadataRecord(decoding: ByteBuffer(bytes: bytes)) {
@@ -102,13 +135,18 @@ struct MetadataRecordTests {
 
     @Test("A list that says it has 2^32 - 1 elements is refused before anything is reserved for it")
     func hugeCount() {
-        let bytes = [1, 4, 20, 0, 0, 0] + [UInt8](repeating: 1, count: 16) + [0xFF, 0xFF, 0xFF, 0xFF]
-        #expect(throws: CoordinationError.lengthOutOfBounds(field: "partitions", length: 4_294_967_295)) {
+        let bytes =
+            [1, 4, 20, 0, 0, 0] + [UInt8](repeating: 1, count: 16) + [0xFF, 0xFF, 0xFF, 0xFF]
+        #expect(
+            throws: CoordinationError.lengthOutOfBounds(field: "partitions", length: 4_294_967_295)
+        ) {
             try MetadataRecord(decoding: ByteBuffer(bytes: bytes))
         }
     }
 
-    @Test("An unknown kind and a newer version stop the reader: they are never skipped (architecture §4)")
+    @Test(
+        "An unknown kind and a newer version stop the reader: they are never skipped (architecture §4)"
+    )
     func unknown() {
         #expect(throws: CoordinationError.unknownRecordKind(11)) {
             try MetadataRecord(decoding: ByteBuffer(bytes: [1, 11, 0, 0, 0, 0]))
@@ -116,7 +154,8 @@ struct MetadataRecordTests {
         #expect(throws: CoordinationError.unknownRecordKind(0)) {
             try MetadataRecord(decoding: ByteBuffer(bytes: [1, 0, 0, 0, 0, 0]))
         }
-        #expect(throws: CoordinationError.unsupportedVersion(format: "metadata record", version: 2)) {
+        #expect(throws: CoordinationError.unsupportedVersion(format: "metadata record", version: 2))
+        {
             try MetadataRecord(decoding: ByteBuffer(bytes: [2, 5, 0, 0, 0, 0]))
         }
     }

@@ -17,6 +17,9 @@ final class ProducerLog {
     var entries: [Entry] = []
     var appliedCount = 0
     var clock: Timestamp = 1000
+    var notes: [InFlightNote] = []
+    /// What became of the batches, so that a test knows that it saw all there is.
+    var verdictCounts = [0, 0, 0, 0]
 
     init(limits: ProducerLimits = .standard) {
         state = ProducerState(limits: limits)
@@ -30,11 +33,23 @@ final class ProducerLog {
             let offset = last.map { $0.baseOffset + Int64($0.batch.lastOffsetDelta) + 1 } ?? 0
             let index = max(last?.index ?? 0, state.appliedIndex).next
             entries.append(
-                Entry(index: index, batch: batch, baseOffset: offset, timestamp: Timestamp(offset.rawValue * 10), appendTime: clock)
+                Entry(
+                    index: index,
+                    batch: batch,
+                    baseOffset: offset,
+                    timestamp: Timestamp(offset.rawValue * 10),
+                    appendTime: clock
+                )
             )
-            state.noteAppended(batch, at: index)
+            notes.append(state.noteAppended(batch, at: index))
         }
         state.checkInvariants()
+        switch verdict {
+        case .append: verdictCounts[0] += 1
+        case .duplicate: verdictCounts[1] += 1
+        case .inFlightDuplicate: verdictCounts[2] += 1
+        case .refused: verdictCounts[3] += 1
+        }
         return verdict
     }
 
@@ -63,19 +78,40 @@ final class ProducerLog {
     func loseLeadership() {
         state.dropUncommitted()
         entries.removeLast(entries.count - appliedCount)
+        notes.removeLast(notes.count - appliedCount)
         state.checkInvariants()
+    }
+
+    /// The last `count` batches could not be appended.
+    func refuseLast(_ count: Int) {
+        for note in notes.suffix(count) {
+            state.withdraw(note)
+            state.withdraw(note)
+            state.checkInvariants()
+        }
+        entries.removeLast(count)
+        notes.removeLast(count)
     }
 }
 
 extension ProducerBatch {
-    static func of(_ producer: ProducerID, epoch: Int16 = 0, _ base: Int32, count: Int32 = 1) -> ProducerBatch {
-        ProducerBatch(producer: producer, epoch: epoch, baseSequence: base, lastOffsetDelta: count - 1)
+    static func of(_ producer: ProducerID, epoch: Int16 = 0, _ base: Int32, count: Int32 = 1)
+        -> ProducerBatch
+    {
+        ProducerBatch(
+            producer: producer,
+            epoch: epoch,
+            baseSequence: base,
+            lastOffsetDelta: count - 1
+        )
     }
 }
 
 @Suite("Idempotent producers")
 struct ProducerStateTests {
-    @Test("A retry of one of the last five batches is answered with the original's offset and timestamp (IDEM-1)")
+    @Test(
+        "A retry of one of the last five batches is answered with the original's offset and timestamp (IDEM-1)"
+    )
     func duplicates() {
         let log = ProducerLog()
         for sequence in 0..<7 as Range<Int32> {
@@ -89,13 +125,24 @@ struct ProducerStateTests {
                     == .duplicate(baseOffset: Offset(offset), timestamp: Timestamp(offset * 10))
             )
         }
-        #expect(log.produce(.of(1, 3, count: 3)) == .refused(.outOfOrderSequenceNumber), "the sixth last (IDEM-4)")
-        #expect(log.produce(.of(1, 18, count: 2)) == .refused(.outOfOrderSequenceNumber), "a part of a known one (IDEM-4)")
-        #expect(log.produce(.of(1, 17, count: 4)) == .refused(.outOfOrderSequenceNumber), "more than a known one (IDEM-4)")
+        #expect(
+            log.produce(.of(1, 3, count: 3)) == .refused(.outOfOrderSequenceNumber),
+            "the sixth last (IDEM-4)"
+        )
+        #expect(
+            log.produce(.of(1, 18, count: 2)) == .refused(.outOfOrderSequenceNumber),
+            "a part of a known one (IDEM-4)"
+        )
+        #expect(
+            log.produce(.of(1, 17, count: 4)) == .refused(.outOfOrderSequenceNumber),
+            "more than a known one (IDEM-4)"
+        )
         #expect(log.entries.count == 7)
     }
 
-    @Test("A retry of a batch in flight waits for the original and is a duplicate when that is committed (bug 17)")
+    @Test(
+        "A retry of a batch in flight waits for the original and is a duplicate when that is committed (bug 17)"
+    )
     func inFlight() {
         let log = ProducerLog()
         #expect(log.produce(.of(1, 0)) == .append)
@@ -110,7 +157,9 @@ struct ProducerStateTests {
         #expect(log.state.inFlightCount == 0)
     }
 
-    @Test("A retry whose original was dropped at step-down is appended anew; what was committed stays known")
+    @Test(
+        "A retry whose original was dropped at step-down is appended anew; what was committed stays known"
+    )
     func dropped() {
         let log = ProducerLog()
         _ = log.produce(.of(1, 0))
@@ -119,9 +168,29 @@ struct ProducerStateTests {
         _ = log.produce(.of(2, 0))
         log.loseLeadership()
         #expect(log.state.inFlightCount == 0)
-        #expect(log.produce(.of(1, 2)) == .refused(.outOfOrderSequenceNumber), "IDEM-6: the client resends in order")
+        #expect(
+            log.produce(.of(1, 2)) == .refused(.outOfOrderSequenceNumber),
+            "IDEM-6: the client resends in order"
+        )
         #expect(log.produce(.of(1, 1)) == .append)
         #expect(log.produce(.of(1, 0)) == .duplicate(baseOffset: 0, timestamp: 0))
+    }
+
+    @Test(
+        "A batch that could not be appended is forgotten by its note, and not the one that took its index meanwhile"
+    )
+    func withdrawn() {
+        let log = ProducerLog()
+        _ = log.produce(.of(1, 0))
+        _ = log.produce(.of(2, 0))
+        let stale = log.notes
+        log.state.withdraw(stale[0])
+        log.state.noteAppended(.of(1, 0), at: 1)
+        log.state.withdraw(stale[0])
+        #expect(log.state.check(.of(1, 0)) == .inFlightDuplicate(of: 1))
+        log.state.withdraw(stale[1])
+        #expect(log.state.check(.of(2, 5)) == .append)
+        log.state.checkInvariants()
     }
 
     @Test("Only the suffix from an index on is dropped when only that is truncated")
@@ -139,7 +208,10 @@ struct ProducerStateTests {
         #expect(log.state.inFlightCount == 2)
     }
 
-    @Test("A lower epoch is INVALID_PRODUCER_EPOCH (IDEM-2); a higher one begins at 0 (IDEM-3), committed or not", arguments: [true, false])
+    @Test(
+        "A lower epoch is INVALID_PRODUCER_EPOCH (IDEM-2); a higher one begins at 0 (IDEM-3), committed or not",
+        arguments: [true, false]
+    )
     func epochs(isCommitted: Bool) {
         let log = ProducerLog()
         _ = log.produce(.of(1, epoch: 3, 0))
@@ -148,7 +220,10 @@ struct ProducerStateTests {
         #expect(log.produce(.of(1, epoch: 4, 1)) == .refused(.outOfOrderSequenceNumber))
         #expect(log.produce(.of(1, epoch: 4, 0)) == .append)
         if isCommitted { log.commitAll() }
-        #expect(log.produce(.of(1, epoch: 3, 0)) == .refused(.invalidProducerEpoch), "a duplicate of an old epoch is fenced")
+        #expect(
+            log.produce(.of(1, epoch: 3, 0)) == .refused(.invalidProducerEpoch),
+            "a duplicate of an old epoch is fenced"
+        )
         #expect(log.produce(.of(1, epoch: 4, 1)) == .append)
         log.commitAll()
         #expect(log.produce(.of(1, epoch: 4, 0)) == .duplicate(baseOffset: 1, timestamp: 10))
@@ -157,7 +232,8 @@ struct ProducerStateTests {
     @Test(
         "The next sequence follows the last, and after 2147483647 comes 0 (IDEM-4)",
         arguments: [
-            (0, 1, 1), (0, 10, 10), (Int32.max, 1, 0), (Int32.max - 1, 2, 0), (Int32.max - 1, 5, 3), (Int32.max, Int32.max, Int32.max - 1),
+            (0, 1, 1), (0, 10, 10), (Int32.max, 1, 0), (Int32.max - 1, 2, 0), (Int32.max - 1, 5, 3),
+            (Int32.max, Int32.max, Int32.max - 1),
         ] as [(Int32, Int32, Int32)]
     )
     func wrap(base: Int32, count: Int32, next: Int32) {
@@ -169,7 +245,9 @@ struct ProducerStateTests {
         #expect(log.produce(.of(1, base, count: count)) == .duplicate(baseOffset: 0, timestamp: 0))
     }
 
-    @Test("A gap is OUT_OF_ORDER_SEQUENCE_NUMBER (IDEM-4), and a producer that is not known begins anywhere (IDEM-5)")
+    @Test(
+        "A gap is OUT_OF_ORDER_SEQUENCE_NUMBER (IDEM-4), and a producer that is not known begins anywhere (IDEM-5)"
+    )
     func gaps() {
         let log = ProducerLog()
         #expect(log.produce(.of(1, 500)) == .append)
@@ -183,13 +261,18 @@ struct ProducerStateTests {
 
     @Test("A producer is forgotten by the time of appends alone, also those of others (IDEM-7)")
     func expiry() {
-        let log = ProducerLog(limits: ProducerLimits(expirationMillis: 100, maximumProducerCount: 8))
+        let log = ProducerLog(
+            limits: ProducerLimits(expirationMillis: 100, maximumProducerCount: 8)
+        )
         _ = log.produce(.of(1, 0))
         log.commitAll()
         log.clock = 1100
         _ = log.produce(.of(2, 0))
         log.commitAll()
-        #expect(log.produce(.of(1, 9)) == .refused(.outOfOrderSequenceNumber), "idle for 100 ms is not yet too long")
+        #expect(
+            log.produce(.of(1, 9)) == .refused(.outOfOrderSequenceNumber),
+            "idle for 100 ms is not yet too long"
+        )
         log.state.advance(to: 3, appendTime: 1101)
         #expect(log.state.producerCount == 1)
         #expect(log.state.check(.of(1, 9)) == .append)
@@ -198,7 +281,9 @@ struct ProducerStateTests {
 
     @Test("Append time that goes back does not bring a producer back")
     func clockBack() {
-        var state = ProducerState(limits: ProducerLimits(expirationMillis: 100, maximumProducerCount: 8))
+        var state = ProducerState(
+            limits: ProducerLimits(expirationMillis: 100, maximumProducerCount: 8)
+        )
         state.apply(.of(1, 0), at: 1, baseOffset: 0, timestamp: 0, appendTime: 1000)
         state.advance(to: 2, appendTime: 2000)
         state.advance(to: 3, appendTime: 1000)
@@ -208,7 +293,9 @@ struct ProducerStateTests {
 
     @Test("Beyond the bound those idle longest are forgotten, an eighth at a time")
     func bound() {
-        let log = ProducerLog(limits: ProducerLimits(expirationMillis: 1000, maximumProducerCount: 16))
+        let log = ProducerLog(
+            limits: ProducerLimits(expirationMillis: 1000, maximumProducerCount: 16)
+        )
         for producer in 0..<16 as Range<Int64> {
             _ = log.produce(.of(ProducerID(producer), 0))
         }
@@ -274,7 +361,9 @@ struct ProducerStateTests {
         #expect(state.snapshot() == expected)
     }
 
-    @Test("A snapshot cut or changed at any byte is an error; one with a right checksum and wrong content never traps")
+    @Test(
+        "A snapshot cut or changed at any byte is an error; one with a right checksum and wrong content never traps"
+    )
     func damage() throws {
         let log = ProducerLog()
         _ = log.produce(.of(5, 0))
@@ -282,10 +371,14 @@ struct ProducerStateTests {
         log.commitAll()
         let bytes = Array(log.state.snapshot().readableBytesView)
         for place in bytes.indices {
-            #expect(throws: CoordinationError.self) { try ProducerState(snapshot: ByteBuffer(bytes: bytes[..<place])) }
+            #expect(throws: CoordinationError.self) {
+                try ProducerState(snapshot: ByteBuffer(bytes: bytes[..<place]))
+            }
             var flipped = bytes
             flipped[place] ^= 0x10
-            #expect(throws: CoordinationError.self) { try ProducerState(snapshot: ByteBuffer(bytes: flipped)) }
+            #expect(throws: CoordinationError.self) {
+                try ProducerState(snapshot: ByteBuffer(bytes: flipped))
+            }
             for value in [0, 6, 0x7F, 0xFF] as [UInt8] where place < bytes.count - 4 {
                 var hostile = Array(bytes.dropLast(4))
                 hostile[place] = value
@@ -299,17 +392,27 @@ struct ProducerStateTests {
         }
     }
 
-    @Test("Transactions' fields are in the format already: an open one keeps its producer for ever (IDEM-7)")
+    @Test(
+        "Transactions' fields are in the format already: an open one keeps its producer for ever (IDEM-7)"
+    )
     func transactionFields() throws {
         var entry = ProducerEntry(epoch: 1, batches: [], lastIndex: 1, lastAppendTime: 0)
         entry.transactionStart = 17
         entry.coordinatorEpoch = 4
         let limits = ProducerLimits(expirationMillis: 10, maximumProducerCount: 8)
-        let state = ProducerState(limits: limits, appliedIndex: 1, appendTime: 1000, entries: [(7, entry)])
+        let state = ProducerState(
+            limits: limits,
+            appliedIndex: 1,
+            appendTime: 1000,
+            entries: [(7, entry)]
+        )
         #expect(state.producerCount == 1)
         let restored = try ProducerState(snapshot: state.snapshot(), limits: limits)
         #expect(restored.entries.map(\.entry) == [entry])
-        #expect(restored.check(.of(7, epoch: 1, 1)) == .refused(.outOfOrderSequenceNumber), "an epoch without a batch begins at 0")
+        #expect(
+            restored.check(.of(7, epoch: 1, 1)) == .refused(.outOfOrderSequenceNumber),
+            "an epoch without a batch begins at 0"
+        )
         #expect(restored.check(.of(7, epoch: 1, 0)) == .append)
     }
 }
@@ -327,7 +430,9 @@ private final class Allocator {
 
 @Suite("Producer ids of a broker")
 struct ProducerIDAllocatorTests {
-    @Test("Ids come from blocks, each once; the next block is asked for when a tenth is left (PID-1)")
+    @Test(
+        "Ids come from blocks, each once; the next block is asked for when a tenth is left (PID-1)"
+    )
     func blocks() {
         let allocator = Allocator()
         #expect(allocator.take() == nil)

@@ -4,7 +4,10 @@ import Testing
 
 @Suite("Sorted tables")
 struct SortedTableTests {
-    @Test("A table does what a dictionary does, sorted, whatever is put in and taken out", arguments: 0..<20 as Range<UInt64>)
+    @Test(
+        "A table does what a dictionary does, sorted, whatever is put in and taken out",
+        arguments: 0..<20 as Range<UInt64>
+    )
     func model(seed: UInt64) {
         var random = SeededRandom(seed: seed)
         var table = SortedTable<Int, Int>()
@@ -21,7 +24,10 @@ struct SortedTableTests {
             if step % 50 == 0 {
                 table.checkInvariants()
                 let start = Int.random(in: 0..<400, using: &random)
-                #expect(table.entries(from: start).map(\.key) == model.keys.filter { $0 >= start }.sorted())
+                #expect(
+                    table.entries(from: start).map(\.key)
+                        == model.keys.filter { $0 >= start }.sorted()
+                )
             }
         }
         table.checkInvariants()

@@ -3,43 +3,51 @@ import FlotillaEnvironment
 public import FlotillaModel
 
 extension BrokerID: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: Int32) {
         self.init(value)
     }
 }
 
 extension ProducerID: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: Int64) {
         self.init(value)
     }
 }
 
 extension CreationEpoch: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: UInt64) {
         self.init(value)
     }
 }
 
 extension LogIndex: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: UInt64) {
         self.init(value)
     }
 }
 
 extension Offset: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: Int64) {
         self.init(value)
     }
 }
 
 extension Timestamp: ExpressibleByIntegerLiteral {
+    /// Wraps a literal.
     public init(integerLiteral value: Int64) {
         self.init(value)
     }
 }
 
 extension BrokerRegistration {
-    static func example(_ id: BrokerID, rack: String? = nil, port: UInt16 = 9092) -> BrokerRegistration {
+    static func example(_ id: BrokerID, rack: String? = nil, port: UInt16 = 9092)
+        -> BrokerRegistration
+    {
         BrokerRegistration(
             id: id,
             incarnation: BrokerIncarnation(high: 1, low: UInt64(id.rawValue)),
@@ -72,7 +80,7 @@ extension MetadataImage {
 /// A controller that leads a group of one: what it decides is committed when the test says so.
 final class LeadingController {
     var controller: Controller
-    var waiting: [[MetadataRecord]] = []
+    var waiting: [(number: UInt64, records: [MetadataRecord])] = []
     var log: [(index: LogIndex, records: [MetadataRecord])] = []
 
     init(brokers: [BrokerRegistration], seed: UInt64 = 1) throws {
@@ -95,18 +103,28 @@ final class LeadingController {
 
     func note<Outcome>(_ decision: Decision<Outcome>) -> [Outcome] {
         if !decision.records.isEmpty {
-            waiting.append(decision.records)
+            waiting.append((decision.number, decision.records))
         }
         controller.checkInvariants()
         return decision.outcomes
     }
 
     func commitNext() throws {
-        let records = waiting.removeFirst()
+        let records = waiting.removeFirst().records
         let index = controller.image.appliedIndex.next
         try controller.apply(records, at: index)
         log.append((index, records))
         controller.checkInvariants()
+    }
+
+    /// The last `count` decisions could not be proposed.
+    func failLast(_ count: Int) {
+        let failed = waiting.suffix(count)
+        waiting.removeLast(failed.count)
+        for decision in failed {
+            controller.proposalFailed(decision.number)
+            controller.checkInvariants()
+        }
     }
 
     func commitAll() throws {

@@ -25,7 +25,10 @@ struct ByteWriter {
     /// Text: a 16-bit byte count and UTF-8.
     mutating func text(_ text: String) {
         let byteCount = text.utf8.count
-        precondition(byteCount <= TextLimit.byteCount, "commands refuse longer text before it becomes a record")
+        precondition(
+            byteCount <= TextLimit.byteCount,
+            "commands refuse longer text before it becomes a record"
+        )
         integer(UInt16(byteCount))
         buffer.writeString(text)
     }

@@ -29,10 +29,16 @@ package struct BrokerConfig: Hashable, Sendable {
         isAutoCreateEnabled = reader.flag("auto.create.topics.enable")
         isTopicDeletionEnabled = reader.flag("delete.topic.enable")
         maximumFetchByteCount = Int(clamping: reader.integer("fetch.max.bytes"))
-        fetchSessionSlotCount = Int(clamping: reader.integer("max.incremental.fetch.session.cache.slots"))
-        maximumDescribedPartitionCount = Int(clamping: reader.integer("max.request.partition.size.limit"))
+        fetchSessionSlotCount = Int(
+            clamping: reader.integer("max.incremental.fetch.session.cache.slots")
+        )
+        maximumDescribedPartitionCount = Int(
+            clamping: reader.integer("max.request.partition.size.limit")
+        )
         producerExpirationMillis = reader.integer("producer.id.expiration.ms")
-        transactionMaximumTimeoutMillis = Int32(clamping: reader.integer("transaction.max.timeout.ms"))
+        transactionMaximumTimeoutMillis = Int32(
+            clamping: reader.integer("transaction.max.timeout.ms")
+        )
         maximumOffsetMetadataByteCount = Int(clamping: reader.integer("offset.metadata.max.bytes"))
     }
 

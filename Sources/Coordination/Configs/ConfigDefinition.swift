@@ -123,7 +123,9 @@ package struct ConfigDefinition: Hashable, Sendable {
         self.origins = origins
         self.updateMode = updateMode
         self.documentation =
-            if case .accepted(let reason) = effect { "\(documentation) \(reason)" } else { documentation }
+            if case .accepted(let reason) = effect { "\(documentation) \(reason)" } else {
+                documentation
+            }
     }
 
     /// Whether append and subtract are allowed.
@@ -136,7 +138,11 @@ package struct ConfigDefinition: Hashable, Sendable {
     /// - Throws: `.invalidConfig`, naming the setting and what it expects.
     package func canonical(_ text: String) throws(CoordinationError) -> String {
         guard text.utf8.count <= Self.maximumValueByteCount else {
-            throw .invalidConfig(name: name, value: "of \(text.utf8.count) bytes", expected: expectation)
+            throw .invalidConfig(
+                name: name,
+                value: "of \(text.utf8.count) bytes",
+                expected: expectation
+            )
         }
         let trimmed = text.trimmed
         let value: String? =
@@ -159,9 +165,11 @@ package struct ConfigDefinition: Hashable, Sendable {
     /// What a value must be, for people.
     package var expectation: String {
         switch (constraint, type) {
-        case (.range(let range), _) where range.upperBound == Int64.max && range.lowerBound == Int64.min:
+        case (.range(let range), _)
+        where range.upperBound == Int64.max && range.lowerBound == Int64.min:
             "a whole number"
-        case (.range(let range), _): "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        case (.range(let range), _):
+            "a whole number from \(range.lowerBound) to \(range.upperBound)"
         case (.level(let range), _):
             "-1 or a whole number from \(range.lowerBound) to \(range.upperBound)"
         case (.fraction(let range), _): "a number from \(range.lowerBound) to \(range.upperBound)"
@@ -190,7 +198,11 @@ package struct ConfigDefinition: Hashable, Sendable {
     }
 
     private func isAllowed(_ number: Double) -> Bool {
-        if case .fraction(let range) = constraint { range.contains(number) } else { number.isFinite }
+        if case .fraction(let range) = constraint {
+            range.contains(number)
+        } else {
+            number.isFinite
+        }
     }
 
     private func isAllowed(_ word: String) -> Bool {

@@ -29,7 +29,8 @@ package struct ConfigLayers: Hashable, Sendable {
 
     /// A broker's setting, by its most specific layer; nil when it has no value.
     package func value(_ name: String) -> String? {
-        values(name).first?.value
+        dynamicBroker[name] ?? dynamicDefault[name] ?? fixed[name]
+            ?? BrokerConfigTable.table.definition(name)?.defaultValue
     }
 
     /// All values of a broker's setting, most specific first, the built-in one last.
@@ -53,7 +54,7 @@ package struct ConfigLayers: Hashable, Sendable {
         return definition.defaultValue
     }
 
-    /// A number in another unit. -1 stays -1, and what is too large becomes the largest number.
+    /// A number in another unit; -1 stays -1, and what is too large becomes the largest number.
     static func scaled(_ value: String, by factor: Int64) -> String {
         guard factor != 1, let number = Int64(value), number > 0 else { return value }
         let (product, isTooLarge) = number.multipliedReportingOverflow(by: factor)
@@ -93,7 +94,9 @@ struct ConfigReader {
         text(name) == "true"
     }
 
-    func word<Word: RawRepresentable<String>>(_ name: String, as type: Word.Type = Word.self) -> Word {
+    func word<Word: RawRepresentable<String>>(_ name: String, as type: Word.Type = Word.self)
+        -> Word
+    {
         guard let word = Word(rawValue: text(name)) else {
             preconditionFailure("\(name) is checked before it is stored")
         }

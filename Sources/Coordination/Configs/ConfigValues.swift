@@ -74,7 +74,9 @@ package struct ConfigValues: Hashable, Sendable, ExpressibleByDictionaryLiteral 
     /// The changes that lead from `self` to `target`, by name.
     func changes(to target: ConfigValues) -> [ConfigChange] {
         let removed = entries.filter { target[$0.name] == nil }.map { ConfigChange($0.name, nil) }
-        let set = target.entries.filter { self[$0.name] != $0.value }.map { ConfigChange($0.name, $0.value) }
+        let set = target.entries.filter { self[$0.name] != $0.value }.map {
+            ConfigChange($0.name, $0.value)
+        }
         return (removed + set).sorted { $0.name < $1.name }
     }
 

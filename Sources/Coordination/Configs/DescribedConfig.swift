@@ -37,9 +37,12 @@ package struct DescribedConfig: Hashable, Sendable {
 extension ConfigLayers {
     /// A topic's settings, sorted by name.
     ///
-    /// - Parameter overrides: what is set on the topic.
-    /// - Parameter names: those wanted; nil or empty is all.
-    package func describeTopic(overrides: ConfigValues, names: [String]? = nil) -> [DescribedConfig] {
+    /// - Parameters:
+    ///   - overrides: what is set on the topic.
+    ///   - names: those wanted; nil or empty is all.
+    /// - Returns: one description per setting that exists.
+    package func describeTopic(overrides: ConfigValues, names: [String]? = nil) -> [DescribedConfig]
+    {
         Self.wanted(names, of: TopicConfigTable.table).map { definition in
             let synonyms = topicSynonyms(definition, overrides: overrides)
             return Self.described(
@@ -54,6 +57,7 @@ extension ConfigLayers {
     /// This broker's settings, sorted by name.
     ///
     /// - Parameter names: those wanted; nil or empty is all.
+    /// - Returns: one description per setting that exists.
     package func describeBroker(names: [String]? = nil) -> [DescribedConfig] {
         Self.wanted(names, of: BrokerConfigTable.table).map { definition in
             let synonyms = values(definition.name).map { source, value in
@@ -71,18 +75,27 @@ extension ConfigLayers {
     /// What is set for all brokers while they run, sorted by name; settings that are not set are left out, as in Kafka.
     ///
     /// - Parameter names: those wanted; nil or empty is all.
+    /// - Returns: one description per setting that is set.
     package func describeClusterDefault(names: [String]? = nil) -> [DescribedConfig] {
         Self.wanted(names, of: BrokerConfigTable.table).compactMap { definition in
             guard let value = dynamicDefault[definition.name] else { return nil }
-            let synonym = ConfigSynonym(name: definition.name, value: value, source: .dynamicDefaultBroker)
+            let synonym = ConfigSynonym(
+                name: definition.name,
+                value: value,
+                source: .dynamicDefaultBroker
+            )
             return Self.described(definition, value: value, synonyms: [synonym], isReadOnly: false)
         }
     }
 
-    private func topicSynonyms(_ definition: ConfigDefinition, overrides: ConfigValues) -> [ConfigSynonym] {
+    private func topicSynonyms(_ definition: ConfigDefinition, overrides: ConfigValues)
+        -> [ConfigSynonym]
+    {
         var synonyms: [ConfigSynonym] = []
         if let value = overrides[definition.name] {
-            synonyms.append(ConfigSynonym(name: definition.name, value: value, source: .dynamicTopic))
+            synonyms.append(
+                ConfigSynonym(name: definition.name, value: value, source: .dynamicTopic)
+            )
         }
         for origin in definition.origins {
             synonyms += values(origin.name).map { source, value in
@@ -90,7 +103,9 @@ extension ConfigLayers {
             }
         }
         if let value = definition.defaultValue, synonyms.last?.source != .defaultConfig {
-            synonyms.append(ConfigSynonym(name: definition.name, value: value, source: .defaultConfig))
+            synonyms.append(
+                ConfigSynonym(name: definition.name, value: value, source: .defaultConfig)
+            )
         }
         return synonyms
     }
@@ -108,7 +123,11 @@ extension ConfigLayers {
     ) -> DescribedConfig {
         let isSensitive = definition.type == .password
         let shown = synonyms.map { synonym in
-            ConfigSynonym(name: synonym.name, value: isSensitive ? nil : synonym.value, source: synonym.source)
+            ConfigSynonym(
+                name: synonym.name,
+                value: isSensitive ? nil : synonym.value,
+                source: synonym.source
+            )
         }
         return DescribedConfig(
             name: definition.name,

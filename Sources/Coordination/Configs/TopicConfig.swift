@@ -85,8 +85,9 @@ package struct TopicConfig: Hashable, Sendable {
 
     /// The settings in force.
     ///
-    /// - Parameter overrides: what is set on the topic; checked by `TopicConfigTable`.
-    /// - Parameter layers: the broker's settings.
+    /// - Parameters:
+    ///   - overrides: what is set on the topic; checked by `TopicConfigTable`.
+    ///   - layers: the broker's settings.
     package init(overrides: ConfigValues, layers: ConfigLayers) {
         let reader = ConfigReader(table: TopicConfigTable.table) { definition in
             overrides[definition.name] ?? layers.topicDefault(definition)

@@ -43,7 +43,12 @@ package struct BrokerRegistration: Hashable, Sendable {
     package var rack: String?
 
     /// Describes a broker.
-    package init(id: BrokerID, incarnation: BrokerIncarnation, endpoints: [BrokerEndpoint], rack: String? = nil) {
+    package init(
+        id: BrokerID,
+        incarnation: BrokerIncarnation,
+        endpoints: [BrokerEndpoint],
+        rack: String? = nil
+    ) {
         self.id = id
         self.incarnation = incarnation
         self.endpoints = endpoints

@@ -6,6 +6,7 @@ extension Controller {
     ///
     /// - Parameter format: the version of the data formats that the cluster begins with.
     /// - Returns: the cluster's id, as the only outcome.
+    /// - Throws: when this broker does not lead.
     package mutating func initialiseCluster(format: UInt16) throws(Refusal) -> Decision<String> {
         try decide { draft throws(Refusal) in
             if let id = draft.image.clusterID {
@@ -23,9 +24,17 @@ extension Controller {
     ) throws(Refusal) -> Decision<BrokerRegistration> {
         try decide { draft throws(Refusal) in
             try Self.requireCluster(draft.image)
-            let texts = registration.endpoints.flatMap { [$0.listener, $0.host] } + [registration.rack ?? ""]
-            guard registration.id.rawValue >= 0, texts.allSatisfy({ $0.utf8.count <= TextLimit.byteCount }) else {
-                throw Refusal(.invalidRegistration, "broker \(registration.id): a negative id or a text that is too long")
+            let texts =
+                registration.endpoints.flatMap { [$0.listener, $0.host] } + [
+                    registration.rack ?? ""
+                ]
+            guard registration.id.rawValue >= 0,
+                texts.allSatisfy({ $0.utf8.count <= TextLimit.byteCount })
+            else {
+                throw Refusal(
+                    .invalidRegistration,
+                    "broker \(registration.id): a negative id or a text that is too long"
+                )
             }
             if draft.image.brokers[registration.id] != registration {
                 draft.add(.brokerRegistered(registration))

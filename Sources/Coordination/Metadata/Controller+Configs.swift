@@ -87,7 +87,10 @@ extension Controller {
         _ alterations: [ConfigAlteration],
         validateOnly: Bool = false
     ) throws(Refusal) -> Decision<ConfigOutcome> {
-        try alter(alterations.map(\.resource), validateOnly: validateOnly) { place, current, table throws(Refusal) in
+        try alter(alterations.map(\.resource), validateOnly: validateOnly) {
+            place,
+            current,
+            table throws(Refusal) in
             try Self.altered(current, by: alterations[place].steps, table: table)
         }
     }
@@ -100,8 +103,13 @@ extension Controller {
         _ replacements: [ConfigReplacement],
         validateOnly: Bool = false
     ) throws(Refusal) -> Decision<ConfigOutcome> {
-        try alter(replacements.map(\.resource), validateOnly: validateOnly) { place, _, table throws(Refusal) in
-            let steps = replacements[place].configs.map { ConfigAlteration.Step(.set, $0.name, $0.value) }
+        try alter(replacements.map(\.resource), validateOnly: validateOnly) {
+            place,
+            _,
+            table throws(Refusal) in
+            let steps = replacements[place].configs.map {
+                ConfigAlteration.Step(.set, $0.name, $0.value)
+            }
             return try Self.altered(ConfigValues(), by: steps, table: table)
         }
     }
@@ -141,7 +149,9 @@ extension Controller {
         }
         var target = current
         for step in steps {
-            let definition = try refusing { () throws(CoordinationError) in try table.expect(step.name) }
+            let definition = try refusing { () throws(CoordinationError) in
+                try table.expect(step.name)
+            }
             if let definition {
                 target[step.name] = try value(after: step, definition: definition, current: current)
             }
@@ -163,20 +173,28 @@ extension Controller {
             return try refusing { () throws(CoordinationError) in try definition.canonical(value) }
         case .append, .subtract:
             guard definition.isList else {
-                throw Refusal(.invalidConfig, "\(step.name) is no list; it can only be set or deleted")
+                throw Refusal(
+                    .invalidConfig,
+                    "\(step.name) is no list; it can only be set or deleted"
+                )
             }
-            let before = ConfigList.elements(of: current[step.name] ?? definition.defaultValue ?? "")
+            let before = ConfigList.elements(
+                of: current[step.name] ?? definition.defaultValue ?? ""
+            )
             let named = ConfigList.elements(of: value)
             let after =
                 step.operation == .append
-                ? before + named.filter { !before.contains($0) } : before.filter { !named.contains($0) }
+                ? before + named.filter { !before.contains($0) }
+                : before.filter { !named.contains($0) }
             return try refusing { () throws(CoordinationError) in
                 try definition.canonical(ConfigList.text(of: after))
             }
         }
     }
 
-    static func refusing<Value>(_ body: () throws(CoordinationError) -> Value) throws(Refusal) -> Value {
+    static func refusing<Value>(_ body: () throws(CoordinationError) -> Value) throws(Refusal)
+        -> Value
+    {
         do {
             return try body()
         } catch {
@@ -186,7 +204,9 @@ extension Controller {
 }
 
 extension Draft {
-    fileprivate func configs(of resource: ConfigResource) throws(Refusal) -> (ConfigValues, ConfigTable) {
+    fileprivate func configs(of resource: ConfigResource) throws(Refusal) -> (
+        ConfigValues, ConfigTable
+    ) {
         switch resource {
         case .topic(let name):
             guard let topic = image.topic(named: name) else {
@@ -211,7 +231,9 @@ extension Draft {
         let changes = current.changes(to: target)
         switch resource {
         case .topic(let name):
-            try Controller.refusing { () throws(CoordinationError) in try TopicConfig.checkTogether(target) }
+            try Controller.refusing { () throws(CoordinationError) in
+                try TopicConfig.checkTogether(target)
+            }
             if !changes.isEmpty, let topic = image.topic(named: name) {
                 add(.topicConfigsChanged(topic: topic.id, changes: changes))
             }
@@ -229,7 +251,8 @@ extension Draft {
     }
 
     private func checkLive(_ changes: [ConfigChange]) throws(Refusal) {
-        for change in changes where BrokerConfigTable.table.definition(change.name)?.updateMode == .readOnly {
+        for change in changes
+        where BrokerConfigTable.table.definition(change.name)?.updateMode == .readOnly {
             throw Refusal(.readOnlyConfig(name: change.name))
         }
     }

@@ -15,7 +15,11 @@ package import struct NIOCore.ByteBuffer
 /// | settings of all brokers | list of (setting text, value text) |
 /// | settings of single brokers, by id | list of (broker i32, list of (setting text, value text)) |
 extension Controller {
-    private static let envelope = SnapshotEnvelope(magic: "FLCM", version: 1, name: "metadata snapshot")
+    private static let envelope = SnapshotEnvelope(
+        magic: "FLCM",
+        version: 1,
+        name: "metadata snapshot"
+    )
 
     /// The committed state; what is not committed is not in it.
     package func snapshot() -> ByteBuffer {
@@ -80,7 +84,9 @@ extension MetadataImage {
         let format = try body.integer("format", as: UInt16.self)
         let featureLevel = try body.integer("feature level", as: Int16.self)
         let producerID = try body.integer("next producer id", as: Int64.self)
-        guard producerID >= 0 else { throw .valueOutOfBounds(field: "next producer id", value: producerID) }
+        guard producerID >= 0 else {
+            throw .valueOutOfBounds(field: "next producer id", value: producerID)
+        }
         let creationEpoch = CreationEpoch(try body.integer("next creation epoch"))
         if let clusterID {
             try restore(.clusterInitialised(clusterID: clusterID, format: format))
@@ -107,9 +113,19 @@ extension MetadataImage {
             let partitions = try body.partitions()
             // Epochs were given out in the order of the log, but topics lie in the order of their ids.
             nextCreationEpoch = CreationEpoch(1)
-            try restore(.topicCreated(id: id, name: name, partitions: partitions, configs: try body.configs()))
+            try restore(
+                .topicCreated(
+                    id: id,
+                    name: name,
+                    partitions: partitions,
+                    configs: try body.configs()
+                )
+            )
             guard nextCreationEpoch <= creationEpoch else {
-                throw .valueOutOfBounds(field: "creation epoch", value: Int64(clamping: nextCreationEpoch.rawValue))
+                throw .valueOutOfBounds(
+                    field: "creation epoch",
+                    value: Int64(clamping: nextCreationEpoch.rawValue)
+                )
             }
         }
         for _ in 0..<(try body.count("deleted topics", elementByteCount: 26)) {
@@ -123,7 +139,8 @@ extension MetadataImage {
             for _ in 0..<(try body.count("brokers", elementByteCount: 4)) {
                 topic.unconfirmedBrokers.append(try body.brokerID("broker"))
             }
-            guard topicsByID[id] == nil, deletedTopics[id] == nil, !topic.unconfirmedBrokers.isEmpty else {
+            guard topicsByID[id] == nil, deletedTopics[id] == nil, !topic.unconfirmedBrokers.isEmpty
+            else {
                 throw snapshotContradiction("deleted topic \(id) is listed twice or is confirmed")
             }
             deletedTopics[id] = topic
@@ -131,7 +148,9 @@ extension MetadataImage {
     }
 
     private mutating func readConfigs(_ body: inout ByteReader) throws(CoordinationError) {
-        let changes = { (configs: ConfigValues) in configs.entries.map { ConfigChange($0.name, $0.value) } }
+        let changes = { (configs: ConfigValues) in
+            configs.entries.map { ConfigChange($0.name, $0.value) }
+        }
         let all = try body.configs()
         if !all.isEmpty {
             try restore(.brokerConfigsChanged(broker: nil, changes: changes(all)))

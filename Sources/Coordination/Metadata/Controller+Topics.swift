@@ -4,9 +4,12 @@ import FlotillaModel
 extension Controller {
     /// Creates topics; each succeeds or fails alone.
     ///
-    /// - Parameter defaults: for requests with -1.
-    /// - Parameter validateOnly: checks all and creates nothing.
+    /// - Parameters:
+    ///   - requests: the topics, in the order of the answers.
+    ///   - defaults: for requests with -1.
+    ///   - validateOnly: checks all and creates nothing.
     /// - Returns: one outcome per name; a name that comes twice has one, a refusal.
+    /// - Throws: when this broker does not lead, or the cluster is not formed.
     /// - Source: SEMANTICS rules GEN-5 and CT-2 to CT-6.
     package mutating func createTopics(
         _ requests: [TopicRequest],
@@ -21,7 +24,10 @@ extension Controller {
             for (place, request) in requests.enumerated() where names.isFirst(at: place) {
                 let result = Self.result { () throws(Refusal) in
                     guard !names.isRepeated(request.name) else {
-                        throw Refusal(.invalidRequest, "topic \(request.name) comes twice in the request")
+                        throw Refusal(
+                            .invalidRequest,
+                            "topic \(request.name) comes twice in the request"
+                        )
                     }
                     return try draft.create(request, defaults: defaults, budget: &budget)
                 }
@@ -31,7 +37,9 @@ extension Controller {
         }
     }
 
-    /// Deletes topics; each succeeds or fails alone. Their replicas stay listed until their brokers confirm.
+    /// Deletes topics; each succeeds or fails alone.
+    ///
+    /// Their replicas stay listed until their brokers confirm.
     ///
     /// - Returns: one outcome per element; a topic that comes twice, by name or by id, is refused each time.
     /// - Source: SEMANTICS rules DT-1 and DT-2.
@@ -48,7 +56,10 @@ extension Controller {
                         throw Self.unknown(reference)
                     }
                     guard !known.isRepeated(id) else {
-                        throw Refusal(.invalidRequest, "topic \(topic.name) comes twice in the request")
+                        throw Refusal(
+                            .invalidRequest,
+                            "topic \(topic.name) comes twice in the request"
+                        )
                     }
                     draft.add(.topicDeleted(id))
                     return topic
@@ -73,7 +84,10 @@ extension Controller {
             for (place, request) in requests.enumerated() where names.isFirst(at: place) {
                 let result = Self.result { () throws(Refusal) in
                     guard !names.isRepeated(request.name) else {
-                        throw Refusal(.invalidRequest, "topic \(request.name) comes twice in the request")
+                        throw Refusal(
+                            .invalidRequest,
+                            "topic \(request.name) comes twice in the request"
+                        )
                     }
                     return try draft.grow(request, budget: &budget)
                 }
@@ -210,9 +224,13 @@ extension Draft {
             try take(brokers.count, from: &budget)
             return brokers
         }
-        let partitionCount = request.partitionCount == -1 ? defaults.partitionCount : request.partitionCount
+        let partitionCount =
+            request.partitionCount == -1 ? defaults.partitionCount : request.partitionCount
         guard partitionCount >= 1 else {
-            throw Refusal(.invalidPartitions, "\(partitionCount) partitions: there must be at least 1")
+            throw Refusal(
+                .invalidPartitions,
+                "\(partitionCount) partitions: there must be at least 1"
+            )
         }
         var replicationFactor = Int(request.replicationFactor)
         if replicationFactor == -1 {
@@ -230,7 +248,8 @@ extension Draft {
             )
         }
         let sorted = request.assignments.sorted { $0.partition < $1.partition }
-        guard sorted.enumerated().allSatisfy({ $0.element.partition == Int32(clamping: $0.offset) }) else {
+        guard sorted.enumerated().allSatisfy({ $0.element.partition == Int32(clamping: $0.offset) })
+        else {
             throw Refusal(
                 .invalidReplicaAssignment,
                 "topic \(request.name): partitions must be numbered from 0 without a gap or a repetition"
@@ -248,7 +267,10 @@ extension Draft {
                 )
             }
             guard Set(brokers).count == brokers.count else {
-                throw Refusal(.invalidReplicaAssignment, "a broker is named twice for one partition")
+                throw Refusal(
+                    .invalidReplicaAssignment,
+                    "a broker is named twice for one partition"
+                )
             }
             if let stranger = brokers.first(where: { image.brokers[$0] == nil }) {
                 throw Refusal(.invalidReplicaAssignment, "there is no broker \(stranger)")
@@ -266,7 +288,9 @@ extension Draft {
         budget -= count
     }
 
-    private mutating func place(_ count: Int, replicationFactor: Int) throws(Refusal) -> [[BrokerID]] {
+    private mutating func place(_ count: Int, replicationFactor: Int) throws(Refusal)
+        -> [[BrokerID]]
+    {
         guard 1...max(1, image.brokers.count) ~= replicationFactor, !image.brokers.isEmpty else {
             throw Refusal(
                 .invalidReplicationFactor,
@@ -286,7 +310,9 @@ extension Draft {
         }
     }
 
-    /// An id that no topic has or had lately. Kafka's tools take an id that begins with '-' for an option.
+    /// An id that no topic has or had lately.
+    ///
+    /// Kafka's tools take an id that begins with '-' for an option.
     private mutating func freshTopicID() -> TopicID {
         while true {
             let id = TopicID(high: random.next(), low: random.next())

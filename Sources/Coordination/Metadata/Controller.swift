@@ -7,11 +7,8 @@ package struct Decision<Outcome: Sendable>: Sendable {
     package var records: [MetadataRecord]
     /// One answer per element of the request, in its order.
     package var outcomes: [Outcome]
-
-    init(records: [MetadataRecord] = [], outcomes: [Outcome]) {
-        self.records = records
-        self.outcomes = outcomes
-    }
+    /// Names the decision, for `proposalFailed(_:)`; never reused.
+    package var number: UInt64
 }
 
 /// The cluster's metadata as a replicated state machine.
@@ -35,8 +32,9 @@ package struct Controller: Sendable {
 
     /// The committed state with the leader's own records that are not committed yet.
     private(set) var proposed: MetadataImage
-    /// Those records, oldest first.
-    private var uncommitted: [MetadataRecord] = []
+    /// Those records, by decision, oldest first.
+    private var uncommitted: [(number: UInt64, records: [MetadataRecord])] = []
+    private var nextNumber: UInt64 = 0
     private var isLeader = false
     /// Chance for ids and placement; it belongs to the leader and is no part of the replicated state.
     var random: SeededRandom
@@ -57,16 +55,20 @@ package struct Controller: Sendable {
         isLeader
     }
 
-    /// Records of this leader that wait for their commit.
+    /// Decisions of this leader that wait for their commit.
     package var uncommittedCount: Int {
         uncommitted.count
     }
 
     /// Applies a committed entry, all of its records or none.
     ///
-    /// - Parameter index: the entry's index; entries come in order, and those without records through `skip(to:)`.
+    /// - Parameters:
+    ///   - records: the entry's records.
+    ///   - index: the entry's index; entries come in order, and those without records through `skip(to:)`.
     /// - Throws: `.contradiction`; the state is as before, and the replica must stop: skipping the entry would fork the metadata.
-    package mutating func apply(_ records: [MetadataRecord], at index: LogIndex) throws(CoordinationError) {
+    package mutating func apply(_ records: [MetadataRecord], at index: LogIndex)
+        throws(CoordinationError)
+    {
         precondition(index > image.appliedIndex, "entries are applied once and in order")
         var next = image
         for record in records {
@@ -88,18 +90,37 @@ package struct Controller: Sendable {
         settle([])
     }
 
-    /// Begins to take commands; call it when the leader has applied the start of its own term.
+    /// Begins to take commands; call it when the leader has applied the start of its own term, and only then: what an earlier term left
+    /// in the log is not in the overlay.
     package mutating func becomeLeader() {
         isLeader = true
         uncommitted = []
         proposed = image
     }
 
-    /// Stops taking commands and drops the overlay; also right when an entry could not be proposed.
+    /// Stops taking commands and drops the overlay; what was proposed may still be committed, and is then applied like anything else.
     package mutating func stepDown() {
         isLeader = false
         uncommitted = []
         proposed = image
+    }
+
+    /// Takes a decision off the overlay whose records could not be proposed, and those after it.
+    ///
+    /// Those after it may rest on it. The ones before it stay, since they are on their way. A decision that is no longer there changes
+    /// nothing.
+    ///
+    /// - Parameter number: the decision's; the caller fails those after it too, in any order.
+    package mutating func proposalFailed(_ number: UInt64) {
+        guard let place = uncommitted.firstIndex(where: { $0.number == number }) else { return }
+        uncommitted.removeSubrange(place...)
+        var rest = Draft(image: image, random: random)
+        for decision in uncommitted {
+            for record in decision.records {
+                rest.add(record)
+            }
+        }
+        proposed = rest.image
     }
 
     /// States the rules that hold after every step; for tests and the simulator.
@@ -107,17 +128,20 @@ package struct Controller: Sendable {
         image.checkInvariants()
         proposed.checkInvariants()
         precondition(isLeader || uncommitted.isEmpty, "only a leader has records of its own")
-        precondition(!uncommitted.isEmpty || proposed == image, "without own records the overlay adds nothing")
+        precondition(
+            !uncommitted.isEmpty || proposed == image,
+            "without own records the overlay adds nothing"
+        )
     }
 
     /// Takes the committed records off the overlay.
     private mutating func settle(_ records: [MetadataRecord]) {
-        precondition(
-            !isLeader || uncommitted.starts(with: records),
-            "what commits under a leader is what it proposed, in that order"
-        )
-        if isLeader {
-            uncommitted.removeFirst(records.count)
+        if isLeader, !records.isEmpty {
+            precondition(
+                uncommitted.first?.records == records,
+                "what commits under a leader is what it proposed, in that order"
+            )
+            uncommitted.removeFirst()
         }
         if uncommitted.isEmpty {
             proposed = image
@@ -134,15 +158,25 @@ package struct Controller: Sendable {
         _ command: (inout Draft) throws(Refusal) -> [Outcome]
     ) throws(Refusal) -> Decision<Outcome> {
         guard isLeader else {
-            throw Refusal(.notController, "this broker does not lead the controller group now; ask again")
+            throw Refusal(
+                .notController,
+                "this broker does not lead the controller group now; ask again"
+            )
         }
         var draft = Draft(image: proposed, random: random)
         let outcomes = try command(&draft)
         random = draft.random
-        guard !validateOnly else { return Decision(outcomes: outcomes) }
-        proposed = draft.image
-        uncommitted += draft.records
-        return Decision(records: draft.records, outcomes: outcomes)
+        nextNumber += 1
+        let decision = Decision(
+            records: validateOnly ? [] : draft.records,
+            outcomes: outcomes,
+            number: nextNumber
+        )
+        if !decision.records.isEmpty {
+            proposed = draft.image
+            uncommitted.append((nextNumber, decision.records))
+        }
+        return decision
     }
 }
 
@@ -165,7 +199,9 @@ struct Draft {
         do {
             try image.apply(record)
         } catch {
-            preconditionFailure("a command proposes only what can be applied: \(record.name), \(error.reason)")
+            preconditionFailure(
+                "a command proposes only what can be applied: \(record.name), \(error.reason)"
+            )
         }
         records.append(record)
     }

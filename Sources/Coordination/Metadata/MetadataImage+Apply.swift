@@ -16,17 +16,20 @@ extension MetadataImage {
     ///
     /// - Throws: when the record contradicts the state; the state is then of no use, and the caller drops it.
     mutating func apply(_ record: MetadataRecord) throws(Contradiction) {
-        if case .clusterInitialised = record {} else if clusterID == nil {
+        if case .clusterInitialised = record {
+        } else if clusterID == nil {
             throw Contradiction("the cluster is not initialised")
         }
         switch record {
-        case .clusterInitialised(let clusterID, let format): try initialise(clusterID, format: format)
+        case .clusterInitialised(let clusterID, let format):
+            try initialise(clusterID, format: format)
         case .brokerRegistered(let registration): brokers[registration.id] = registration
         case .topicCreated(let id, let name, let partitions, let configs):
             try create(TopicImage(id: id, name: name, partitions: partitions, configs: configs))
         case .partitionsAdded(let topic, let partitions): try add(partitions, to: topic)
         case .topicDeleted(let topic): try delete(topic)
-        case .replicaDeletionConfirmed(let topic, let broker): try confirmDeletion(of: topic, on: broker)
+        case .replicaDeletionConfirmed(let topic, let broker):
+            try confirmDeletion(of: topic, on: broker)
         case .topicConfigsChanged(let topic, let changes): try change(topic, changes)
         case .brokerConfigsChanged(let broker, let changes): try change(broker, changes)
         case .producerIDsAllocated(let block, _): try allocate(block)
@@ -41,19 +44,27 @@ extension MetadataImage {
     }
 
     private mutating func create(_ topic: TopicImage) throws(Contradiction) {
-        guard TopicName.fault(in: topic.name) == nil else { throw Contradiction("the name is not allowed") }
+        guard TopicName.fault(in: topic.name) == nil else {
+            throw Contradiction("the name is not allowed")
+        }
         guard topics[topic.name] == nil else { throw Contradiction("a topic of this name exists") }
-        guard topic.id != .zero, topic.id != .clusterMetadata, topicsByID[topic.id] == nil, deletedTopics[topic.id] == nil
+        guard topic.id != .zero, topic.id != .clusterMetadata, topicsByID[topic.id] == nil,
+            deletedTopics[topic.id] == nil
         else { throw Contradiction("the topic's id is taken") }
-        guard collision(with: topic.name) == nil else { throw Contradiction("the name collides with another") }
-        guard !topic.partitions.isEmpty else { throw Contradiction("a topic has at least one partition") }
+        guard collision(with: topic.name) == nil else {
+            throw Contradiction("the name collides with another")
+        }
+        guard !topic.partitions.isEmpty else {
+            throw Contradiction("a topic has at least one partition")
+        }
         try check(topic.configs, with: TopicConfigTable.table)
         try place(topic.partitions)
         metricForms[TopicName.metricForm(of: topic.name)] = topic.name
         put(topic)
     }
 
-    private mutating func add(_ partitions: [PartitionImage], to id: TopicID) throws(Contradiction) {
+    private mutating func add(_ partitions: [PartitionImage], to id: TopicID) throws(Contradiction)
+    {
         let topic = try existingTopic(id)
         guard !partitions.isEmpty else { throw Contradiction("no partition is added") }
         try place(partitions)
@@ -82,7 +93,8 @@ extension MetadataImage {
         )
     }
 
-    private mutating func confirmDeletion(of id: TopicID, on broker: BrokerID) throws(Contradiction) {
+    private mutating func confirmDeletion(of id: TopicID, on broker: BrokerID) throws(Contradiction)
+    {
         guard var topic = deletedTopics[id], topic.unconfirmedBrokers.contains(broker) else {
             throw Contradiction("the broker has no replica of that topic to delete")
         }
@@ -98,7 +110,9 @@ extension MetadataImage {
         put(topic.with(configs: configs))
     }
 
-    private mutating func change(_ broker: BrokerID?, _ changes: [ConfigChange]) throws(Contradiction) {
+    private mutating func change(_ broker: BrokerID?, _ changes: [ConfigChange])
+        throws(Contradiction)
+    {
         var configs = broker.map { self.configs(of: $0) } ?? clusterConfigs
         configs.apply(changes)
         try check(configs, with: BrokerConfigTable.table)
@@ -139,12 +153,15 @@ extension MetadataImage {
     private mutating func place(_ partitions: [PartitionImage]) throws(Contradiction) {
         var next = nextCreationEpoch
         for partition in partitions {
-            guard !partition.replicas.isEmpty else { throw Contradiction("a partition has at least one replica") }
+            guard !partition.replicas.isEmpty else {
+                throw Contradiction("a partition has at least one replica")
+            }
             for (place, replica) in partition.replicas.enumerated() {
                 guard brokers[replica.broker] != nil else {
                     throw Contradiction("broker \(replica.broker) is not registered")
                 }
-                guard !partition.replicas[..<place].contains(where: { $0.broker == replica.broker }) else {
+                guard !partition.replicas[..<place].contains(where: { $0.broker == replica.broker })
+                else {
                     throw Contradiction("broker \(replica.broker) holds one partition twice")
                 }
                 guard replica.epoch >= nextCreationEpoch, replica.epoch.rawValue < UInt64.max else {
@@ -170,7 +187,9 @@ extension MetadataImage {
         for entry in configs.entries {
             guard let definition = table.definition(entry.name),
                 let canonical = try? definition.canonical(entry.value), canonical == entry.value
-            else { throw Contradiction("\(entry.name)=\(entry.value) is not known to this program") }
+            else {
+                throw Contradiction("\(entry.name)=\(entry.value) is not known to this program")
+            }
         }
     }
 }

@@ -13,11 +13,17 @@ extension MetadataImage {
         var counted = 0
         var loads = SortedTable<BrokerID, BrokerLoad>()
         for (name, topic) in topics {
-            precondition(topic.name == name && topicsByID[topic.id] === topic, "both tables hold one object")
+            precondition(
+                topic.name == name && topicsByID[topic.id] === topic,
+                "both tables hold one object"
+            )
             precondition(deletedTopics[topic.id] == nil, "a topic is deleted or not")
             counted += topic.partitions.count
             for partition in topic.partitions {
-                precondition(Set(partition.replicas.map(\.broker)).count == partition.replicas.count, "brokers are distinct")
+                precondition(
+                    Set(partition.replicas.map(\.broker)).count == partition.replicas.count,
+                    "brokers are distinct"
+                )
                 for (place, replica) in partition.replicas.enumerated() {
                     precondition(replica.epoch < nextCreationEpoch, "a creation epoch is used once")
                     var load = loads[replica.broker] ?? BrokerLoad()

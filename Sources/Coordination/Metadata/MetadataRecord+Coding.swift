@@ -111,9 +111,15 @@ extension MetadataRecord {
         }
     }
 
-    private static func body(of kind: UInt8, _ body: inout ByteReader) throws(CoordinationError) -> MetadataRecord {
+    private static func body(of kind: UInt8, _ body: inout ByteReader) throws(CoordinationError)
+        -> MetadataRecord
+    {
         switch kind {
-        case 1: .clusterInitialised(clusterID: try body.text("cluster id"), format: try body.integer("format"))
+        case 1:
+            .clusterInitialised(
+                clusterID: try body.text("cluster id"),
+                format: try body.integer("format")
+            )
         case 2: .brokerRegistered(try body.registration())
         case 3:
             .topicCreated(
@@ -122,16 +128,23 @@ extension MetadataRecord {
                 partitions: try body.partitions(),
                 configs: try body.configs()
             )
-        case 4: .partitionsAdded(topic: try body.topicID("topic id"), partitions: try body.partitions())
+        case 4:
+            .partitionsAdded(topic: try body.topicID("topic id"), partitions: try body.partitions())
         case 5: .topicDeleted(try body.topicID("topic id"))
-        case 6: .replicaDeletionConfirmed(topic: try body.topicID("topic id"), broker: try body.brokerID("broker"))
-        case 7: .topicConfigsChanged(topic: try body.topicID("topic id"), changes: try body.changes())
+        case 6:
+            .replicaDeletionConfirmed(
+                topic: try body.topicID("topic id"),
+                broker: try body.brokerID("broker")
+            )
+        case 7:
+            .topicConfigsChanged(topic: try body.topicID("topic id"), changes: try body.changes())
         case 8:
             .brokerConfigsChanged(
                 broker: try body.flag("broker") ? try body.brokerID("broker") : nil,
                 changes: try body.changes()
             )
-        case 9: .producerIDsAllocated(try body.producerIDBlock(), broker: try body.brokerID("broker"))
+        case 9:
+            .producerIDsAllocated(try body.producerIDBlock(), broker: try body.brokerID("broker"))
         case 10: .featureLevelSet(try body.integer("feature level"))
         default: throw .unknownRecordKind(Int(kind))
         }
@@ -183,7 +196,10 @@ extension ByteWriter {
 extension ByteReader {
     mutating func registration() throws(CoordinationError) -> BrokerRegistration {
         let id = try brokerID("broker")
-        let incarnation = BrokerIncarnation(high: try integer("incarnation"), low: try integer("incarnation"))
+        let incarnation = BrokerIncarnation(
+            high: try integer("incarnation"),
+            low: try integer("incarnation")
+        )
         var endpoints: [BrokerEndpoint] = []
         for _ in 0..<(try count("endpoints", elementByteCount: 6)) {
             endpoints.append(
@@ -221,7 +237,9 @@ extension ByteReader {
         var configs = ConfigValues()
         for _ in 0..<(try count("settings", elementByteCount: 4)) {
             let name = try text("setting")
-            guard configs[name] == nil else { throw .malformedText(field: "setting \(name), which comes twice") }
+            guard configs[name] == nil else {
+                throw .malformedText(field: "setting \(name), which comes twice")
+            }
             configs[name] = try text("value of \(name)")
         }
         return configs
@@ -239,7 +257,9 @@ extension ByteReader {
     mutating func producerIDBlock() throws(CoordinationError) -> ProducerIDBlock {
         let start = try integer("producer id", as: Int64.self)
         let count = try integer("producer id count", as: Int32.self)
-        guard count > 0 else { throw .valueOutOfBounds(field: "producer id count", value: Int64(count)) }
+        guard count > 0 else {
+            throw .valueOutOfBounds(field: "producer id count", value: Int64(count))
+        }
         guard start >= 0, start <= Int64.max - Int64(count) else {
             throw .valueOutOfBounds(field: "producer id", value: start)
         }

@@ -10,7 +10,12 @@ package enum MetadataRecord: Hashable, Sendable {
     /// A broker joined, moved or came back as another incarnation.
     case brokerRegistered(BrokerRegistration)
     /// A topic exists from now on.
-    case topicCreated(id: TopicID, name: String, partitions: [PartitionImage], configs: ConfigValues)
+    case topicCreated(
+        id: TopicID,
+        name: String,
+        partitions: [PartitionImage],
+        configs: ConfigValues
+    )
     /// A topic has more partitions; `partitions` are those after the existing ones.
     case partitionsAdded(topic: TopicID, partitions: [PartitionImage])
     /// A topic is gone for clients; its replicas stay listed until their brokers confirm that the data is deleted.

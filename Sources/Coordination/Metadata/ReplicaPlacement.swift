@@ -29,7 +29,10 @@ struct ReplicaPlacement {
         }
         self.racks = racks.map { $0.value }
         for place in self.racks.indices {
-            self.racks[place].next = Int.random(in: 0..<self.racks[place].brokers.count, using: &random)
+            self.racks[place].next = Int.random(
+                in: 0..<self.racks[place].brokers.count,
+                using: &random
+            )
         }
         nextRack = self.racks.isEmpty ? 0 : Int.random(in: 0..<self.racks.count, using: &random)
         loads = image.loads
@@ -39,8 +42,12 @@ struct ReplicaPlacement {
     /// The brokers of a new partition, the preferred leader first.
     ///
     /// - Parameter replicationFactor: at least 1 and at most the number of brokers.
+    /// - Returns: distinct brokers.
     mutating func place(replicationFactor: Int) -> [BrokerID] {
-        precondition(1...max(1, brokerCount) ~= replicationFactor && brokerCount > 0, "there are enough brokers")
+        precondition(
+            1...max(1, brokerCount) ~= replicationFactor && brokerCount > 0,
+            "there are enough brokers"
+        )
         var chosen: [BrokerID] = []
         var rack = nextRack
         nextRack = (nextRack + 1) % racks.count
@@ -80,7 +87,8 @@ struct ReplicaPlacement {
 
     private func leaderFirst(_ chosen: [BrokerID]) -> [BrokerID] {
         var leader = 0
-        for place in chosen.indices where load(chosen[place]).leaderCount < load(chosen[leader]).leaderCount {
+        for place in chosen.indices
+        where load(chosen[place]).leaderCount < load(chosen[leader]).leaderCount {
             leader = place
         }
         return Array(chosen[leader...] + chosen[..<leader])

@@ -80,7 +80,9 @@ package struct SortedTable<Key: Comparable & Sendable, Value: Sendable>: Sendabl
     }
 
     /// The first index whose element answers true, when all false ones come before all true ones.
-    private static func partitioningIndex<Item>(of items: [Item], where isAfter: (Item) -> Bool) -> Int {
+    private static func partitioningIndex<Item>(of items: [Item], where isAfter: (Item) -> Bool)
+        -> Int
+    {
         var low = 0
         var high = items.count
         while low < high {
@@ -125,15 +127,22 @@ extension SortedTable: Sequence {
 extension SortedTable: Equatable where Value: Equatable {
     /// Equal when they hold the same entries; how these lie in chunks does not matter.
     package static func == (left: SortedTable, right: SortedTable) -> Bool {
-        left.count == right.count && left.elementsEqual(right) { $0.key == $1.key && $0.value == $1.value }
+        left.count == right.count
+            && left.elementsEqual(right) { $0.key == $1.key && $0.value == $1.value }
     }
 }
 
 extension SortedTable {
     /// States the table's own rules; for tests and the simulator.
     package func checkInvariants() {
-        precondition(chunks.allSatisfy { !$0.isEmpty && $0.count <= Self.maximumChunkCount }, "no chunk is empty or too big")
-        precondition(chunks.reduce(0) { $0 + $1.count } == count, "the count is that of the entries")
+        precondition(
+            chunks.allSatisfy { !$0.isEmpty && $0.count <= Self.maximumChunkCount },
+            "no chunk is empty or too big"
+        )
+        precondition(
+            chunks.reduce(0) { $0 + $1.count } == count,
+            "the count is that of the entries"
+        )
         precondition(zip(self, dropFirst()).allSatisfy { $0.key < $1.key }, "keys ascend")
     }
 }

@@ -48,7 +48,12 @@ package final class TopicImage: Sendable, Equatable {
 
     /// The same topic with other partitions or settings.
     func with(partitions: [PartitionImage]? = nil, configs: ConfigValues? = nil) -> TopicImage {
-        TopicImage(id: id, name: name, partitions: partitions ?? self.partitions, configs: configs ?? self.configs)
+        TopicImage(
+            id: id,
+            name: name,
+            partitions: partitions ?? self.partitions,
+            configs: configs ?? self.configs
+        )
     }
 
     /// Equal when all is.
@@ -75,7 +80,10 @@ package struct DeletedTopic: Hashable, Sendable {
         guard unconfirmedBrokers.contains(broker) else { return [] }
         return partitions.enumerated().compactMap { number, partition in
             partition.replica(on: broker).map { member in
-                GroupID(partition: TopicPartition(topic: id, partition: Int32(number)), epoch: member.epoch)
+                GroupID(
+                    partition: TopicPartition(topic: id, partition: Int32(number)),
+                    epoch: member.epoch
+                )
             }
         }
     }

@@ -6,7 +6,9 @@ package enum TopicName {
     package static let maximumByteCount = 249
 
     /// Topics that hold the cluster's own state.
-    package static let internalNames = ["__consumer_offsets", "__transaction_state", "__share_group_state"]
+    package static let internalNames = [
+        "__consumer_offsets", "__transaction_state", "__share_group_state",
+    ]
 
     /// The metadata log, which tools ask for by this name; no topic may have it.
     package static let clusterMetadata = "__cluster_metadata"
@@ -20,13 +22,15 @@ package enum TopicName {
             return "a topic must not be named \(name)"
         }
         if name.utf8.count > maximumByteCount {
-            return "a topic's name has at most \(maximumByteCount) characters, this one \(name.utf8.count)"
+            return
+                "a topic's name has at most \(maximumByteCount) characters, this one \(name.utf8.count)"
         }
         if name == clusterMetadata {
             return "\(name) is the name of the cluster's own log"
         }
         guard name.utf8.allSatisfy(isAllowed) else {
-            return "the name of topic \(name.debugDescription) may have only letters, digits, '.', '_' and '-'"
+            return
+                "the name of topic \(name.debugDescription) may have only letters, digits, '.', '_' and '-'"
         }
         return nil
     }
@@ -39,7 +43,8 @@ package enum TopicName {
     private static func isAllowed(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"),
+            UInt8(ascii: "-"):
             true
         default: false
         }

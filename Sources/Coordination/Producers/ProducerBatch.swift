@@ -8,7 +8,7 @@ package struct ProducerBatch: Hashable, Sendable {
     package var epoch: Int16
     /// The first record's sequence number; at least 0.
     package var baseSequence: Int32
-    /// The last record's offset minus the first's: the header's field. At least 0.
+    /// The last record's offset minus the first's, as the header has it; at least 0.
     package var lastOffsetDelta: Int32
     /// Whether the batch belongs to a transaction.
     package var isTransactional: Bool
@@ -66,11 +66,17 @@ package struct ProducerLimits: Hashable, Sendable {
 
     /// States the limits.
     package init(expirationMillis: Int64, maximumProducerCount: Int) {
-        precondition(expirationMillis > 0 && maximumProducerCount >= 8, "a partition remembers some producers for some time")
+        precondition(
+            expirationMillis > 0 && maximumProducerCount >= 8,
+            "a partition remembers some producers for some time"
+        )
         self.expirationMillis = expirationMillis
         self.maximumProducerCount = maximumProducerCount
     }
 
     /// A day, as in Kafka, and 32,768 producers, which fill 6 MiB at most.
-    package static let standard = ProducerLimits(expirationMillis: 86_400_000, maximumProducerCount: 32_768)
+    package static let standard = ProducerLimits(
+        expirationMillis: 86_400_000,
+        maximumProducerCount: 32_768
+    )
 }

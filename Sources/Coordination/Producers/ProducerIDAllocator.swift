@@ -45,7 +45,9 @@ package struct ProducerIDAllocator: Sendable {
         next = block.start.rawValue..<block.end.rawValue
     }
 
-    /// Notes that no block came; it is asked for again. A block that was committed all the same stays unused.
+    /// Notes that no block came; it is asked for again.
+    ///
+    /// A block that was committed all the same stays unused.
     package mutating func askFailed() {
         isAsking = false
     }

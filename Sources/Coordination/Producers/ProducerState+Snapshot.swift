@@ -13,7 +13,11 @@ package import struct NIOCore.ByteBuffer
 /// | coordinator epoch, first offset of the open transaction | i32, i64; -1 without; reserved for transactions |
 /// | window | u8 count, at most 5, of (base sequence i32, last sequence i32, base offset i64, timestamp i64) |
 extension ProducerState {
-    private static let envelope = SnapshotEnvelope(magic: "FLPS", version: 1, name: "producer state")
+    private static let envelope = SnapshotEnvelope(
+        magic: "FLPS",
+        version: 1,
+        name: "producer state"
+    )
 
     /// The committed part; the leader's overlay is not in it.
     package func snapshot() -> ByteBuffer {
@@ -43,7 +47,8 @@ extension ProducerState {
     /// The state that `snapshot()` wrote.
     ///
     /// - Throws: for bytes that are damaged, of another format or of a newer version; it never traps.
-    package init(snapshot: ByteBuffer, limits: ProducerLimits = .standard) throws(CoordinationError) {
+    package init(snapshot: ByteBuffer, limits: ProducerLimits = .standard) throws(CoordinationError)
+    {
         var body = try Self.envelope.open(snapshot)
         let appliedIndex = LogIndex(try body.integer("applied index"))
         let appendTime = Timestamp(try body.integer("append time"))
@@ -55,7 +60,10 @@ extension ProducerState {
             }
             let entry = try Self.entry(&body)
             guard entry.lastIndex <= appliedIndex else {
-                throw .valueOutOfBounds(field: "last entry", value: Int64(clamping: entry.lastIndex.rawValue))
+                throw .valueOutOfBounds(
+                    field: "last entry",
+                    value: Int64(clamping: entry.lastIndex.rawValue)
+                )
             }
             entries.append((producer, entry))
         }
@@ -63,7 +71,12 @@ extension ProducerState {
         guard entries.count <= limits.maximumProducerCount else {
             throw .lengthOutOfBounds(field: "producers", length: entries.count)
         }
-        self.init(limits: limits, appliedIndex: appliedIndex, appendTime: appendTime, entries: entries)
+        self.init(
+            limits: limits,
+            appliedIndex: appliedIndex,
+            appendTime: appendTime,
+            entries: entries
+        )
     }
 
     private static func entry(_ body: inout ByteReader) throws(CoordinationError) -> ProducerEntry {
@@ -75,7 +88,9 @@ extension ProducerState {
             coordinatorEpoch: try body.integer("coordinator epoch")
         )
         let start = try body.integer("transaction's first offset", as: Int64.self)
-        guard start >= -1 else { throw .valueOutOfBounds(field: "transaction's first offset", value: start) }
+        guard start >= -1 else {
+            throw .valueOutOfBounds(field: "transaction's first offset", value: start)
+        }
         entry.transactionStart = start == -1 ? nil : Offset(start)
         let count = Int(try body.integer("window", as: UInt8.self))
         guard count <= windowCount else { throw .lengthOutOfBounds(field: "window", length: count) }
@@ -86,8 +101,12 @@ extension ProducerState {
                 baseOffset: Offset(try body.integer("base offset")),
                 timestamp: Timestamp(try body.integer("timestamp"))
             )
-            guard batch.baseSequence >= 0, batch.lastSequence >= 0, batch.baseOffset.rawValue >= 0 else {
-                throw .valueOutOfBounds(field: "window", value: Int64(min(batch.baseSequence, batch.lastSequence)))
+            guard batch.baseSequence >= 0, batch.lastSequence >= 0, batch.baseOffset.rawValue >= 0
+            else {
+                throw .valueOutOfBounds(
+                    field: "window",
+                    value: Int64(min(batch.baseSequence, batch.lastSequence))
+                )
             }
             entry.batches.append(batch)
         }

@@ -18,18 +18,47 @@ struct ProducerEntry: Hashable, Sendable {
     var lastIndex: LogIndex
     /// When that entry was appended, by its leader's clock.
     var lastAppendTime: Timestamp
-    /// The epoch of the transaction coordinator that wrote the last marker; -1 before the first. Reserved for transactions.
+    /// The epoch of the transaction coordinator that wrote the last marker; -1 before the first.
+    ///
+    /// Reserved for transactions.
     var coordinatorEpoch: Int32 = -1
-    /// The first offset of its open transaction; nil without one. Reserved for transactions.
+    /// The first offset of its open transaction; nil without one.
+    ///
+    /// Reserved for transactions.
     var transactionStart: Offset?
+
+    /// Follows a committed batch; a new epoch forgets the batches of the old one.
+    mutating func append(
+        _ batch: RetainedBatch,
+        epoch: Int16,
+        at index: LogIndex,
+        appendTime: Timestamp
+    ) {
+        if self.epoch != epoch {
+            self.epoch = epoch
+            batches.removeAll(keepingCapacity: true)
+        } else if batches.count == ProducerState.windowCount {
+            batches.removeFirst()
+        }
+        batches.append(batch)
+        lastIndex = index
+        lastAppendTime = appendTime
+    }
 }
 
 /// A batch that the leader appended and that is not committed yet.
 struct InFlightBatch: Hashable, Sendable {
+    var note: InFlightNote
     var epoch: Int16
     var baseSequence: Int32
     var lastSequence: Int32
     var index: LogIndex
+}
+
+/// Names one batch in the leader's overlay; a batch that is sent and noted again has another note.
+package struct InFlightNote: Hashable, Sendable {
+    var producer: ProducerID
+    var number: UInt64
 }
 
 /// What tools are told of a producer.
@@ -69,20 +98,27 @@ package struct ProducerState: Sendable {
     /// The entry after which this is the state; 0 before the first.
     package private(set) var appliedIndex = LogIndex.zero
 
-    /// The committed part. Entries that are expired may still lie here; every look passes through `entry(_:)`.
+    /// The committed part.
+    ///
+    /// Entries that are expired may still lie here; every look passes through `entry(_:)`.
     private var committed: [ProducerID: ProducerEntry] = [:]
-    /// The overlay, per producer, oldest first.
+    /// The overlay, per producer, oldest first; no producer without a batch.
     private var inFlight: [ProducerID: [InFlightBatch]] = [:]
-    /// The overlay in the order of the log.
-    private var inFlightOrder: [(index: LogIndex, producer: ProducerID)] = []
-    private var inFlightStart = 0
+    private var nextNoteNumber: UInt64 = 0
+    /// Batches in the leader's overlay.
+    package private(set) var inFlightCount = 0
 
     /// A partition without producers.
     package init(limits: ProducerLimits = .standard) {
         self.limits = limits
     }
 
-    init(limits: ProducerLimits, appliedIndex: LogIndex, appendTime: Timestamp, entries: [(ProducerID, ProducerEntry)]) {
+    init(
+        limits: ProducerLimits,
+        appliedIndex: LogIndex,
+        appendTime: Timestamp,
+        entries: [(ProducerID, ProducerEntry)]
+    ) {
         self.limits = limits
         self.appliedIndex = appliedIndex
         self.appendTime = appendTime
@@ -93,7 +129,9 @@ package struct ProducerState: Sendable {
 
     /// What is known of each producer that is remembered, by ascending id.
     package var descriptions: [ProducerDescription] {
-        committed.filter { !isExpired($0.value) }.sorted { $0.key < $1.key }.map { producer, entry in
+        committed.filter { !isExpired($0.value) }.sorted { $0.key < $1.key }.map {
+            producer,
+            entry in
             ProducerDescription(
                 producer: producer,
                 epoch: entry.epoch,
@@ -110,76 +148,102 @@ package struct ProducerState: Sendable {
         committed.values.count { !isExpired($0) }
     }
 
-    /// Batches in the leader's overlay.
-    package var inFlightCount: Int {
-        inFlightOrder.count - inFlightStart
-    }
-
     /// What the leader does with a batch that it is about to append.
     ///
     /// - Parameter batch: of a producer with an id; batches without one need no check.
+    /// - Returns: what to do; the state does not change.
     package func check(_ batch: ProducerBatch) -> ProducerVerdict {
         let entry = entry(batch.producer)
         let waiting = inFlight[batch.producer] ?? []
         guard let epoch = waiting.last?.epoch ?? entry?.epoch else {
-            return .append  // IDEM-5: of a producer that is not known, any sequence is the first.
+            // IDEM-5: of a producer that is not known, any sequence is the first.
+            return .append
         }
         if batch.epoch < epoch {
-            return .refused(.invalidProducerEpoch)  // IDEM-2
+            // IDEM-2
+            return .refused(.invalidProducerEpoch)
         }
         if batch.epoch > epoch {
-            return batch.baseSequence == 0 ? .append : .refused(.outOfOrderSequenceNumber)  // IDEM-3
+            // IDEM-3
+            return batch.baseSequence == 0 ? .append : .refused(.outOfOrderSequenceNumber)
         }
-        if let original = waiting.last(where: { $0.epoch == epoch && isSame($0.baseSequence, $0.lastSequence, batch) }) {
+        if let original = waiting.last(where: {
+            $0.epoch == epoch && isSame($0.baseSequence, $0.lastSequence, batch)
+        }) {
             return .inFlightDuplicate(of: original.index)
         }
         let retained = entry?.epoch == epoch ? entry?.batches ?? [] : []
-        if let original = retained.last(where: { isSame($0.baseSequence, $0.lastSequence, batch) }) {
-            return .duplicate(baseOffset: original.baseOffset, timestamp: original.timestamp)  // IDEM-1
+        if let original = retained.last(where: { isSame($0.baseSequence, $0.lastSequence, batch) })
+        {
+            // IDEM-1
+            return .duplicate(baseOffset: original.baseOffset, timestamp: original.timestamp)
         }
         // An epoch without a batch was begun by a transaction's marker; its first batch has sequence 0.
         let last = waiting.last?.lastSequence ?? retained.last?.lastSequence
         let expected = last.map { ProducerSequence.advance($0, by: 1) } ?? 0
-        return batch.baseSequence == expected ? .append : .refused(.outOfOrderSequenceNumber)  // IDEM-4
+        // IDEM-4
+        return batch.baseSequence == expected ? .append : .refused(.outOfOrderSequenceNumber)
     }
 
     /// Notes a batch that the leader has just appended, before the next one is checked.
     ///
-    /// - Parameter index: its entry; above all noted so far.
-    package mutating func noteAppended(_ batch: ProducerBatch, at index: LogIndex) {
-        precondition(index > (inFlightOrder.last?.index ?? appliedIndex), "entries are appended in order")
+    /// - Parameters:
+    ///   - batch: what its header says.
+    ///   - index: its entry, which retries wait for; above those of the producer's earlier batches.
+    /// - Returns: its name, for `withdraw(_:)`.
+    @discardableResult
+    package mutating func noteAppended(_ batch: ProducerBatch, at index: LogIndex) -> InFlightNote {
+        let last = inFlight[batch.producer]?.last?.index ?? appliedIndex
+        precondition(index > last, "a producer's batches are appended in order")
+        let note = InFlightNote(producer: batch.producer, number: nextNoteNumber)
+        nextNoteNumber += 1
         let waiting = InFlightBatch(
+            note: note,
             epoch: batch.epoch,
             baseSequence: batch.baseSequence,
             lastSequence: batch.lastSequence,
             index: index
         )
         inFlight[batch.producer, default: []].append(waiting)
-        inFlightOrder.append((index, batch.producer))
+        inFlightCount += 1
+        return note
+    }
+
+    /// Forgets one batch that was noted and then could not be appended; one that is forgotten already changes nothing.
+    ///
+    /// It names the batch and not its index: by the time that the refusal arrives, another batch may have been noted under that index.
+    package mutating func withdraw(_ note: InFlightNote) {
+        removeInFlight(of: note.producer) { $0.note == note }
     }
 
     /// Forgets what was appended from this entry on and is not committed: at step-down all of it.
     package mutating func dropUncommitted(from index: LogIndex = .zero) {
-        while let last = inFlightOrder.last, inFlightCount > 0, last.index >= index {
-            inFlightOrder.removeLast()
-            inFlight[last.producer]?.removeLast()
-            if inFlight[last.producer]?.isEmpty == true {
-                inFlight[last.producer] = nil
-            }
+        // The order does not matter: each producer is looked at alone.
+        for producer in Array(inFlight.keys) {
+            removeInFlight(of: producer) { $0.index >= index }
         }
-        if inFlightCount == 0 {
-            inFlightOrder.removeAll(keepingCapacity: true)
-            inFlightStart = 0
-        }
+    }
+
+    private mutating func removeInFlight(
+        of producer: ProducerID,
+        where isGone: (InFlightBatch) -> Bool
+    ) {
+        guard let waiting = inFlight[producer] else { return }
+        let kept = waiting.filter { !isGone($0) }
+        inFlightCount -= waiting.count - kept.count
+        inFlight[producer] = kept.isEmpty ? nil : kept
     }
 
     /// Applies a committed batch; every replica does, for every batch of a producer with an id.
     ///
     /// It follows the log and refuses nothing: what is committed was checked by the leader that appended it.
     ///
-    /// - Parameter baseOffset: the offset of its first record.
-    /// - Parameter timestamp: what a duplicate is answered with: the batch's largest timestamp.
-    /// - Parameter appendTime: the time in its frame.
+    /// - Parameters:
+    ///   - batch: what its header says.
+    ///   - index: its entry.
+    ///   - baseOffset: the offset of its first record.
+    ///   - timestamp: what a duplicate is answered with: the batch's largest timestamp.
+    ///   - appendTime: the time in its frame.
     package mutating func apply(
         _ batch: ProducerBatch,
         at index: LogIndex,
@@ -188,50 +252,50 @@ package struct ProducerState: Sendable {
         appendTime: Timestamp
     ) {
         advance(to: index, appendTime: appendTime)
+        settle(batch, at: index)
         let retained = RetainedBatch(
             baseSequence: batch.baseSequence,
             lastSequence: batch.lastSequence,
             baseOffset: baseOffset,
             timestamp: timestamp
         )
-        guard let known = entry(batch.producer) else {
+        if entry(batch.producer) == nil {
             makeRoom(for: batch.producer)
             committed[batch.producer] = ProducerEntry(
                 epoch: batch.epoch,
-                batches: [retained],
+                batches: [],
                 lastIndex: index,
                 lastAppendTime: appendTime
             )
-            return
         }
-        if known.epoch != batch.epoch {
-            committed[batch.producer]?.epoch = batch.epoch
-            committed[batch.producer]?.batches.removeAll(keepingCapacity: true)
-        } else if known.batches.count == Self.windowCount {
-            committed[batch.producer]?.batches.removeFirst()
-        }
-        committed[batch.producer]?.batches.append(retained)
-        committed[batch.producer]?.lastIndex = index
-        committed[batch.producer]?.lastAppendTime = appendTime
+        committed[batch.producer]?.append(
+            retained,
+            epoch: batch.epoch,
+            at: index,
+            appendTime: appendTime
+        )
     }
 
-    /// Notes a committed entry of any kind: the replicated clock moves, and the overlay up to it is committed.
+    /// Notes a committed entry of another kind, or of no producer: the replicated clock moves.
     package mutating func advance(to index: LogIndex, appendTime: Timestamp) {
         precondition(index > appliedIndex, "entries are applied once and in order")
         appliedIndex = index
         self.appendTime = max(self.appendTime, appendTime)
-        while inFlightCount > 0, inFlightOrder[inFlightStart].index <= index {
-            let producer = inFlightOrder[inFlightStart].producer
-            inFlightStart += 1
-            inFlight[producer]?.removeFirst()
-            if inFlight[producer]?.isEmpty == true {
-                inFlight[producer] = nil
-            }
-        }
-        if inFlightStart > 1024, inFlightStart * 2 > inFlightOrder.count {
-            inFlightOrder.removeFirst(inFlightStart)
-            inFlightStart = 0
-        }
+    }
+
+    /// Takes a committed batch off the overlay.
+    ///
+    /// What it is counts, not under which index it was noted: a batch must never be unknown
+    /// between the overlay and the committed part, or its retry would be appended.
+    private mutating func settle(_ batch: ProducerBatch, at index: LogIndex) {
+        guard let waiting = inFlight[batch.producer],
+            let place = waiting.firstIndex(where: {
+                $0.epoch == batch.epoch && isSame($0.baseSequence, $0.lastSequence, batch)
+            })
+        else { return }
+        assert(waiting[place].index == index, "a batch is noted under the index that it gets")
+        inFlightCount -= place + 1
+        inFlight[batch.producer] = place + 1 == waiting.count ? nil : Array(waiting[(place + 1)...])
     }
 
     /// The producers that are remembered, by id.
@@ -245,10 +309,14 @@ package struct ProducerState: Sendable {
         committed[producer].flatMap { isExpired($0) ? nil : $0 }
     }
 
-    /// Whether the producer was idle too long (IDEM-7). It depends on nothing but the log, so it does not matter when it is removed.
+    /// Whether the producer was idle too long (IDEM-7).
+    ///
+    /// It depends on nothing but the log, so it does not matter when it is removed.
     private func isExpired(_ entry: ProducerEntry) -> Bool {
         guard entry.transactionStart == nil else { return false }
-        let (idle, isTooLong) = appendTime.rawValue.subtractingReportingOverflow(entry.lastAppendTime.rawValue)
+        let (idle, isTooLong) = appendTime.rawValue.subtractingReportingOverflow(
+            entry.lastAppendTime.rawValue
+        )
         return isTooLong || idle > limits.expirationMillis
     }
 
@@ -268,7 +336,9 @@ package struct ProducerState: Sendable {
         }
     }
 
-    private func isSame(_ baseSequence: Int32, _ lastSequence: Int32, _ batch: ProducerBatch) -> Bool {
+    private func isSame(_ baseSequence: Int32, _ lastSequence: Int32, _ batch: ProducerBatch)
+        -> Bool
+    {
         baseSequence == batch.baseSequence && lastSequence == batch.lastSequence
     }
 }
@@ -276,11 +346,22 @@ package struct ProducerState: Sendable {
 extension ProducerState {
     /// States the rules that hold after every step; for tests and the simulator.
     package func checkInvariants() {
-        let waiting = inFlightOrder[inFlightStart...]
-        precondition(zip(waiting, waiting.dropFirst()).allSatisfy { $0.index < $1.index }, "the overlay is in the log's order")
-        precondition(waiting.allSatisfy { $0.index > appliedIndex }, "what is applied is not in flight")
-        precondition(inFlight.values.reduce(0) { $0 + $1.count } == inFlightCount, "both views of the overlay agree")
-        precondition(inFlight.values.allSatisfy { !$0.isEmpty }, "no producer without a batch in the overlay")
+        let waiting = inFlight.values
+        precondition(waiting.reduce(0) { $0 + $1.count } == inFlightCount, "the overlay is counted")
+        precondition(
+            waiting.allSatisfy { !$0.isEmpty },
+            "no producer without a batch in the overlay"
+        )
+        for batches in waiting {
+            precondition(
+                batches.allSatisfy { $0.index > appliedIndex },
+                "what is applied is not in flight"
+            )
+            precondition(
+                zip(batches, batches.dropFirst()).allSatisfy { $0.index < $1.index },
+                "the overlay is in order"
+            )
+        }
         precondition(committed.count <= limits.maximumProducerCount, "the producers are bounded")
         for entry in committed.values {
             precondition(entry.batches.count <= Self.windowCount, "the window is bounded")
