@@ -9,14 +9,17 @@ import struct NIOCore.ByteBuffer
 /// needed: otherwise recovery would miss it.
 extension Journal {
     private static let zeros = ByteBuffer(repeating: 0, count: 256 << 10)
-    /// Free and spare files above this number are removed: they remain of a time when segments were slow.
-    private static let keptFileCount = 2
+    /// Files above this number are removed when nobody needs them: they remain of a time when segments were slow.
+    private var keptFileCount: Int {
+        configuration.demandByteCount / configuration.fileByteCount + 2
+    }
 
     /// Does a bounded piece of the work that makes rounds fast: zeros ahead of the writer, and a spare file.
     ///
     /// - Returns: whether there is more to do when the thread is idle again.
     /// - Throws: final errors only; a full disk ends the work, see `lastObstacle`.
     package func prepareSpare() throws(StorageError) -> Bool {
+        try requireUsable()
         lastObstacle = nil
         do {
             return try prepareStep()
@@ -43,7 +46,7 @@ extension Journal {
             try makeReady(file)
             return true
         }
-        if free.count + spares.count > Self.keptFileCount {
+        if free.count + spares.count > 1, live.count + free.count + spares.count > keptFileCount {
             try removeSurplus()
             return true
         }
@@ -164,7 +167,7 @@ extension Journal {
     }
 
     /// A name that a crash takes back would take the file's rounds with it.
-    private func syncNames() throws(StorageError) {
+    func syncNames() throws(StorageError) {
         do {
             try disk.syncDirectory(directory)
         } catch {

@@ -130,18 +130,17 @@ extension Journal {
         to replay: inout JournalReplay,
         _ recovery: inout JournalRecovery
     ) throws(StorageError) {
-        for link in chain.links {
+        for (place, link) in chain.links.enumerated() {
             switch link {
             case .round(let sighting):
                 let header = sighting.header
-                let isLast = header.number == chain.last?.header.number
                 noteFileHeader(of: sighting, &recovery)
                 note(
                     sighting.content,
                     in: sighting.file.path,
                     at: header.position,
                     generation: header.generation,
-                    isEchoJudged: !isLast,
+                    isEchoJudged: !chain.isLastOfLife(place),
                     to: &replay,
                     &recovery
                 )
@@ -201,7 +200,7 @@ extension Journal {
         _ recovery: inout JournalRecovery
     ) throws(StorageError) {
         let shape = successor.header.previousShape
-        guard let place = place(of: shape, successor, predecessor, files) else {
+        guard let place = try place(of: shape, successor, predecessor, files) else {
             replay.noteUnreadableRound(votesKept: false)
             recovery.damage.append(JournalDamage(file: directory, position: 0, kind: .rounds))
             return
@@ -235,23 +234,38 @@ extension Journal {
         )
     }
 
+    /// Where the round before `successor` must have been: right before it, or at the end of an earlier file.
     private func place(
         of shape: JournalRoundShape,
         _ successor: JournalSighting,
         _ predecessor: JournalSighting?,
         _ files: [JournalScannedFile]
-    ) -> (file: JournalScannedFile, position: Int)? {
+    ) throws(StorageError) -> (file: JournalScannedFile, position: Int)? {
         if !successor.header.isFileStart {
             let position = successor.header.position - shape.roundByteCount
             return position < JournalLayout.firstRoundPosition ? nil : (successor.file, position)
         }
-        let earlier = files.filter { ($0.generation ?? .max) < successor.header.generation }
-        guard let file = earlier.max(by: { ($0.generation ?? 0) < ($1.generation ?? 0) }) else {
-            return nil
+        var places: [(file: JournalScannedFile, position: Int)] = []
+        if let predecessor {
+            places.append((predecessor.file, predecessor.header.endPosition))
         }
-        let sameFile = predecessor.flatMap { $0.file === file ? $0 : nil }
-        let position = sameFile?.header.endPosition ?? JournalLayout.firstRoundPosition
-        return position + shape.roundByteCount <= file.byteCount ? (file, position) : nil
+        for file in files where file.sightings.isEmpty {
+            let generation = file.generation ?? 0
+            if generation > predecessor?.header.generation ?? 0, generation < successor.header.generation {
+                places.append((file, JournalLayout.firstRoundPosition))
+            }
+        }
+        for place in places where place.position + shape.roundByteCount <= place.file.byteCount {
+            let content = try place.file.content(
+                at: place.position,
+                shape: shape,
+                number: successor.header.previousNumber
+            )
+            if content.areRecordsReadable, shape.recordCount > 0 || places.count == 1 {
+                return place
+            }
+        }
+        return places.first
     }
 
     /// Judges what follows the last whole round.
@@ -317,7 +331,7 @@ extension Journal {
                 byteCount: scanned.byteCount,
                 zeroedByteCount: scanned.byteCount
             )
-            if let last = chain.last, scanned.isNeeded(from: chain.oldestGeneration, through: last) {
+            if let last = chain.last, scanned.isNeeded(from: chain, through: last) {
                 file.writePosition = scanned.sightings.last?.header.endPosition ?? scanned.byteCount
                 live.append(file)
             } else if scanned.isSettled {
@@ -350,6 +364,8 @@ extension Journal {
 
     private func writeOpeningRound(_ recovery: JournalRecovery) throws(StorageError) {
         let isFlawed = recovery.groups.contains { $0.state.isSuspect || $0.state.isHardStateLost }
+        // A process that was killed may have left names and a last round that only the page cache knows.
+        try syncNames()
         if let active = live.last {
             try sync(active)
         }
@@ -367,11 +383,13 @@ extension Journal {
 
 extension JournalScannedFile {
     /// Whether the file belongs to what the last round calls needed.
-    fileprivate func isNeeded(from oldestGeneration: UInt64, through last: JournalSighting) -> Bool {
-        guard let generation else {
+    ///
+    /// A file between those that has no round is a spare of an earlier life, unless rounds are missing.
+    fileprivate func isNeeded(from chain: JournalChain, through last: JournalSighting) -> Bool {
+        guard let generation, !sightings.isEmpty || chain.isBroken else {
             return false
         }
-        return generation >= oldestGeneration && generation <= last.header.generation
+        return generation >= chain.oldestGeneration && generation <= last.header.generation
     }
 
     /// Whether the file may be overwritten: it has a place in the journal's order, or never had one.

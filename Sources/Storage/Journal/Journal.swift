@@ -41,6 +41,8 @@ package final class Journal {
     var lastShape = JournalRoundShape()
     /// Whether the last round carries something that a later round should seal.
     var isSealNeeded = false
+    /// Whether the next round is the first since the start.
+    private var isOpening = true
     /// The oldest generation that the last durable round calls needed; older files may be overwritten.
     var durableOldestGeneration: UInt64 = 0
     /// The newest generation whose debtors were asked to leave it.
@@ -96,6 +98,7 @@ package final class Journal {
     /// - Returns: whether a round was written.
     /// - Throws: as `perform(_:)`, and `.volumeFull`, after which the last round is durable but not sealed.
     package func sealIfNeeded() throws(StorageError) -> Bool {
+        try requireUsable()
         guard isSealNeeded || oldestNeededGeneration > durableOldestGeneration else {
             return false
         }
@@ -132,9 +135,7 @@ package final class Journal {
 
     /// Writes one round and syncs it; returns its size.
     func write(_ purpose: Purpose) throws(StorageError) -> Int {
-        guard isUsable else {
-            throw .journalUnusable(directory: directory)
-        }
+        try requireUsable()
         build(purpose, beginsFile: live.isEmpty || activeFile.writePosition == JournalLayout.firstRoundPosition)
         if live.isEmpty || !fits(builder.roundByteCount, purpose) {
             build(purpose, beginsFile: true)
@@ -148,6 +149,13 @@ package final class Journal {
         }
         settle()
         return byteCount
+    }
+
+    /// Refuses work after a final error: what the disk then holds is unknown.
+    func requireUsable() throws(StorageError) {
+        guard isUsable else {
+            throw .journalUnusable(directory: directory)
+        }
     }
 
     private func build(_ purpose: Purpose, beginsFile: Bool) {
@@ -195,6 +203,7 @@ package final class Journal {
             previousShape: lastShape
         )
         header.isFileStart = isFileStart
+        header.isOpening = isOpening
         if case .cleanStop = purpose {
             header.isCleanStop = true
         }
@@ -207,6 +216,7 @@ package final class Journal {
         lastRoundNumber = final.number
         lastShape = final.shape
         durableOldestGeneration = final.oldestGeneration
+        isOpening = false
         isSealNeeded = final.shape.recordCount > 0 && !final.isCleanStop
         statistics.note(round: final)
         return final.shape.roundByteCount

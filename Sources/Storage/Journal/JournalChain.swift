@@ -19,6 +19,27 @@ struct JournalChain {
     /// The oldest generation that is needed.
     private(set) var oldestGeneration: UInt64 = 0
 
+    /// Whether a round is missing.
+    var isBroken: Bool {
+        links.contains { link in
+            switch link {
+            case .round: false
+            case .missing: true
+            }
+        }
+    }
+
+    /// Whether the round at `place` was the last one before a start, so that a crash may have cut its echo short.
+    func isLastOfLife(_ place: Int) -> Bool {
+        guard place + 1 < links.count else {
+            return torn == nil || torn?.header.isOpening == true
+        }
+        switch links[place + 1] {
+        case .round(let next): return next.header.isOpening
+        case .missing: return false
+        }
+    }
+
     /// - Parameter sightings: of all files, in any order.
     init(_ sightings: [JournalSighting]) {
         let sightings = sightings.sorted { $0.header.number < $1.header.number }

@@ -61,7 +61,7 @@ enum JournalLayout {
 /// |---|---|
 /// | 0-7 | magic `FlotRnd\n` |
 /// | 8-9 | version |
-/// | 10-11 | flags: bit 0 begins a file, bit 1 clean stop |
+/// | 10-11 | flags: bit 0 begins a file, bit 1 clean stop, bit 2 first after a start |
 /// | 12-15 | zero |
 /// | 16-23 | the journal's key: stale blocks of another journal are not ours |
 /// | 24-31 | generation of the file: stale blocks of the file's former life are not ours |
@@ -81,6 +81,8 @@ struct JournalRoundHeader: Hashable, Sendable {
 
     var isFileStart = false
     var isCleanStop = false
+    /// Whether the journal was opened before this round: what a crash did to the one before is no damage.
+    var isOpening = false
     var key: UInt64
     var generation: UInt64
     var position: Int
@@ -100,7 +102,8 @@ struct JournalRoundHeader: Hashable, Sendable {
         buffer.reserveCapacity(Self.byteCount)
         buffer.writeInteger(Self.magic, endianness: .little)
         buffer.writeInteger(JournalLayout.version, endianness: .little)
-        buffer.writeInteger((isFileStart ? 1 : 0) | (isCleanStop ? 2 : 0), endianness: .little, as: UInt16.self)
+        let flags: UInt16 = (isFileStart ? 1 : 0) | (isCleanStop ? 2 : 0) | (isOpening ? 4 : 0)
+        buffer.writeInteger(flags, endianness: .little)
         buffer.writeInteger(0, as: UInt32.self)
         for word in [key, generation, UInt64(position), number, previousNumber, oldestGeneration] {
             buffer.writeInteger(word, endianness: .little)
@@ -128,6 +131,7 @@ struct JournalRoundHeader: Hashable, Sendable {
         let flags = block.journalHalf(at: start + 10)
         isFileStart = flags & 1 != 0
         isCleanStop = flags & 2 != 0
+        isOpening = flags & 4 != 0
         key = block.journalWord(at: start + 16)
         generation = block.journalWord(at: start + 24)
         position = Int(truncatingIfNeeded: block.journalWord(at: start + 32))
