@@ -169,6 +169,18 @@ struct SettingsTests {
         )
     }
 
+    @Test("A memory limit sets the budgets that are not set themselves")
+    func memoryLimit() throws {
+        let settings = try reader(flags: [("memory.limit", "1GiB"), ("memory.tail.bytes", "10MiB")])
+            .read()
+        #expect(settings.tailByteCount == 10 << 20)
+        #expect(settings.inFlightByteCount == 256 << 20)
+        let tight = problems(try reader(flags: [("memory.limit", "64MiB")]))
+        #expect(
+            tight == ["queued.max.request.bytes: must be at least socket.request.max.bytes"]
+        )
+    }
+
     @Test("A setting that changes nothing here is taken with a note")
     func notes() throws {
         let settings = try reader(flags: [

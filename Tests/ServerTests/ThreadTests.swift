@@ -76,6 +76,8 @@ struct ThreadTests {
         #expect(thread.waitingCount == 3)
         script.isHeld.store(false, ordering: .releasing)
         thread.stop()
+        thread.submit([6])
+        #expect(thread.waitingCount == 0)
         #expect(script.noted == [.round([1, 2]), .round([3, 4, 5]), .finish])
     }
 
@@ -150,5 +152,7 @@ struct ThreadTests {
         }
         pool.stop()
         #expect(counter.value == 3000)
+        pool.submit { counter.increment() }
+        #expect(pool.waitingCount == 0)
     }
 }

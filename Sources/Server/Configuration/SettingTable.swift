@@ -103,6 +103,13 @@ package enum SettingTable {
             "From which level on lines are written; components may have their own: info,journal=debug."
         ),
         SettingDefinition(
+            "memory.limit",
+            .bytes(0...1 << 40),
+            default: "0",
+            "About how much memory the broker may use. memory.tail.bytes and queued.max.request.bytes "
+                + "are a quarter of it each where they are not set; 0 leaves them as they are."
+        ),
+        SettingDefinition(
             "memory.tail.bytes",
             .bytes(1 << 20...1 << 40),
             default: "128MiB",

@@ -80,8 +80,8 @@ package struct Settings: Sendable {
         httpAddress = reader.address("http.listen")
         logFormat = LogFormat(rawValue: reader.text("logging.format")) ?? .auto
         logLevels = LogLevels(reader.text("logging.level")) ?? LogLevels()
-        tailByteCount = reader.count("memory.tail.bytes")
-        inFlightByteCount = reader.count("queued.max.request.bytes")
+        tailByteCount = reader.budget("memory.tail.bytes")
+        inFlightByteCount = reader.budget("queued.max.request.bytes")
         connectionInFlightByteCount = reader.count("connection.queued.max.request.bytes")
         var limits = ConnectionLimits()
         limits.maximumFrameByteCount = reader.count("socket.request.max.bytes")
@@ -137,9 +137,11 @@ package struct Settings: Sendable {
 /// Reads values that were checked before.
 private struct ValueReader {
     private let values: [String: String]
+    private let builtIn: Set<String>
 
     init(_ values: [Settings.Value]) {
         self.values = Dictionary(uniqueKeysWithValues: values.map { ($0.name, $0.text) })
+        builtIn = Set(values.filter { $0.source == .builtIn }.map(\.name))
     }
 
     func text(_ name: String) -> String {
@@ -151,6 +153,12 @@ private struct ValueReader {
 
     func number(_ name: String) -> Int64? {
         Int64(text(name))
+    }
+
+    /// A share of the memory: what is set, else a quarter of the limit, else the default.
+    func budget(_ name: String) -> Int {
+        let limit = count("memory.limit")
+        return builtIn.contains(name) && limit > 0 ? max(1 << 20, limit / 4) : count(name)
     }
 
     func address(_ name: String) -> NetworkAddress {

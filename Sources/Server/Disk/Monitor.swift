@@ -16,6 +16,7 @@ final class Monitor<State>: @unchecked Sendable {
         guard let handle = unsafe flotilla_monitor_make() else {
             preconditionFailure("a mutex and a condition need only memory")
         }
+        // Safe: the monitor lives exactly as long as this object, and is only passed back to C.
         unsafe self.handle = unsafe handle
         self.state = state
     }

@@ -58,10 +58,12 @@ package final class WorkerPool: Sendable {
         return queue.isStopping ? .some(nil) : nil
     }
 
-    /// Runs `job` on some thread of the pool.
+    /// Runs `job` on some thread of the pool; after a stop it is dropped, since nobody waits for it.
     package func submit(_ job: @escaping @Sendable () -> Void) {
         queue.update { queue in
-            precondition(!queue.isStopping, "the shards stop before their workers")
+            guard !queue.isStopping else {
+                return ((), wakes: false)
+            }
             queue.jobs.append(job)
             return ((), wakes: true)
         }
