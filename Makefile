@@ -51,6 +51,7 @@ unit-test: deps-build
 	swift test $(SWIFT_FLAGS) --skip-build
 
 clients-test: deps
+	swift build $(SWIFT_FLAGS) --product flotilla
 	@scripts/venv
 	$(CLIENTS) --records $(RECORDS)
 
@@ -60,9 +61,9 @@ soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kil
 	@scripts/venv
 	$(CLIENTS) --records 10000 --long
 
-bench: static ## micro-benchmarks, then the broker against the disk's own ceiling
+bench: static ## micro-benchmarks, then the disk's own ceiling; docs/BENCHMARKS.md says how the broker is measured
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
-	scripts/bench --binary $(STATIC_FLOTILLA)
+	$(STATIC_FLOTILLA) bench disk
 
 fuzz: deps-build ## libFuzzer on the request decoder, the batch parser and the frame reader
 	scripts/fuzz run $(FUZZ_SECONDS)

@@ -69,7 +69,7 @@ def main():
     parser = argparse.ArgumentParser(prog="clients")
     parser.add_argument("--binary", required=True, help="the flotilla executable")
     parser.add_argument("--records", type=int, default=500, help="records for each client, codec and acks")
-    parser.add_argument("--long", action="store_true", help="ten kills in a minute instead of three in fifteen seconds")
+    parser.add_argument("--long", action="store_true", help="ten kills in a minute instead of three in twelve seconds")
     parser.add_argument("--only", nargs="*", choices=GROUPS, help="groups to run")
     parser.add_argument("--peer", nargs="*", choices=list(PEERS), help="clients to run")
     parser.add_argument("--seed", type=int, default=20261121, help="seed of the moments at which the broker is killed")
@@ -81,7 +81,7 @@ def main():
         parser.error(f"{arguments.binary} is not an executable")
 
     report = Report()
-    count, seconds = (10, 60) if arguments.long else (3, 15)
+    count, seconds = (10, 60) if arguments.long else (3, 12)
     groups = {
         "peers": lambda: run_peers(arguments, report),
         "kills": lambda: kills.run(arguments.binary, report, count, seconds, arguments.seed),

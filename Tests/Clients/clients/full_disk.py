@@ -15,6 +15,8 @@ from .wire import NONE, Connection
 TOPIC = "full"
 SIZE_MEBIBYTES = 96
 BATCH_BYTES = 256 << 10
+# Less than this may lie on the disk when it counts as full: journal and reserve take their part of it.
+LEAST_STORED_BYTES = SIZE_MEBIBYTES * (1 << 20) // 2
 # Errors that a client retries: NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR, THROTTLING_QUOTA_EXCEEDED.
 RETRIABLE = {7, 19, 56, 89}
 ENVIRONMENT = {"FLOTILLA_JOURNAL_FILE_BYTES": str(1 << 20), "FLOTILLA_JOURNAL_LIVE_BYTES": str(8 << 20)}
@@ -88,6 +90,8 @@ def run_on(disk, binary, report):
             expect_recovery(broker, history)
         with report.check("full disk", "the topic fills the disk itself: an error, not an end"):
             expect_refused(broker, history)
+            stored = BATCH_BYTES * len(history.values)
+            expect(stored >= LEAST_STORED_BYTES, f"refused with only {stored >> 20} MiB of {SIZE_MEBIBYTES} MiB stored")
             expect_readable(broker, history)
         with report.check("full disk", "DeleteRecords makes room: producers go on"):
             with Connection(broker.host, broker.port) as connection:

@@ -1,4 +1,8 @@
-"""SIGKILL under load: what was acknowledged is there, once and in order."""
+"""SIGKILL under load: what was acknowledged is there, once and in order.
+
+Twice: with the journal as it is by default, and with files of 1 MiB, so that files are recycled all the while and what was acknowledged
+must have reached its segment before its journal file is written over.
+"""
 
 import random
 import threading
@@ -13,6 +17,10 @@ from .workload import PARTITIONS
 
 TOPIC = "killed"
 RATE_PER_SECOND = 4000
+SMALL_JOURNAL = {"FLOTILLA_JOURNAL_FILE_BYTES": str(1 << 20)}
+# Noise behind each number: eight megabytes a second, which lz4 cannot shrink.
+NOISE = random.Random(1).randbytes(4000)
+NOISE_BYTES = 2000
 
 
 class Load:
@@ -33,9 +41,9 @@ class Load:
     def delivered(self, error, record):
         """Notes the offset under which a record was acknowledged."""
         if error:
-            self.failures.append(f"partition {record.partition()} {record.value()}: {error}")
+            self.failures.append(f"partition {record.partition()} {number_in(record.value())}: {error}")
         else:
-            self.acknowledged[record.partition()][int(record.value())] = record.offset()
+            self.acknowledged[record.partition()][number_in(record.value())] = record.offset()
 
     def run(self):
         """Sends at an even rate until told to stop."""
@@ -46,7 +54,7 @@ class Load:
                 partition = count % PARTITIONS
                 try:
                     self.producer.produce(
-                        TOPIC, str(self.sent[partition]).encode(), b"key", partition, on_delivery=self.delivered)
+                        TOPIC, value_of(self.sent[partition]), b"key", partition, on_delivery=self.delivered)
                 except BufferError:
                     break
                 self.sent[partition] += 1
@@ -60,17 +68,37 @@ class Load:
         return self.producer.flush(120)
 
 
+def value_of(number):
+    """A record's value: its number, and noise that depends on it."""
+    start = number % (len(NOISE) - NOISE_BYTES)
+    return b"%d " % number + NOISE[start:start + NOISE_BYTES]
+
+
+def number_in(value):
+    """The number of a record, once its noise was found to be right."""
+    number = int(value.split(b" ", 1)[0])
+    if value != value_of(number):
+        raise ValueError(f"the value of record {number} was changed")
+    return number
+
+
 def run(binary, report, kills, seconds, seed):
-    """Kills the broker `kills` times within `seconds`, each time under load."""
+    """Kills the broker `kills` times within `seconds`, each time under load, with a large journal and with a small one."""
+    kill_under_load(binary, report, kills, seconds, seed, "kills", {})
+    kill_under_load(binary, report, kills, seconds, seed + 1, "kills, small journal", SMALL_JOURNAL)
+
+
+def kill_under_load(binary, report, kills, seconds, seed, group, environment):
+    """One series of kills, and the look at what is left."""
     source = random.Random(seed)
-    with Broker(binary) as broker:
+    with Broker(binary, environment=environment) as broker:
         with Connection(broker.host, broker.port) as connection:
             expect_equal(connection.create_topic(TOPIC, PARTITIONS), 0, "error of create topic")
         load = Load(broker.kafka)
         load.thread.start()
         slowest = 0.0
         try:
-            with report.check("kills", f"{kills} kills in {seconds} s, and a start after each (seed {seed})"):
+            with report.check(group, f"{kills} kills in {seconds} s, and a start after each (seed {seed})"):
                 for _ in range(kills):
                     time.sleep(seconds / kills * source.uniform(0.5, 0.95))
                     broker.kill()
@@ -79,15 +107,15 @@ def run(binary, report, kills, seconds, seed):
                     slowest = max(slowest, time.monotonic() - begin)
         finally:
             left = load.finish()
-        with report.check("kills", "every record is answered, none with an error"):
+        with report.check(group, "every record is answered, none with an error"):
             expect_equal(left, 0, "records without an answer")
             expect(not load.failures, f"{len(load.failures)} failed, first: {load.failures[:1]}")
         acknowledged = sum(map(len, load.acknowledged.values()))
-        with report.check("kills", f"{acknowledged} acknowledged records are there, once, in order"):
+        with report.check(group, f"{acknowledged} acknowledged records are there, once, in order"):
             expect(acknowledged > 0, "nothing was acknowledged at all")
             for partition, stored in read(broker.kafka).items():
                 expect_history(partition, stored, load)
-        print(f"     kills: {acknowledged} acknowledged, slowest start {slowest * 1000:.0f} ms", file=report.stream)
+        print(f"     {group}: {acknowledged} acknowledged, slowest start {slowest * 1000:.0f} ms", file=report.stream)
 
 
 def read(address):
@@ -106,7 +134,7 @@ def read(address):
             if record.error():
                 open_partitions.discard(record.partition())
             else:
-                stored[record.partition()].append((record.offset(), int(record.value())))
+                stored[record.partition()].append((record.offset(), number_in(record.value())))
     consumer.close()
     return stored
 
