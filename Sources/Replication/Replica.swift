@@ -379,8 +379,9 @@ package final class Replica {
             machine.leadershipBegan()
             host.leadershipChanged(self)
         }
-        settle()
+        // The host first: whoever is answered next must find what the entry changed.
         if appliedIndex > before { host.committed(self) }
+        settle()
     }
 
     /// How much of the log is applied at a time.

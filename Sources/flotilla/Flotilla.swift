@@ -15,6 +15,25 @@ struct Flotilla: AsyncParsableCommand {
     )
 }
 
+extension Flotilla {
+    /// Runs the command that the arguments name; wrong usage ends with 2, as users of command lines expect.
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            let code = exitCode(for: error)
+            guard code == .validationFailure else { exit(withError: error) }
+            CommandOutput.note(fullMessage(for: error))
+            exit(withError: ExitCode(2))
+        }
+    }
+}
+
 /// The version of this binary.
 enum Version {
     static let text = "0.1"

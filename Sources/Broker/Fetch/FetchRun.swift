@@ -84,14 +84,14 @@ struct InflateJob: Sendable {
         let decompressor = Decompressor()
         var output = ByteBuffer()
         do throws(RecordsError) {
-            for part in parts {
-                var bytes = part.bytes
-                while let batch = try RecordBatch.next(from: &bytes, isChecksumTrusted: true) {
-                    let plain =
-                        batch.header.attributes.codec == .lz4
-                        ? try batch.inflated(using: decompressor, limit: BatchRules.defaultUnfoldedLimit) : batch
-                    output.writeImmutableBuffer(plain.bytes)
-                }
+            // A batch may lie in two parts, head and body.
+            var input = ByteBuffer()
+            for part in parts { input.writeImmutableBuffer(part.bytes) }
+            while let batch = try RecordBatch.next(from: &input, isChecksumTrusted: true) {
+                let plain =
+                    batch.header.attributes.codec == .lz4
+                    ? try batch.inflated(using: decompressor, limit: BatchRules.defaultUnfoldedLimit) : batch
+                output.writeImmutableBuffer(plain.bytes)
             }
             return .success(output)
         } catch {

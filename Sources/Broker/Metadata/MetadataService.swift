@@ -160,14 +160,25 @@ final class MetadataService {
         _ reply: MetadataReply,
         _ completion: @escaping (MetadataReply) -> Void
     ) {
-        propose(records) { result in
+        propose(records) { [unowned self] result in
             switch result {
             case .success:
-                completion(reply)
+                self.afterAllShards { completion(reply) }
             case .failure(let error):
                 completion(.refused(Refusal(.requestTimedOut, error.description)))
             }
         }
+    }
+
+    /// Goes on when every shard has taken in the present image, so that a change is seen on every connection once it is
+    /// answered on one.
+    private func afterAllShards(_ action: @escaping () -> Void) {
+        let others = (0..<shard.settings.shardCount).filter { $0 != shard.index }
+        let gathering = Gathering<Void>(count: others.count) { _ in action() }
+        for (place, other) in others.enumerated() {
+            shard.ask(other, .barrier) { _ in gathering.put((), at: place) }
+        }
+        gathering.finishIfComplete()
     }
 
     private func propose(

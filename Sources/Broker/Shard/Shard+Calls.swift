@@ -48,6 +48,8 @@ extension Shard {
         case .metadata(let command):
             guard let metadata else { preconditionFailure("metadata commands go to shard 0") }
             metadata.perform(command) { completion(.metadata($0)) }
+        case .barrier:
+            completion(.barrier)
         }
     }
 

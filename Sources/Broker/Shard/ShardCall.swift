@@ -25,6 +25,8 @@ package enum ShardCall: Sendable {
     case producers([TopicPartition])
     /// Changes the cluster's metadata; only to the shard of the metadata log.
     case metadata(MetadataCommand)
+    /// Answers when everything posted before it has been taken in.
+    case barrier
 }
 
 /// A shard's answer; each case answers the call of the same name, in the order of its items.
@@ -38,6 +40,7 @@ package enum ShardReply: Sendable {
     case logSizes([LogSize])
     case producers([ProducersReply])
     case metadata(MetadataReply)
+    case barrier
 }
 
 /// Where a client should go instead.
