@@ -7,19 +7,21 @@ struct LogInventory {
     var segments: [SegmentName] = []
     /// The `.state` files, in order.
     var states: [SegmentName] = []
-    /// What an unfinished write or removal left.
-    private(set) var remains: [String] = []
-
-    /// Lists a directory; one that is not there is empty.
+    /// Files below the first segment that lack their `.frames`.
     ///
-    /// A removal unlinks `.frames` first and from the oldest segment on, so files without one below the first
-    /// segment are its remains. Names that are not ours are left alone.
+    /// A removal unlinks that one first and from the oldest segment on, so they are its remains, if the log's start lies behind them. If it does not, they are
+    /// what damage left.
+    private(set) var remains: [String] = []
+    /// What an unfinished write left.
+    private(set) var staged: [String] = []
+
+    /// Lists a directory; one that is not there is empty. Names that are not ours are left alone.
     init(of directory: String, on disk: any Disk) throws(DiskError) {
         guard try disk.exists(directory) else { return }
         var others: [SegmentFileName] = []
         for fileName in try disk.list(directory) {
             if fileName.hasSuffix(StateWrite.stagedSuffix) {
-                remains.append(fileName)
+                staged.append(fileName)
                 continue
             }
             guard let file = SegmentFileName(fileName) else { continue }
@@ -37,9 +39,9 @@ struct LogInventory {
         states.removeAll { $0 < first }
     }
 
-    /// Removes what is of no use.
-    func removeRemains(in directory: String, on disk: any Disk) throws(DiskError) {
-        for fileName in remains {
+    /// Removes what was never finished.
+    func removeStaged(in directory: String, on disk: any Disk) throws(DiskError) {
+        for fileName in staged {
             try disk.remove("\(directory)/\(fileName)")
         }
     }

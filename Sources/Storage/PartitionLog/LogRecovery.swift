@@ -54,10 +54,11 @@ package struct LogRecovery: Sendable {
     /// - Throws: `.disk`, `.unsupportedVersion`, `.foreignFile`; `.damaged` when no `.state` is left to open from.
     package func perform() throws(StorageError) -> RecoveredLog {
         let inventory = try inventory()
-        try wrapped { () throws(DiskError) in try inventory.removeRemains(in: directory, on: disk) }
+        try wrapped { () throws(DiskError) in try inventory.removeStaged(in: directory, on: disk) }
         let (state, damage) = try newestState(inventory)
         var recovered = RecoveredLog(empty: group, directory: directory, state: state)
         damage.forEach { recovered.note($0) }
+        recovered.remains = inventory.remains
         recovered.checkpointNames = inventory.states.filter { !inventory.segments.contains($0) }
         let sealed = inventory.segments.filter { $0 < state.segment }
         for (position, name) in sealed.enumerated() {
@@ -95,10 +96,7 @@ package struct LogRecovery: Sendable {
         in recovered: inout RecoveredLog
     ) throws(StorageError) {
         let entryCount = Int(next.firstIndex.rawValue - name.firstIndex.rawValue)
-        guard var scanner = try openScannerIfThere(name) else {
-            recovered.note(missingRows(0..<entryCount, of: name, before: next))
-            return
-        }
+        var scanner = try openScanner(name, noting: &recovered)
         try check(scanner.header, of: name, previousChecksum: nil, in: &recovered)
         var extent = SegmentExtent()
         extent.entryCount = min(entryCount, scanner.rowCount)
@@ -117,7 +115,7 @@ package struct LogRecovery: Sendable {
             mark = LogMark(row.frame)
             extent.runningMaximum = row.runningMaximum
         case .success, .failure:
-            extent.runningMaximum = Timestamp(.max)
+            extent.runningMaximum = RecoveredLog.unknownTimestamp
             if scanner.rowCount >= entryCount {
                 let problem = if case .failure(let problem) = lastRow { problem } else { RowProblem.chain }
                 recovered.note(damagedRow(entryCount - 1, of: name, problem, offsets: nil))
@@ -189,6 +187,18 @@ extension LogRecovery {
         } catch {
             throw error
         }
+    }
+
+    /// The same; files that are gone are told and made again, so that what can be kept is.
+    func openScanner(_ name: SegmentName, noting recovered: inout RecoveredLog) throws(StorageError) -> SegmentScanner {
+        if let scanner = try openScannerIfThere(name) { return scanner }
+        for kind in [SegmentFileKind.log, .control] {
+            let path = "\(directory)/\(name.fileName(kind))"
+            if try wrapped({ () throws(DiskError) in try disk.exists(path) }) { continue }
+            recovered.note(missing(file: name.fileName(kind)))
+            _ = try wrapped { () throws(DiskError) in try disk.open(path, .create) }
+        }
+        return try openScanner(name)
     }
 
     /// Compares a header with what the names say; one that is damaged is told and done without.

@@ -42,12 +42,20 @@ package struct LogVerification: Sendable {
             case .failure: found.note(recovery.damagedState(name))
             }
         }
+        if let first = inventory.segments.first, let state = inventory.states.last.flatMap({ marks[$0] }),
+            state.logStartOffset < first.baseOffset
+        {
+            found.note(recovery.missing(file: "records \(state.logStartOffset) up to \(first.baseOffset)"))
+        }
         var report = LogReport()
         report.segmentCount = inventory.segments.count
         var place = Place()
         for (position, name) in inventory.segments.enumerated() {
             let next = inventory.segments.dropFirst(position + 1).first
             try verify(name, before: next, from: &place, marks, &found, &report)
+        }
+        if let promised = inventory.states.last(where: { marks[$0] != nil }), promised.firstIndex > place.mark.index.next {
+            found.note(recovery.missing(file: "entries \(place.mark.index.next) to \(promised.firstIndex - 1)"))
         }
         report.damage = found.damage
         report.lastIndex = place.mark.index

@@ -66,7 +66,9 @@ extension PartitionLog {
         afterLoad: Bool
     ) throws(StorageError) -> SegmentStep {
         let offset = slice.endOffset
-        if let known = damage.first(where: { $0.offsets?.contains(offset) ?? false }) {
+        if !foundDamage.isEmpty || segment.name.baseOffset > offset,
+            let known = damage.first(where: { $0.offsets?.contains(offset) ?? false })
+        {
             if !slice.isEmpty { return .end }
             throw .damaged(known)
         }
@@ -215,15 +217,14 @@ extension PartitionLog {
     ///
     /// - Throws: `.disk`: the segment could not be opened, mapped or read.
     package func finish(_ loaded: SegmentLoaded) throws(StorageError) {
-        let files: SegmentFiles
+        // A segment that retention took meanwhile is nobody's concern.
+        guard let segment = segments.last(where: { $0.name == loaded.name }) else { return }
         let reader: SegmentReader
         do {
-            (files, reader) = try loaded.result.get()
+            reader = try loaded.result.get()
         } catch {
             throw .disk(error)
         }
-        guard let segment = segments.last(where: { $0.name == loaded.name }) else { return }
-        segment.files = segment.files ?? files
         if (segment.reader?.extent.entryCount ?? -1) < reader.extent.entryCount { segment.reader = reader }
         resources.segments.touch(segment)
     }
@@ -237,7 +238,7 @@ extension PartitionLog {
     /// Remembers a row that turned out to be damaged.
     func note(_ failure: RowFailure, in reader: SegmentReader) -> Damage {
         let found = reader.damage(at: failure.row, failure.problem, in: directory)
-        if damage.count < Self.maximumDamageCount, !damage.contains(found) { damage.append(found) }
+        if foundDamage.count < Self.maximumDamageCount, !foundDamage.contains(found) { foundDamage.append(found) }
         return found
     }
 

@@ -49,17 +49,25 @@ extension PartitionLog {
 
     /// The files of whole segments below the start, to be deleted; the log forgets them at once.
     ///
-    /// Readers that hold a view of such a segment go on reading it.
+    /// What an interrupted removal left goes with them. Readers that hold a view of such a segment go on reading it.
     ///
     /// - Parameter index: entries from here on are kept, whatever the start.
     package func nextRemoval(keepingFrom index: LogIndex) -> SegmentRemoval? {
         let floor = min(index, syncedIndex.next)
         let count = segments.dropLast().prefix { $0.endOffset <= logStartOffset && $0.endIndex <= floor }.count
-        guard count > 0 else { return nil }
         let gone = segments.prefix(count)
         gone.forEach(resources.segments.drop)
         segments.removeFirst(count)
-        return SegmentRemoval(disk: resources.disk, directory: directory, names: gone.map(\.name))
+        let isBehindRemains = segments.first.map { $0.name.baseOffset <= logStartOffset } ?? false
+        let others = isBehindRemains ? remains : []
+        if isBehindRemains { remains = [] }
+        guard count + others.count > 0 else { return nil }
+        return SegmentRemoval(
+            disk: resources.disk,
+            directory: directory,
+            names: gone.map(\.name),
+            remains: others
+        )
     }
 
     /// Gives up the log: closes what is open, and deletes the directory when the job is performed.

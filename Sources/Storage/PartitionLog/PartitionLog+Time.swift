@@ -49,7 +49,8 @@ extension PartitionLog {
         var maximum = Timestamp.none
         let range = offset..<max(offset, endOffset)
         for segment in segments where mayHold(segment, atOrAfter: maximum, range) {
-            if segment.name.baseOffset >= offset, segment.endOffset <= endOffset {
+            let isKnown = segment.extent.runningMaximum != RecoveredLog.unknownTimestamp
+            if isKnown, segment.name.baseOffset >= offset, segment.endOffset <= endOffset {
                 maximum = max(maximum, segment.extent.runningMaximum)
                 continue
             }

@@ -37,8 +37,8 @@ package final class PartitionLog {
     package var configuration: LogConfiguration
     /// Where the state machines start from: the last checkpoint that recovery found.
     package let recoveredState: LogState
-    /// What is known to be damaged.
-    package internal(set) var damage: [Damage]
+    /// What reads and recovery found damaged.
+    var foundDamage: [Damage]
 
     /// Up to where the log is known to be committed.
     package internal(set) var commitIndex: LogIndex
@@ -68,6 +68,8 @@ package final class PartitionLog {
     var readyCheckpoint: LogState?
     /// The `.state` files that stand beside no segment.
     var checkpointNames: [SegmentName]
+    /// Files of segments whose removal was cut short.
+    var remains: [String]
     var isWriting = false
     var isSyncing = false
 
@@ -78,7 +80,8 @@ package final class PartitionLog {
         self.resources = resources
         self.configuration = configuration
         recoveredState = recovered.state
-        damage = recovered.damage
+        foundDamage = recovered.damage
+        remains = recovered.remains
         logStartOffset = recovered.state.logStartOffset
         segments = recovered.segments.map { Segment(name: $0.name, extent: $0.extent, lastMark: $0.lastMark) }
         terms = recovered.terms
@@ -135,6 +138,19 @@ package final class PartitionLog {
     /// The last entry that is durable in segment files; the journal may forget up to here.
     package var syncedIndex: LogIndex {
         syncedMark.index
+    }
+
+    /// What is known to be damaged or missing; ask when the state machines have replayed, since only then the log's start is known.
+    package var damage: [Damage] {
+        guard let first = segments.first?.name, logStartOffset < first.baseOffset else { return foundDamage }
+        let lost = Damage(
+            indexes: nil,
+            offsets: logStartOffset..<first.baseOffset,
+            file: directory,
+            position: 0,
+            reason: .missing
+        )
+        return [lost] + foundDamage
     }
 
     /// The memberships that count: the one in effect at the commit index, and every later one in the log.

@@ -51,6 +51,8 @@ package struct RecoveredLog: Sendable {
     var terms: TermTable
     var memberships: [IndexedMembership]
     var checkpointNames: [SegmentName] = []
+    /// Files that go when the log's start is known to lie behind them.
+    var remains: [String] = []
 
     /// A log that has nothing yet.
     init(empty group: GroupID, directory: String, state: LogState = .initial) {
@@ -63,6 +65,9 @@ package struct RecoveredLog: Sendable {
         terms = state.terms
         memberships = [state.membership]
     }
+
+    /// Stands for the largest timestamp of a segment whose last row is damaged: no search passes the segment by.
+    static let unknownTimestamp = Timestamp(.max)
 
     /// Notes damage, joined with what lies right before it.
     mutating func note(_ found: Damage) {

@@ -71,15 +71,21 @@ struct RecoveryWalk {
     mutating func run(_ names: [SegmentName]) throws(StorageError) {
         if let segment, names.first != segment { noteLostActiveSegment(segment) }
         for name in names {
-            guard let scanner = try open(name) else { continue }
-            var rest = scanner
+            if let firstJournalIndex, name.firstIndex > firstJournalIndex { continue }
+            var rest = try recovery.openScanner(name, noting: &recovered)
             if name.firstIndex > nextIndex {
                 guard firstJournalIndex.map({ $0 > nextIndex }) ?? true else { break }
                 noteMissing(upTo: name.firstIndex - 1)
             }
             begin(name)
-            try recovery.check(rest.header, of: name, previousChecksum: isMarkCurrent ? previousChecksum(name) : nil, in: &recovered)
-            guard try walkDurable(&rest) else { break }
+            checkLengths(rest)
+            let link = isMarkCurrent ? previousChecksum(name) : nil
+            let hasMore = try walkDurable(&rest)
+            // A segment of which nothing is durable is begun anew, header and all.
+            if extent.entryCount > 0 {
+                try recovery.check(rest.header, of: name, previousChecksum: link, in: &recovered)
+            }
+            guard hasMore else { break }
         }
         try finish(names)
     }
@@ -178,10 +184,23 @@ struct RecoveryWalk {
 
     // MARK: Segments
 
-    /// A segment that is of interest; nil for one that is rewritten from the journal whole, or whose files are gone.
-    private func open(_ name: SegmentName) throws(StorageError) -> SegmentScanner? {
-        if let firstJournalIndex, name.firstIndex > firstJournalIndex { return nil }
-        return try recovery.openScannerIfThere(name)
+    /// What a checkpoint promised, and the files are too short for.
+    private mutating func checkLengths(_ scanner: SegmentScanner) {
+        let file = "\(recovery.directory)/\(scanner.name.fileName(.frames))"
+        if scanner.rowCount < extent.entryCount {
+            let first = scanner.name.firstIndex + UInt64(scanner.rowCount)
+            recovered.note(
+                Damage(
+                    indexes: first...mark.index,
+                    offsets: nil,
+                    file: file,
+                    position: Int64(SegmentReader.range(of: scanner.rowCount).lowerBound),
+                    reason: .missing
+                )
+            )
+        } else if scanner.logByteCount < extent.logByteCount || scanner.controlByteCount < extent.controlByteCount {
+            recovered.note(Damage(indexes: nil, offsets: nil, file: file, position: 0, reason: .payload))
+        }
     }
 
     /// Moves on to a segment; the one before is sealed.
@@ -259,8 +278,7 @@ struct RecoveryWalk {
         var committed = mark.index
         var index = first.index
         for name in names where name.firstIndex <= lastEntryIndex.next {
-            guard var scanner = try recovery.openScannerIfThere(name) else { break }
-            index = max(index, name.firstIndex)
+            guard name.firstIndex <= index, var scanner = try recovery.openScannerIfThere(name) else { break }
             while let row = try unprovenRow(index, &scanner) {
                 let position = Int(index.rawValue - first.index.rawValue)
                 if position < suffix.count {

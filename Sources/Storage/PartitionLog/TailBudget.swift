@@ -56,13 +56,7 @@ package final class TailBudget {
     func trim() {
         var examinedCount = 0
         while pinnedByteCount > byteCount, head < pins.count, examinedCount < Self.maximumExaminedCount {
-            let pin = pins[head]
-            if case .chunk(let chunk) = pin, chunk === current {
-                guard head + 1 < pins.count else { break }
-                pins.append(pin)
-            } else {
-                release(pin)
-            }
+            release(pins[head])
             head += 1
             examinedCount += 1
         }
@@ -82,6 +76,7 @@ package final class TailBudget {
                 pins.append(pin)
             }
         case .chunk(let chunk):
+            if chunk === current { current = nil }
             pinnedByteCount -= TailChunk.byteCapacity
             for holder in chunk.holders where !holder.window.evict(through: holder.lastIndex) {
                 _ = holder.window.evict(through: holder.window.writtenIndex)

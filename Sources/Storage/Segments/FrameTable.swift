@@ -29,7 +29,7 @@ struct FrameTableHeader: Hashable, Sendable {
     var previousChecksum: UInt32
 
     /// Why 64 bytes are not a header of ours.
-    enum Problem: Error {
+    enum Problem: Error, Hashable {
         case damaged
         case unsupportedVersion(UInt32)
     }

@@ -63,7 +63,7 @@ extension LogState {
     private static let magic = Array("FLSTATE1".utf8)
 
     /// Why bytes are not a state of ours.
-    enum Problem: Error {
+    enum Problem: Error, Hashable {
         case damaged
         case unsupportedVersion(UInt32)
         case foreign

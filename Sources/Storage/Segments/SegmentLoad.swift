@@ -29,14 +29,14 @@ package struct SegmentLoad: Sendable {
             let files = try openFiles()
             let reader = try openReader(files)
             try populate(reader)
-            return SegmentLoaded(name: name, result: .success((files, reader)))
+            return SegmentLoaded(name: name, result: .success(reader))
         } catch {
             return SegmentLoaded(name: name, result: .failure(error))
         }
     }
 
     private func openFiles() throws(DiskError) -> SegmentFiles {
-        if let files { return files }
+        if let files = files ?? reader?.files { return files }
         return try SegmentFiles.open(name, in: directory, on: disk, .read)
     }
 
@@ -53,7 +53,7 @@ package struct SegmentLoad: Sendable {
             try reader.populate(from: Int(index.rawValue - name.firstIndex.rawValue), byteCount: byteCount)
         case .offset(let offset):
             try reader.populate(from: extent.entryCount, byteCount: 0)
-            let row = reader.partitioningRow(in: 0..<extent.entryCount) { $0.endOffset > offset }
+            let row = reader.partitioningRow { $0.endOffset > offset }
             try reader.populate(from: row, byteCount: byteCount)
         }
     }
@@ -62,10 +62,10 @@ package struct SegmentLoad: Sendable {
     private func populate(_ reader: SegmentReader, _ timestamp: Timestamp, from offset: Offset) throws(DiskError) {
         try reader.populate(from: extent.entryCount, byteCount: 0)
         if offset > name.baseOffset || byteCount > 0 {
-            let first = reader.partitioningRow(in: 0..<extent.entryCount) { $0.endOffset > offset }
+            let first = reader.partitioningRow { $0.endOffset > offset }
             try reader.populate(from: first, byteCount: extent.logByteCount)
         } else {
-            let found = reader.partitioningRow(in: 0..<extent.entryCount) { $0.runningMaximum >= timestamp }
+            let found = reader.partitioningRow { $0.runningMaximum >= timestamp }
             try reader.populate(from: found, byteCount: 0)
         }
     }
@@ -74,5 +74,5 @@ package struct SegmentLoad: Sendable {
 /// What a load found.
 package struct SegmentLoaded: Sendable {
     let name: SegmentName
-    let result: Result<(SegmentFiles, SegmentReader), DiskError>
+    let result: Result<SegmentReader, DiskError>
 }

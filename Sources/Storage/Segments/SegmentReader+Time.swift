@@ -8,8 +8,8 @@ extension SegmentReader {
     func firstRow(atOrAfter timestamp: Timestamp, from offset: Offset) throws(RowFailure) -> Int? {
         let first = offset <= name.baseOffset ? 0 : try firstRow(holding: offset)
         if try runningMaximum(before: first) < timestamp {
-            let found = partitioningRow(in: first..<extent.entryCount) { $0.runningMaximum >= timestamp }
-            if found == extent.entryCount { return nil }
+            let found = partitioningRow(from: first) { $0.runningMaximum >= timestamp }
+            if found == rowCount, rowCount == extent.entryCount { return nil }
             if try isJump(to: timestamp, at: found) { return found }
         }
         for number in first..<extent.entryCount where try largestTimestamp(of: number) >= timestamp {

@@ -16,20 +16,32 @@ package final class SegmentReader: Sendable {
     package let extent: SegmentExtent
     /// The Kafka offset after the last record that the view covers.
     package let endOffset: Offset
-    private let files: SegmentFiles
+    let files: SegmentFiles
+    /// The rows that are there: as many as `extent` says, unless damage took some.
+    let rowCount: Int
     private let frames: any FileMapping
     private let log: (any FileMapping)?
     private let control: (any FileMapping)?
 
-    /// Maps what `extent` says was written.
+    /// Maps what `extent` says was written, as far as the files reach.
     init(name: SegmentName, extent: SegmentExtent, endOffset: Offset, files: SegmentFiles) throws(DiskError) {
         self.name = name
         self.extent = extent
         self.endOffset = endOffset
         self.files = files
-        frames = try files.frames.map(0..<Int64(extent.frameTableByteCount))
-        log = extent.logByteCount == 0 ? nil : try files.log.map(0..<Int64(extent.logByteCount))
-        control = extent.controlByteCount == 0 ? nil : try files.control.map(0..<Int64(extent.controlByteCount))
+        let table = Int(min(Int64(extent.frameTableByteCount), try files.frames.byteCount()))
+        guard table >= FrameTableHeader.byteCount else {
+            throw .failed(operation: "map", path: files.frames.path, errno: 0)
+        }
+        rowCount = (table - FrameTableHeader.byteCount) / FrameRow.byteCount
+        frames = try files.frames.map(0..<Int64(table))
+        log = try Self.map(files.log, extent.logByteCount)
+        control = try Self.map(files.control, extent.controlByteCount)
+    }
+
+    private static func map(_ file: any DiskFile, _ byteCount: Int) throws(DiskError) -> (any FileMapping)? {
+        let byteCount = min(Int64(byteCount), try file.byteCount())
+        return byteCount == 0 ? nil : try file.map(0..<byteCount)
     }
 
     // MARK: What a consumer gets
@@ -49,8 +61,8 @@ package final class SegmentReader: Sendable {
 
     /// Whether the rows and the batches from `row` on, up to `byteCount` bytes, are in memory.
     func isResident(from row: Int, byteCount: Int) -> Bool {
-        guard row < extent.entryCount else { return true }
-        let last = min(row + Self.residencyRowCount, extent.entryCount)
+        guard row < rowCount else { return true }
+        let last = min(row + Self.residencyRowCount, rowCount)
         guard frames.isResident(Self.range(of: row).lowerBound..<Self.range(of: last).lowerBound) else { return false }
         guard let log else { return true }
         return log.isResident(logRange(from: row, byteCount: byteCount))
@@ -65,7 +77,7 @@ package final class SegmentReader: Sendable {
     func populate(from row: Int, byteCount: Int) throws(DiskError) {
         try frames.populate(0..<frames.byteCount)
         if let control { try control.populate(0..<control.byteCount) }
-        if let log, row < extent.entryCount {
+        if let log, row < rowCount {
             let range = logRange(from: row, byteCount: byteCount)
             if !range.isEmpty { try log.populate(range) }
         }
@@ -79,8 +91,9 @@ package final class SegmentReader: Sendable {
             let start = bytes.littleEndian(UInt8.self, at: 20) == EntryKind.data.rawValue
                 ? Int(bytes.littleEndian(UInt32.self, at: 56)) : 0
             let wanted = max(byteCount, Int(bytes.littleEndian(UInt32.self, at: 4)))
-            let lower = min(start, extent.logByteCount)
-            return lower..<min(lower + wanted, extent.logByteCount)
+            let end = log?.byteCount ?? 0
+            let lower = min(start, end)
+            return lower..<min(lower + wanted, end)
         }
     }
 
@@ -101,11 +114,11 @@ package final class SegmentReader: Sendable {
         var endOffset: Offset { Offset(baseOffset.rawValue &+ span) }
     }
 
-    /// The first row for which `predicate` holds, if it fails for all before and holds for all after.
-    func partitioningRow(in rows: Range<Int>, where predicate: (RawRow) -> Bool) -> Int {
+    /// The first row from `first` on for which `predicate` holds, if it fails for all before and holds for all after; `rowCount` if none.
+    func partitioningRow(from first: Int = 0, where predicate: (RawRow) -> Bool) -> Int {
         frames.withBytes(0..<frames.byteCount) { bytes in
-            var low = rows.lowerBound
-            var high = rows.upperBound
+            var low = first
+            var high = rowCount
             while low < high {
                 let middle = (low + high) / 2
                 let start = Self.range(of: middle).lowerBound
@@ -122,13 +135,14 @@ package final class SegmentReader: Sendable {
 
     /// The row, checked against its checksums, its payload's covered bytes and its place in the segment.
     func row(_ number: Int) throws(RowProblem) -> FrameRow {
+        guard number < rowCount else { throw .missing }
         let row = try frames.withBytes(Self.range(of: number)) { bytes throws(RowProblem) in
             try FrameRow(parsing: bytes)
         }
         guard row.frame.index == name.firstIndex + UInt64(number) else { throw .frame }
         let isData = row.frame.kind == .data
         let range = row.payloadRange
-        guard range.upperBound <= payloadByteCount(isData) else { throw .row }
+        guard range.upperBound <= (isData ? log : control)?.byteCount ?? 0 else { throw .missing }
         let covered = range.lowerBound..<range.lowerBound + row.frame.coveredByteCount
         let isSound = withPayload(isData, covered) { bytes in
             (try? row.frame.verify(covering: bytes)) != nil
@@ -159,10 +173,6 @@ package final class SegmentReader: Sendable {
         } catch {
             throw .frame
         }
-    }
-
-    private func payloadByteCount(_ isData: Bool) -> Int {
-        isData ? extent.logByteCount : extent.controlByteCount
     }
 
     /// Describes what is wrong with a row, with the offsets that its neighbours leave it.

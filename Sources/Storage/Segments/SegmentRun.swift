@@ -16,25 +16,24 @@ struct SegmentRun {
 }
 
 extension SegmentReader {
-    /// The row of the batch that holds `offset`, or of the next one; `extent.entryCount` when there is none.
+    /// The row of the batch that holds `offset`, or of the next one; there is one, since `offset` lies below the view's end.
     ///
     /// - Throws: why the row that should hold it is not readable, with its number.
     func firstRow(holding offset: Offset) throws(RowFailure) -> Int {
-        let found = partitioningRow(in: 0..<extent.entryCount) { $0.endOffset > offset }
-        guard found < extent.entryCount else { return try firstSoundRow(holding: offset, below: found) }
+        let found = partitioningRow { $0.endOffset > offset }
         do {
             let row = try row(found).frame
             if row.baseOffset <= offset, row.endOffset > offset { return found }
         } catch {
             _ = error  // The slow search says which row is to blame.
         }
-        return try firstSoundRow(holding: offset, below: extent.entryCount)
+        return try firstSoundRow(holding: offset)
     }
 
     /// The same by looking at every row, for a search that a damaged row may have led astray.
-    private func firstSoundRow(holding offset: Offset, below end: Int) throws(RowFailure) -> Int {
+    private func firstSoundRow(holding offset: Offset) throws(RowFailure) -> Int {
         var failure: RowFailure?
-        for number in 0..<end {
+        for number in 0..<rowCount {
             let frame: Frame
             do {
                 frame = try row(number).frame
@@ -50,8 +49,7 @@ extension SegmentReader {
                 break
             }
         }
-        if let failure { throw failure }
-        return end
+        throw failure ?? RowFailure(row: rowCount, problem: .missing)
     }
 
     /// The batches from a row on: whole ones below `endOffset`, up to `maxByteCount` bytes.

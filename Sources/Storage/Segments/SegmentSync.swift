@@ -62,6 +62,8 @@ package struct SegmentRemoval: Sendable {
     let disk: any Disk
     let directory: String
     let names: [SegmentName]
+    /// Files that an earlier removal left.
+    let remains: [String]
 
     /// Does the work; blocks. What fails is removed at the next start.
     package func perform() -> Result<Void, DiskError> {
@@ -72,6 +74,9 @@ package struct SegmentRemoval: Sendable {
                 for kind in [SegmentFileKind.log, .control, .state] {
                     try disk.remove("\(directory)/\(name.fileName(kind))")
                 }
+            }
+            for fileName in remains {
+                try disk.remove("\(directory)/\(fileName)")
             }
             return .success(())
         } catch {

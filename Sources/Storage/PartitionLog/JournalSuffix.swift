@@ -1,0 +1,12 @@
+import FlotillaModel
+
+extension JournalSuffix {
+    /// What the journal recovered of a group.
+    package init(_ group: RecoveredGroup) {
+        self.init(
+            entries: group.entries,
+            commitIndex: group.commitIndex,
+            lastIndex: group.lastPosition?.index ?? .zero
+        )
+    }
+}
