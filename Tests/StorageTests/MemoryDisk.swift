@@ -4,9 +4,10 @@ import struct NIOCore.ByteBuffer
 
 /// A disk in memory that forgets what was not synced.
 ///
-/// Every file has two contents: what reads see, and what a power failure leaves. `sync()` on a file makes its content and
-/// length durable, `syncDirectory(_:)` the names in a directory; directories themselves are durable when made.
-/// `crash(_:)` ends all open handles and applies one of three fates to what was not synced.
+/// Every file has two contents: what reads see, and what a power failure leaves. `sync()` on a file
+/// makes its content and length durable, `syncDirectory(_:)` the names in a directory; directories
+/// themselves are durable when made. `crash(_:)` ends all open handles and applies one of three
+/// fates to what was not synced.
 ///
 /// Sendable because a test uses its disk from one thread at a time.
 final class MemoryDisk: Disk, @unchecked Sendable {
@@ -30,7 +31,8 @@ final class MemoryDisk: Disk, @unchecked Sendable {
         case dropUnsynced
         /// All of it is kept, and stays unsynced: the process was killed, the machine lives on.
         case keepUnsynced
-        /// Each unsynced block of `grain` bytes (a multiple of 512) is kept or lost by itself, names by directory.
+        /// Each unsynced block of `grain` bytes (a multiple of 512) is kept or lost by itself,
+        /// names by directory.
         case tear(seed: UInt64, grain: Int)
     }
 
@@ -411,8 +413,17 @@ private final class MemoryFile: DiskFile, @unchecked Sendable {
     func map(_ range: Range<Int64>) throws(DiskError) -> any FileMapping {
         try begin(.map(path: path, range: range))
         precondition(range.lowerBound % 4096 == 0, "a mapping starts at a page")
-        precondition(range.upperBound <= Int64(node.content.readableBytes), "a mapping ends within the file")
-        return MemoryMapping(path: path, node: node, disk: disk, start: Int(range.lowerBound), byteCount: range.count)
+        precondition(
+            range.upperBound <= Int64(node.content.readableBytes),
+            "a mapping ends within the file"
+        )
+        return MemoryMapping(
+            path: path,
+            node: node,
+            disk: disk,
+            start: Int(range.lowerBound),
+            byteCount: range.count
+        )
     }
 
     private func bytes(_ position: Int64, _ count: Int, of content: ByteBuffer) -> ByteBuffer {
@@ -420,7 +431,9 @@ private final class MemoryFile: DiskFile, @unchecked Sendable {
         var copy = ByteBuffer()
         if available > 0 {
             copy.reserveCapacity(available)
-            copy.writeBytes(content.readableBytesSpan.extracting(Int(position)..<Int(position) + available))
+            copy.writeBytes(
+                content.readableBytesSpan.extracting(Int(position)..<Int(position) + available)
+            )
         }
         return copy
     }
@@ -464,7 +477,11 @@ private final class MemoryMapping: FileMapping, @unchecked Sendable {
     ) throws(Failure) -> Result {
         precondition(range.upperBound <= byteCount, "bytes are lent within the mapping")
         let content = node.content
-        return try body(content.readableBytesSpan.extracting(start + range.lowerBound..<start + range.upperBound))
+        return try body(
+            content.readableBytesSpan.extracting(
+                start + range.lowerBound..<start + range.upperBound
+            )
+        )
     }
 
     func isResident(_ range: Range<Int>) -> Bool {

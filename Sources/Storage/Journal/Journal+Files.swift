@@ -4,17 +4,19 @@ import struct NIOCore.ByteBuffer
 
 /// Where rounds go: files are made, made ready, filled, settled and used again.
 ///
-/// A file passes through `live` (has rounds), `free` (settled, its rounds may be overwritten) and `spares` (its header
-/// names a coming generation), always oldest first. A file becomes free only when a durable round says that it is not
-/// needed: otherwise recovery would miss it.
+/// A file passes through `live` (has rounds), `free` (settled, its rounds may be overwritten) and
+/// `spares` (its header names a coming generation), always oldest first. A file becomes free only
+/// when a durable round says that it is not needed: otherwise recovery would miss it.
 extension Journal {
     private static let zeros = ByteBuffer(repeating: 0, count: 256 << 10)
-    /// Files above this number are removed when nobody needs them: they remain of a time when segments were slow.
+    /// Files above this number are removed when nobody needs them: they remain of a time when
+    /// segments were slow.
     private var keptFileCount: Int {
         configuration.demandByteCount / configuration.fileByteCount + 2
     }
 
-    /// Does a bounded piece of the work that makes rounds fast: zeros ahead of the writer, and a spare file.
+    /// Does a bounded piece of the work that makes rounds fast: zeros ahead of the writer, and a
+    /// spare file.
     ///
     /// - Returns: whether there is more to do when the thread is idle again.
     /// - Throws: final errors only; a full disk ends the work, see `lastObstacle`.
@@ -85,10 +87,7 @@ extension Journal {
             return spares.removeFirst()
         }
         statistics.waitedForFileCount += 1
-        if free.isEmpty, !live.isEmpty, oldestNeededGeneration > durableOldestGeneration,
-            activeFile.byteCount - activeFile.writePosition >= JournalLayout.blockByteCount
-        {
-            // The last block of a file is kept for this: it tells which older files are free now.
+        if free.isEmpty, canTellWhatIsFree {
             _ = try write(.seal)
         }
         if let file = takeFree() {
@@ -100,6 +99,16 @@ extension Journal {
             try makeReady(createFile(byteCount: configuration.fileByteCount))
         }
         return spares.removeFirst()
+    }
+
+    /// Whether an empty round in the last block of the active file, kept for this, makes files free.
+    private var canTellWhatIsFree: Bool {
+        guard let active = live.last, !areStatesOwed else {
+            return false
+        }
+        return oldestNeededGeneration > durableOldestGeneration
+            && active.writePosition > JournalLayout.firstRoundPosition
+            && active.byteCount - active.writePosition >= JournalLayout.blockByteCount
     }
 
     /// Moves files that no durable round calls needed from `live` to `free`.

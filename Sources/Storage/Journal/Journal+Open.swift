@@ -2,21 +2,23 @@ package import FlotillaEnvironment
 
 /// Start-up: which files there are, what their rounds say, where the next round goes.
 ///
-/// The last round decides between two very different findings. Nothing valid follows a *torn tail*: its write was cut by
-/// a crash before it was durable, so nothing in it was acknowledged, and it is cut off. A *damaged* round is followed by
-/// one that was written only after it was durable: what it held may have been acknowledged, so it is told, never cut, and
-/// the groups concerned are suspect until a leader has matched them.
+/// The last round decides between two very different findings. Nothing valid follows a *torn tail*:
+/// its write was cut by a crash before it was durable, so nothing in it was acknowledged, and it is
+/// cut off. A *damaged* round is followed by one that was written only after it was durable: what
+/// it held may have been acknowledged, so it is told, never cut, and the groups concerned are
+/// suspect until a leader has matched them.
 extension Journal {
     /// Opens the journal of a data directory, or makes one when both directories are new.
     ///
-    /// Ends with a round of its own, so that what is reported is durable and sealed, even after the process alone was
-    /// killed. On a full disk that round is left out, see `lastObstacle`.
+    /// Ends with a round of its own, so that what is reported is durable and sealed, even after the
+    /// process alone was killed. On a full disk that round is left out, see `lastObstacle`.
     ///
-    /// - Parameters:
-    ///   - newIdentity: makes an id from random bits.
-    ///   - pastPageCache: whether to read from the medium, as must be done after a sync has failed.
-    /// - Throws: `.journalMissing`, `.journalForeign`, `.identityDamaged`: a new incarnation is needed, see
-    ///   `beginIncarnation`; `.unsupportedVersion`, `.unsupportedRecordKind`, `.volumeFull`, `.disk`, `.syncFailed`.
+    /// `newIdentity`: makes an id from random bits. `pastPageCache`: whether to read from the
+    /// medium, as must be done after a sync has failed.
+    ///
+    /// - Throws: `.journalMissing`, `.journalForeign`, `.identityDamaged`: a new incarnation is
+    ///   needed, see `beginIncarnation`; `.unsupportedVersion`, `.unsupportedRecordKind`,
+    ///   `.volumeFull`, `.disk`, `.syncFailed`.
     package static func open(
         _ directories: JournalDirectories,
         disk: any Disk,
@@ -33,24 +35,17 @@ extension Journal {
             identity: identity,
             configuration: configuration
         )
-        var files: [JournalScannedFile] = []
-        for slot in slots {
-            let path = directories.journal + "/" + JournalFile.name(slot: slot)
-            let file = try JournalScannedFile(
-                path: path,
-                slot: slot,
-                disk: disk,
-                identity: identity,
-                pastPageCache: pastPageCache
-            )
-            files.append(file)
-        }
         journal.nextSlot = (slots.last ?? -1) + 1
-        return (journal, try journal.recover(files))
+        let marker = try JournalCleanMarker(in: directories.journal, disk: disk, key: identity.key)
+        var (files, chain) = try journal.scan(slots, until: marker, pastPageCache)
+        if let marker, marker.number != chain.last?.header.number {
+            (files, chain) = try journal.scan(slots, until: nil, pastPageCache)
+        }
+        return (journal, try journal.recover(files, chain))
     }
 
-    /// Gives both directories a new identity and sets the files of the former journal aside, in a folder named by the
-    /// former journal's id; the replicas must come back with new creation epochs.
+    /// Gives both directories a new identity and sets the files of the former journal aside, in a
+    /// folder of their own; the replicas must come back with new creation epochs.
     package static func beginIncarnation(
         _ directories: JournalDirectories,
         disk: any Disk,
@@ -73,10 +68,14 @@ extension Journal {
         } catch {
             throw .disk(error)
         }
-        _ = try JournalIdentityFiles(directories: directories, disk: disk).create(newIdentity: newIdentity)
+        _ = try JournalIdentityFiles(directories: directories, disk: disk).create(
+            newIdentity: newIdentity
+        )
     }
 
-    private static func fileSlots(in directory: String, disk: any Disk) throws(StorageError) -> [Int] {
+    private static func fileSlots(in directory: String, disk: any Disk) throws(StorageError)
+        -> [Int]
+    {
         do {
             try disk.createDirectory(directory)
             return try disk.list(directory).compactMap(JournalFile.slot(ofName:)).sorted()
@@ -85,8 +84,31 @@ extension Journal {
         }
     }
 
-    private func recover(_ files: [JournalScannedFile]) throws(StorageError) -> JournalRecovery {
-        let chain = JournalChain(try sightings(in: files))
+    /// Opens the files of some slots and finds the rounds in them that matter.
+    private func scan(
+        _ slots: [Int],
+        until marker: JournalCleanMarker?,
+        _ pastPageCache: Bool
+    ) throws(StorageError) -> ([JournalScannedFile], JournalChain) {
+        var files: [JournalScannedFile] = []
+        for slot in slots {
+            let path = directory + "/" + JournalFile.name(slot: slot)
+            let file = try JournalScannedFile(
+                path: path,
+                slot: slot,
+                disk: disk,
+                identity: identity,
+                pastPageCache: pastPageCache
+            )
+            files.append(file)
+        }
+        return (files, JournalChain(try sightings(in: files, until: marker)))
+    }
+
+    private func recover(
+        _ files: [JournalScannedFile],
+        _ chain: JournalChain
+    ) throws(StorageError) -> JournalRecovery {
         var recovery = JournalRecovery()
         recovery.isNew = chain.last == nil
         recovery.wasClean = chain.torn == nil && chain.last?.header.isCleanStop == true
@@ -103,17 +125,23 @@ extension Journal {
         return recovery
     }
 
-    /// Reads files from the newest back to the oldest that is needed: what lies in older ones was settled.
-    private func sightings(in files: [JournalScannedFile]) throws(StorageError) -> [JournalSighting] {
+    /// Reads files from the newest back to the oldest that is needed: what lies in older ones was
+    /// settled.
+    private func sightings(
+        in files: [JournalScannedFile],
+        until marker: JournalCleanMarker?
+    ) throws(StorageError) -> [JournalSighting] {
         var sightings: [JournalSighting] = []
         var oldestGeneration: UInt64 = 0
         // Files without a readable header come first: only their rounds tell where they belong.
-        let ordered = files.sorted { ($0.generation ?? .max, $0.slot) > ($1.generation ?? .max, $1.slot) }
+        let ordered = files.sorted {
+            ($0.generation ?? .max, $0.slot) > ($1.generation ?? .max, $1.slot)
+        }
         for file in ordered {
             if let generation = file.generation, generation < oldestGeneration {
                 break
             }
-            try file.scan()
+            try file.scan(until: marker)
             sightings += file.sightings
             if !sightings.isEmpty {
                 oldestGeneration = JournalChain(sightings).oldestGeneration
@@ -155,7 +183,11 @@ extension Journal {
             return
         }
         for position in sighting.file.badHeaderPositions {
-            let damage = JournalDamage(file: sighting.file.path, position: position, kind: .fileHeader)
+            let damage = JournalDamage(
+                file: sighting.file.path,
+                position: position,
+                kind: .fileHeader
+            )
             recovery.damage.append(damage)
         }
     }
@@ -216,13 +248,16 @@ extension Journal {
             // More than this one is gone, and nothing tells how much it held.
             replay.noteUnreadableRound(votesKept: false)
             recovery.damage.append(JournalDamage(file: file.path, position: start, kind: .rounds))
-            for echo in file.echoes where echo.number < number && echo.number > predecessor?.header.number ?? 0 {
+            for echo in file.echoes
+            where echo.number < number && echo.number > predecessor?.header.number ?? 0 {
                 for record in echo.records {
                     replay.apply(record, generation: generation)
                 }
             }
         }
-        recovery.damage.append(JournalDamage(file: file.path, position: place.position, kind: .roundHeader))
+        recovery.damage.append(
+            JournalDamage(file: file.path, position: place.position, kind: .roundHeader)
+        )
         note(
             content,
             in: file.path,
@@ -234,7 +269,8 @@ extension Journal {
         )
     }
 
-    /// Where the round before `successor` must have been: right before it, or at the end of an earlier file.
+    /// Where the round before `successor` must have been: right before it, or at the end of an
+    /// earlier file.
     private func place(
         of shape: JournalRoundShape,
         _ successor: JournalSighting,
@@ -251,7 +287,9 @@ extension Journal {
         }
         for file in files where file.sightings.isEmpty {
             let generation = file.generation ?? 0
-            if generation > predecessor?.header.generation ?? 0, generation < successor.header.generation {
+            if generation > predecessor?.header.generation ?? 0,
+                generation < successor.header.generation
+            {
                 places.append((file, JournalLayout.firstRoundPosition))
             }
         }
@@ -282,7 +320,9 @@ extension Journal {
         let end = last.header.endPosition + JournalLayout.blockByteCount
         if last.file.unreadablePositions.contains(where: { (start..<end).contains($0) }) {
             replay.noteUnreadableRound(votesKept: false)
-            recovery.damage.append(JournalDamage(file: last.file.path, position: start, kind: .rounds))
+            recovery.damage.append(
+                JournalDamage(file: last.file.path, position: start, kind: .rounds)
+            )
             return
         }
         if let torn = chain.torn {
@@ -297,7 +337,11 @@ extension Journal {
             for echo in file.echoes where echo.number > last.header.number {
                 replay.applyVotes(echo.records)
                 let position = file === last.file ? start : JournalLayout.firstRoundPosition
-                recovery.tornTail = JournalTornTail(file: file.path, position: position, round: echo.number)
+                recovery.tornTail = JournalTornTail(
+                    file: file.path,
+                    position: position,
+                    round: echo.number
+                )
             }
         }
     }
@@ -364,13 +408,22 @@ extension Journal {
 
     private func writeOpeningRound(_ recovery: JournalRecovery) throws(StorageError) {
         let isFlawed = recovery.groups.contains { $0.state.isSuspect || $0.state.isHardStateLost }
-        // A process that was killed may have left names and a last round that only the page cache knows.
+        // Votes of a torn round would go with it, and suspicion with the file that shows the
+        // damage.
+        areStatesOwed = isFlawed || recovery.tornTail != nil
+        do {
+            try disk.remove(directory + "/" + JournalCleanMarker.fileName)
+        } catch {
+            throw .disk(error)
+        }
+        // A process that was killed may have left names and a last round that only the page cache
+        // knows.
         try syncNames()
         if let active = live.last {
             try sync(active)
         }
         do {
-            _ = try write(isFlawed || recovery.tornTail != nil ? .states : .seal)
+            _ = try write(.seal)
         } catch {
             guard case .volumeFull = error, !live.isEmpty else {
                 throw error
@@ -384,7 +437,8 @@ extension Journal {
 extension JournalScannedFile {
     /// Whether the file belongs to what the last round calls needed.
     ///
-    /// A file between those that has no round is a spare of an earlier life, unless rounds are missing.
+    /// A file between those that has no round is a spare of an earlier life, unless rounds are
+    /// missing.
     fileprivate func isNeeded(from chain: JournalChain, through last: JournalSighting) -> Bool {
         guard let generation, !sightings.isEmpty || chain.isBroken else {
             return false
@@ -392,7 +446,8 @@ extension JournalScannedFile {
         return generation >= chain.oldestGeneration && generation <= last.header.generation
     }
 
-    /// Whether the file may be overwritten: it has a place in the journal's order, or never had one.
+    /// Whether the file may be overwritten: it has a place in the journal's order, or never had
+    /// one.
     fileprivate var isSettled: Bool {
         generation != nil || isBlank
     }

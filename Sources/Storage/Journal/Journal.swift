@@ -4,13 +4,14 @@ package import FlotillaModel
 
 import struct NIOCore.ByteBuffer
 
-/// The promises of a broker: entries that are not yet in synced segments, votes and terms, of all groups in one sequence
-/// of files.
+/// The promises of a broker: entries that are not yet in synced segments, votes and terms, of all
+/// groups in one sequence of files.
 ///
-/// Confined to the thread that owns it; every call may block. `perform(_:)` turns submissions into rounds, each one
-/// gathered write and one sync, and returns when they are durable. Files are used one after the other and recycled
-/// strictly oldest first, once what they hold was released. See `JournalRoundHeader` for the format and what seals a
-/// round, and `Journal.open` for what a damaged or torn journal means.
+/// Confined to the thread that owns it; every call may block. `perform(_:)` turns submissions into
+/// rounds, each one gathered write and one sync, and returns when they are durable. Files are used
+/// one after the other and recycled strictly oldest first, once what they hold was released. See
+/// `JournalRoundHeader` for the format and what seals a round, and `Journal.open` for what a
+/// damaged or torn journal means.
 package final class Journal {
     /// Sizes and limits.
     package let configuration: JournalConfiguration
@@ -41,9 +42,13 @@ package final class Journal {
     var lastShape = JournalRoundShape()
     /// Whether the last round carries something that a later round should seal.
     var isSealNeeded = false
+    /// Whether the next round must repeat every group's state: recovery found something that no
+    /// round says yet.
+    var areStatesOwed = false
     /// Whether the next round is the first since the start.
     private var isOpening = true
-    /// The oldest generation that the last durable round calls needed; older files may be overwritten.
+    /// The oldest generation that the last durable round calls needed; older files may be
+    /// overwritten.
     var durableOldestGeneration: UInt64 = 0
     /// The newest generation whose debtors were asked to leave it.
     var demandedGeneration: UInt64 = 0
@@ -51,7 +56,12 @@ package final class Journal {
     private var builder = JournalRoundBuilder()
     private var isUsable = true
 
-    init(directory: String, disk: any Disk, identity: JournalIdentity, configuration: JournalConfiguration) {
+    init(
+        directory: String,
+        disk: any Disk,
+        identity: JournalIdentity,
+        configuration: JournalConfiguration
+    ) {
         self.directory = directory
         self.disk = disk
         self.identity = identity
@@ -62,10 +72,13 @@ package final class Journal {
 
     /// Makes submissions durable, in their order, in as few rounds as their size allows.
     ///
-    /// A full disk is an answer: what was not written is told in `remainder`, and nothing of it was promised.
+    /// A full disk is an answer: what was not written is told in `remainder`, and nothing of it was
+    /// promised.
     ///
     /// - Throws: `.syncFailed`, `.journalWriteFailed`, `.journalUnusable`; all final, the process must stop.
-    package func perform(_ submissions: [JournalSubmission]) throws(StorageError) -> JournalRoundResult {
+    package func perform(_ submissions: [JournalSubmission]) throws(StorageError)
+        -> JournalRoundResult
+    {
         var result = JournalRoundResult()
         var start = 0
         while start < submissions.count {
@@ -90,10 +103,11 @@ package final class Journal {
         return result
     }
 
-    /// Writes an empty round when the last one is not sealed yet, or when files wait for one to be recycled.
+    /// Writes an empty round when the last one is not sealed yet, or when files wait for one to be
+    /// recycled.
     ///
-    /// Called within 100 ms of the last round when nothing else came; a round that stays unsealed longer would be
-    /// mistaken for a torn tail if a bit of it flipped.
+    /// Called within 100 ms of the last round when nothing else came; a round that stays unsealed
+    /// longer would be mistaken for a torn tail if a bit of it flipped.
     ///
     /// - Returns: whether a round was written.
     /// - Throws: as `perform(_:)`, and `.volumeFull`, after which the last round is durable but not sealed.
@@ -106,12 +120,27 @@ package final class Journal {
         return true
     }
 
-    /// Seals the journal with the state of every group and the clean marker, after which nothing is taken.
+    /// Seals the journal with the state of every group and the clean marker, after which nothing is
+    /// taken.
     ///
     /// - Throws: as `sealIfNeeded()`.
     package func close() throws(StorageError) {
+        areStatesOwed = true
         _ = try write(.cleanStop)
         isUsable = false
+        let marker = JournalCleanMarker(
+            key: identity.key,
+            generation: activeFile.generation,
+            endPosition: activeFile.writePosition,
+            number: lastRoundNumber
+        )
+        do {
+            try marker.write(in: directory, disk: disk)
+        } catch {
+            // The round is durable and says the same; the marker only spares the next start a
+            // search.
+            lastObstacle = .disk(error)
+        }
     }
 
     /// What a round is written for.
@@ -119,24 +148,17 @@ package final class Journal {
         case records(ArraySlice<JournalSubmission>)
         /// Nothing but to seal the round before.
         case seal
-        /// The state of every group: recovery found something that the next start must know.
-        case states
         /// The state of every group, and nothing after it.
         case cleanStop
-
-        /// Whether the round repeats every group's state wherever it lies.
-        var carriesStates: Bool {
-            switch self {
-            case .records, .seal: false
-            case .states, .cleanStop: true
-            }
-        }
     }
 
     /// Writes one round and syncs it; returns its size.
     func write(_ purpose: Purpose) throws(StorageError) -> Int {
         try requireUsable()
-        build(purpose, beginsFile: live.isEmpty || activeFile.writePosition == JournalLayout.firstRoundPosition)
+        build(
+            purpose,
+            beginsFile: live.isEmpty || activeFile.writePosition == JournalLayout.firstRoundPosition
+        )
         if live.isEmpty || !fits(builder.roundByteCount, purpose) {
             build(purpose, beginsFile: true)
             try beginFile(roomFor: builder.roundByteCount)
@@ -160,7 +182,7 @@ package final class Journal {
 
     private func build(_ purpose: Purpose, beginsFile: Bool) {
         builder.begin()
-        if beginsFile || purpose.carriesStates {
+        if beginsFile || areStatesOwed {
             for group in groups.keys.sorted() {
                 if let state = groups[group] {
                     builder.add(state, of: group)
@@ -208,7 +230,8 @@ package final class Journal {
             header.isCleanStop = true
         }
         let (final, pieces) = builder.finish(header)
-        // A number is spent even if the write fails: what reached the disk must not meet its like again.
+        // A number is spent even if the write fails: what reached the disk must not meet its like
+        // again.
         nextRoundNumber += 1
         try writeAndSync(pieces, to: target)
         target.writePosition += final.shape.roundByteCount
@@ -217,6 +240,7 @@ package final class Journal {
         lastShape = final.shape
         durableOldestGeneration = final.oldestGeneration
         isOpening = false
+        areStatesOwed = false
         isSealNeeded = final.shape.recordCount > 0 && !final.isCleanStop
         statistics.note(round: final)
         return final.shape.roundByteCount
@@ -294,16 +318,20 @@ package final class Journal {
 
     // MARK: Leaving the journal
 
-    /// Entries of `group` up to `index` are committed and lie in synced segments: the journal owes them no longer.
+    /// Entries of `group` up to `index` are committed and lie in synced segments: the journal owes
+    /// them no longer.
     package func release(_ group: GroupID, upTo index: LogIndex) {
         ledger.release(group, upTo: index)
     }
 
-    /// The next file's debtors, when more waits than `demandByteCount`; nil when nobody need be asked.
+    /// The next file's debtors, when more waits than `demandByteCount`; nil when nobody need be
+    /// asked.
     ///
-    /// Each file is demanded once; a shard keeps the highest index asked of a group until it could release it.
+    /// Each file is demanded once; a shard keeps the highest index asked of a group until it could
+    /// release it.
     package func nextDemand() -> JournalDemand? {
-        for (place, file) in live.dropLast().enumerated() where file.generation > demandedGeneration {
+        for (place, file) in live.dropLast().enumerated() where file.generation > demandedGeneration
+        {
             let waiting = live.dropFirst(place).reduce(0) { $0 + $1.writePosition }
             guard waiting > configuration.demandByteCount else {
                 return nil
@@ -356,7 +384,8 @@ package final class Journal {
         return live.last?.generation ?? 0
     }
 
-    /// Every file leaves one block for a sealing round, so that a full journal can still say which files are free.
+    /// Every file leaves one block for a sealing round, so that a full journal can still say which
+    /// files are free.
     private func fits(_ byteCount: Int, _ purpose: Purpose) -> Bool {
         let room = activeFile.byteCount - activeFile.writePosition
         if case .seal = purpose {

@@ -1,12 +1,13 @@
 /// Puts the rounds of all files in their order and finds out what is missing.
 ///
-/// The last round with a valid header tells the round before it, that one the next, and so on back to the first round of
-/// the oldest file that is needed. What the chain passes over was cut after an earlier crash; what it names and nobody
-/// can find is damage.
+/// The last round with a valid header tells the round before it, that one the next, and so on back
+/// to the first round of the oldest file that is needed. What the chain passes over was cut after
+/// an earlier crash; what it names and nobody can find is damage.
 struct JournalChain {
     enum Link {
         case round(JournalSighting)
-        /// A round whose header is gone; its successor tells its shape. Rounds before it may be gone as well.
+        /// A round whose header is gone; its successor tells its shape. Rounds before it may be
+        /// gone as well.
         case missing(number: UInt64, successor: JournalSighting, predecessor: JournalSighting?)
     }
 
@@ -29,7 +30,8 @@ struct JournalChain {
         }
     }
 
-    /// Whether the round at `place` was the last one before a start, so that a crash may have cut its echo short.
+    /// Whether the round at `place` was the last one before a start, so that a crash may have cut
+    /// its echo short.
     func isLastOfLife(_ place: Int) -> Bool {
         guard place + 1 < links.count else {
             return torn == nil || torn?.header.isOpening == true
@@ -52,7 +54,8 @@ struct JournalChain {
         }
         // A torn round decides nothing, so what is needed is told by the one before it.
         let limit = torn == nil ? newest.header.number : newest.header.previousNumber
-        oldestGeneration = sightings.last { $0.header.number <= limit }?.header.oldestGeneration ?? 0
+        oldestGeneration =
+            sightings.last { $0.header.number <= limit }?.header.oldestGeneration ?? 0
         walk(back: sightings, from: newest)
         links.reverse()
     }
@@ -87,9 +90,11 @@ struct JournalChain {
         sighting.header.generation >= oldestGeneration
     }
 
-    /// Whether nothing that is needed precedes the round: the journal's very first, or the head of the oldest file.
+    /// Whether nothing that is needed precedes the round: the journal's very first, or the head of
+    /// the oldest file.
     private func isFirst(_ sighting: JournalSighting) -> Bool {
         let header = sighting.header
-        return header.previousNumber == 0 || header.generation <= oldestGeneration && header.isFileStart
+        return header.previousNumber == 0
+            || header.generation <= oldestGeneration && header.isFileStart
     }
 }

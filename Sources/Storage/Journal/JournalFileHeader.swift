@@ -2,7 +2,8 @@ import FlotillaRecords
 
 import struct NIOCore.ByteBuffer
 
-/// The head of a journal file, written when the file is made ready for its next generation, before its first round.
+/// The head of a journal file, written when the file is made ready for its next generation, before
+/// its first round.
 ///
 /// Bytes 0-4095 and 4096-8191 of a file hold one copy each: 128 bytes, little endian, then zeros.
 ///
@@ -52,10 +53,12 @@ struct JournalFileHeader: Hashable, Sendable {
         self.generation = generation
     }
 
-    /// Reads one copy; nil when it is not valid, `.unsupportedVersion` when another version wrote it.
+    /// Reads one copy; nil when it is not valid, `.unsupportedVersion` when another version wrote
+    /// it.
     init?(copyAt index: Int, of buffer: ByteBuffer, file: String) throws(StorageError) {
         guard
-            buffer.readableBytes >= index + Self.byteCount, buffer.journalWord(at: index) == Self.magic,
+            buffer.readableBytes >= index + Self.byteCount,
+            buffer.journalWord(at: index) == Self.magic,
             buffer.journalChecksumHolds(at: index, count: Self.byteCount)
         else {
             return nil

@@ -7,7 +7,11 @@ enum JournalFormat {
     /// Refuses every version but ours: a format is never guessed.
     static func checkVersion(_ version: UInt16, of file: String) throws(StorageError) {
         guard version == JournalLayout.version else {
-            throw .unsupportedVersion(file: file, found: Int(version), supported: Int(JournalLayout.version))
+            throw .unsupportedVersion(
+                file: file,
+                found: Int(version),
+                supported: Int(JournalLayout.version)
+            )
         }
     }
 }

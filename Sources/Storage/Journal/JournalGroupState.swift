@@ -12,7 +12,8 @@ struct LogTail: Hashable, Sendable {
     }
 }
 
-/// What the journal knows of a group besides its entries; each file begins with that of every group.
+/// What the journal knows of a group besides its entries; each file begins with that of every
+/// group.
 struct JournalGroupState: Hashable, Sendable {
     /// The newest term and vote; nil before the first.
     var hardState: HardState?
@@ -22,7 +23,8 @@ struct JournalGroupState: Hashable, Sendable {
     var membership: IndexedMembership?
     /// Where the log ends; nil before the first entry.
     var tail: LogTail?
-    /// Damage may have swallowed entries that were acknowledged, and no leader has matched the log since.
+    /// Damage may have swallowed entries that were acknowledged, and no leader has matched the log
+    /// since.
     var isSuspect = false
     /// Damage may have swallowed a vote.
     var isHardStateLost = false
@@ -56,8 +58,8 @@ struct JournalGroupState: Hashable, Sendable {
 extension JournalRecord {
     /// Where a log that ended at `tail` ends after this record.
     ///
-    /// Entries that leave a gap, or that do not chain to the log's last entry, would fork it: they are our own mistake
-    /// and stop us before a byte of them is written.
+    /// Entries that leave a gap, or that do not chain to the log's last entry, would fork it: they
+    /// are our own mistake and stop us before a byte of them is written.
     func tail(after tail: LogTail?) -> LogTail? {
         switch self {
         case .entries(let entries):
@@ -67,7 +69,10 @@ extension JournalRecord {
             if let tail {
                 precondition(first.index <= tail.index.next, "a group's entries leave no gap")
                 let isNext = first.index == tail.index.next
-                precondition(!isNext || first.previousChecksum == tail.checksum, "entries chain to the last one")
+                precondition(
+                    !isNext || first.previousChecksum == tail.checksum,
+                    "entries chain to the last one"
+                )
             }
             return LogTail(position: last.position, checksum: last.checksum)
         case .reset(let position, let checksum), .trusted(let position, let checksum):

@@ -40,7 +40,8 @@ package struct JournalDirectories: Hashable, Sendable {
     }
 }
 
-/// Which journal and which data directory belong together: the content of `journal.id` in both of them.
+/// Which journal and which data directory belong together: the content of `journal.id` in both of
+/// them.
 ///
 /// 64 bytes, little endian:
 ///
@@ -79,7 +80,8 @@ package struct JournalIdentity: Hashable, Sendable {
         return buffer
     }
 
-    /// Reads a file's content; nil when it is damaged, `.unsupportedVersion` when another version wrote it.
+    /// Reads a file's content; nil when it is damaged, `.unsupportedVersion` when another version
+    /// wrote it.
     init?(content: ByteBuffer, file: String) throws(StorageError) {
         guard
             content.readableBytes == Self.byteCount, content.journalWord(at: 0) == Self.magic,
@@ -111,10 +113,11 @@ struct JournalIdentityFiles {
 
     /// The pair's identity, made and written when both directories are new.
     ///
-    /// The journal's copy is written first, and journal files come only after both: a crash between leaves a journal
-    /// without files, which is as good as none.
+    /// The journal's copy is written first, and journal files come only after both: a crash between
+    /// leaves a journal without files, which is as good as none.
     ///
-    /// - Parameter hasJournalFiles: whether the journal's directory holds files of a journal.
+    /// `hasJournalFiles`: whether the journal's directory holds files of a journal.
+    ///
     /// - Throws: `.journalMissing`, `.journalForeign`, `.identityDamaged`, `.unsupportedVersion`, `.disk`.
     func resolve(
         hasJournalFiles: Bool,

@@ -2,8 +2,9 @@ import FlotillaModel
 
 /// Which file holds entries of which group that are not yet in synced segments.
 ///
-/// Per group a list of spans, ascending in file and in index and without overlap; per file the set of groups that have a
-/// span there. A file without debtors can be recycled when those before it are.
+/// Per group a list of spans, ascending in file and in index and without overlap; per file the set
+/// of groups that have a span there. A file without debtors can be recycled when those before it
+/// are.
 struct JournalLedger {
     /// Entries of one group in one file.
     struct Span: Hashable {
@@ -31,7 +32,10 @@ struct JournalLedger {
             list[list.count - 1].lastIndex = lastIndex
             list[list.count - 1].byteCount += byteCount
         } else {
-            precondition(list.last.map { $0.generation < generation } ?? true, "files are written in order")
+            precondition(
+                list.last.map { $0.generation < generation } ?? true,
+                "files are written in order"
+            )
             let span = Span(
                 generation: generation,
                 firstIndex: firstIndex,

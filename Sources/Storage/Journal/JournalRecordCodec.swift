@@ -18,7 +18,8 @@ import struct NIOCore.ByteBuffer
 /// | 28-31 | zero |
 /// | 32-39 | creation epoch |
 ///
-/// Bodies, where a *member* is broker (4), zero (4), epoch (8), and a *tail* is index (8), term (4), frame checksum (4):
+/// Bodies, where a *member* is broker (4), zero (4), epoch (8), and a *tail* is index (8), term
+/// (4), frame checksum (4):
 ///
 /// | kind | body |
 /// |---|---|
@@ -92,7 +93,8 @@ extension ByteBuffer {
 
     mutating func writeMembership(_ indexed: IndexedMembership) {
         let lists = [
-            indexed.membership.voters, indexed.membership.outgoingVoters, indexed.membership.learners,
+            indexed.membership.voters, indexed.membership.outgoingVoters,
+            indexed.membership.learners,
         ]
         writeInteger(indexed.index.rawValue, endianness: .little)
         for list in lists {
@@ -129,12 +131,13 @@ extension ByteBuffer {
 
 /// Reads the records of a round, or of an echo, whose checksum holds.
 ///
-/// What does not make sense below a good checksum was written by another version, so it is refused and not skipped.
+/// What does not make sense below a good checksum was written by another version, so it is refused
+/// and not skipped.
 struct JournalRecordReader {
     private var bytes: ByteBuffer
     private let file: String
 
-    /// - Parameter bytes: records one after the other.
+    /// Reads `bytes`: records one after the other.
     init(_ bytes: ByteBuffer, file: String) {
         self.bytes = bytes
         self.file = file
@@ -159,7 +162,10 @@ struct JournalRecordReader {
         let rawKind = Int(UInt8(truncatingIfNeeded: bytes.journalNumber(at: start)))
         let group = GroupID(
             partition: TopicPartition(
-                topic: TopicID(high: bytes.journalWord(at: start + 8), low: bytes.journalWord(at: start + 16)),
+                topic: TopicID(
+                    high: bytes.journalWord(at: start + 8),
+                    low: bytes.journalWord(at: start + 16)
+                ),
                 partition: Int32(bitPattern: bytes.journalNumber(at: start + 24))
             ),
             epoch: CreationEpoch(bytes.journalWord(at: start + 32))
@@ -167,7 +173,8 @@ struct JournalRecordReader {
         let bodyByteCount = Int(bytes.journalNumber(at: start + 4))
         bytes.moveReaderIndex(forwardBy: JournalRecordKind.headByteCount)
         guard
-            let kind = JournalRecordKind(rawValue: UInt8(rawKind)), let body = bytes.readSlice(length: bodyByteCount),
+            let kind = JournalRecordKind(rawValue: UInt8(rawKind)),
+            let body = bytes.readSlice(length: bodyByteCount),
             let content = try content(of: kind, body)
         else {
             throw .unsupportedRecordKind(file: file, kind: rawKind)
@@ -212,7 +219,10 @@ struct JournalRecordReader {
             do {
                 frames.append(try Frame(parsing: body.readableBytesSpan))
             } catch {
-                throw .unsupportedRecordKind(file: file, kind: Int(JournalRecordKind.entries.rawValue))
+                throw .unsupportedRecordKind(
+                    file: file,
+                    kind: Int(JournalRecordKind.entries.rawValue)
+                )
             }
             body.moveReaderIndex(forwardBy: Frame.byteCount)
         }
@@ -252,23 +262,30 @@ struct JournalRecordReader {
             counts.append(Int(body.journalHalf(at: index + 8 + 2 * place)))
         }
         let memberCount = counts.reduce(0, +)
-        guard body.writerIndex - index == 16 + memberCount * JournalRecordKind.memberByteCount else {
+        guard body.writerIndex - index == 16 + memberCount * JournalRecordKind.memberByteCount
+        else {
             return nil
         }
         var members: [GroupMember] = []
         for place in 0..<memberCount {
-            members.append(member(in: body, at: index + 16 + place * JournalRecordKind.memberByteCount))
+            members.append(
+                member(in: body, at: index + 16 + place * JournalRecordKind.memberByteCount)
+            )
         }
         let membership = Membership(
             voters: Array(members[..<counts[0]]),
             outgoingVoters: Array(members[counts[0]..<counts[0] + counts[1]]),
             learners: Array(members[(counts[0] + counts[1])...])
         )
-        return IndexedMembership(index: LogIndex(body.journalWord(at: index)), membership: membership)
+        return IndexedMembership(
+            index: LogIndex(body.journalWord(at: index)),
+            membership: membership
+        )
     }
 
     private func groupState(in body: ByteBuffer, at index: Int) -> JournalGroupState? {
-        let fixedByteCount = 16 + JournalRecordKind.hardStateByteCount + JournalRecordKind.tailByteCount
+        let fixedByteCount =
+            16 + JournalRecordKind.hardStateByteCount + JournalRecordKind.tailByteCount
         guard body.readableBytes >= fixedByteCount else {
             return nil
         }

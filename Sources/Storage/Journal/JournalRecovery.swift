@@ -6,13 +6,17 @@ package import FlotillaRecords
 package struct JournalRecovery: Sendable {
     /// Every group that the journal knows, sorted.
     package var groups: [(group: GroupID, state: RecoveredGroup)] = []
-    /// The unfinished last round, which was cut; nothing in it had been acknowledged. Votes in it are kept.
+    /// The unfinished last round, which was cut.
+    ///
+    /// Nothing in it had been acknowledged. Votes in it
+    /// are kept.
     package var tornTail: JournalTornTail?
     /// Places that no longer hold what was once durable, in the order of the journal.
     package var damage: [JournalDamage] = []
     /// Whether the last round was that of `Journal.close()`.
     package var wasClean = false
-    /// Whether damage may have swallowed all that was known of a group: one that is not in `groups` is suspect.
+    /// Whether damage may have swallowed all that was known of a group: one that is not in `groups`
+    /// is suspect.
     package var areUnknownGroupsSuspect = false
     /// Whether there was no round at all.
     package var isNew = false
@@ -22,7 +26,8 @@ package struct JournalRecovery: Sendable {
 package struct RecoveredGroup: Sendable {
     /// The newest term and vote; nil when there never was one.
     package internal(set) var hardState: HardState?
-    /// Damage may have swallowed a vote: the replica must come back as a learner with a new creation epoch.
+    /// Damage may have swallowed a vote: the replica must come back as a learner with a new
+    /// creation epoch.
     package internal(set) var isHardStateLost = false
     /// Entries up to here are committed; a hint.
     package internal(set) var commitIndex = LogIndex.zero
@@ -42,15 +47,15 @@ package struct RecoveredGroup: Sendable {
 
     /// The part of the log that follows the segments.
     ///
-    /// - Parameters:
-    ///   - end: the last index that the segments hold.
-    ///   - checksum: the CRC of the frame there, to check the chain; nil to leave that to the caller.
+    /// `end`: the last index that the segments hold. `checksum`: the CRC of the frame there, to
+    /// check the chain; nil to leave that to the caller.
     package func continuation(after end: LogIndex, checksum: UInt32?) -> JournalContinuation {
         var continuation = JournalContinuation(entries: [], isSuspect: isSuspect)
         var next = end.next
         var link = checksum
         for entry in entries where entry.frame.index >= next {
-            guard entry.frame.index == next, link == nil || link == entry.frame.previousChecksum else {
+            guard entry.frame.index == next, link == nil || link == entry.frame.previousChecksum
+            else {
                 continuation.isSuspect = true
                 return continuation
             }
@@ -69,7 +74,8 @@ package struct RecoveredGroup: Sendable {
 package struct JournalContinuation: Sendable {
     /// The entries, from the one after the segments' end.
     package var entries: [LogEntry]
-    /// Whether acknowledged entries may be missing: the replica neither votes nor pre-votes until a leader matched it.
+    /// Whether acknowledged entries may be missing: the replica neither votes nor pre-votes until a
+    /// leader matched it.
     package var isSuspect: Bool
 }
 

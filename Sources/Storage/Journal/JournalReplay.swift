@@ -22,8 +22,9 @@ struct JournalFoundRecord {
 
 /// Applies what rounds say, in their order, and keeps book of what damage leaves in doubt.
 ///
-/// A round that cannot be read may have held anything of any group. What later rounds say takes the doubt away again:
-/// entries that chain to those we have, a state or a match with a leader that names our last entry, a newer vote.
+/// A round that cannot be read may have held anything of any group. What later rounds say takes the
+/// doubt away again: entries that chain to those we have, a state or a match with a leader that
+/// names our last entry, a newer vote.
 struct JournalReplay {
     private struct Group {
         var state = JournalGroupState()
@@ -86,7 +87,8 @@ struct JournalReplay {
         groups[name] = group
     }
 
-    /// Applies the votes of a round that was not finished: keeping a promise that nobody heard is safe.
+    /// Applies the votes of a round that was not finished: keeping a promise that nobody heard is
+    /// safe.
     mutating func applyVotes(_ records: [JournalFoundRecord]) {
         for found in records {
             guard case .record(.hardState(let state)) = found.content else {
@@ -94,7 +96,8 @@ struct JournalReplay {
             }
             var group = groups[found.group] ?? newGroup()
             let current = group.state.hardState ?? .initial
-            let isNewer = state.term > current.term || state.term == current.term && current.votedFor == nil
+            let isNewer =
+                state.term > current.term || state.term == current.term && current.votedFor == nil
             if isNewer {
                 group.state.hardState = state
             }
@@ -139,8 +142,8 @@ struct JournalReplay {
         }
         cut(&group, from: first.index)
         if let before = checksum(before: first.index, in: group), before != first.previousChecksum {
-            // What we have at that index was replaced in a round that we could not read, and nobody can tell from
-            // where on: the replaced entry goes, and a leader must match the rest.
+            // What we have at that index was replaced in a round that we could not read, and nobody
+            // can tell from where on: the replaced entry goes, and a leader must match the rest.
             cut(&group, from: first.index - 1)
             group.state.isSuspect = true
         }
@@ -177,7 +180,9 @@ struct JournalReplay {
         group.isTailInDoubt = false
         if group.state.tail != tail {
             cut(&group, from: tail.index.next)
-            if let last = group.entries.last?.frame, last.index == tail.index, last.checksum != tail.checksum {
+            if let last = group.entries.last?.frame, last.index == tail.index,
+                last.checksum != tail.checksum
+            {
                 cut(&group, from: tail.index)
                 group.state.isSuspect = true
             }

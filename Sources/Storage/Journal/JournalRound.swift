@@ -23,7 +23,8 @@ struct JournalRoundShape: Hashable, Sendable {
     var echoByteCount = 0
     var recordCount = 0
 
-    /// Where the echo begins, counted from the round's start: always in a block after all record heads.
+    /// Where the echo begins, counted from the round's start: always in a block after all record
+    /// heads.
     var echoPosition: Int {
         JournalLayout.padded(JournalRoundHeader.byteCount + headsByteCount + payloadByteCount)
     }
@@ -50,10 +51,11 @@ enum JournalLayout {
 
 /// The head of a round: one gathered write and one sync.
 ///
-/// A round is a header, the heads of its records, the payloads of their entries, zeros up to a multiple of 4096 and, when
-/// it holds more than entries and commit hints, an echo: those other records once more in blocks of their own.
-/// Round n+1 is written only after n is durable, so a valid header n+1 proves that n was whole once (it *seals* n), and
-/// it repeats what n consisted of, so one bad block never hides how long a sealed round is or whether it held a vote.
+/// A round is a header, the heads of its records, the payloads of their entries, zeros up to a
+/// multiple of 4096 and, when it holds more than entries and commit hints, an echo: those other
+/// records once more in blocks of their own. Round n+1 is written only after n is durable, so a
+/// valid header n+1 proves that n was whole once (it *seals* n), and it repeats what n consisted
+/// of, so one bad block never hides how long a sealed round is or whether it held a vote.
 ///
 /// 128 bytes, little endian:
 ///
@@ -81,7 +83,8 @@ struct JournalRoundHeader: Hashable, Sendable {
 
     var isFileStart = false
     var isCleanStop = false
-    /// Whether the journal was opened before this round: what a crash did to the one before is no damage.
+    /// Whether the journal was opened before this round: what a crash did to the one before is no
+    /// damage.
     var isOpening = false
     var key: UInt64
     var generation: UInt64
@@ -223,7 +226,8 @@ struct JournalEchoHeader: Hashable, Sendable {
         self.recordsChecksum = recordsChecksum
     }
 
-    /// Reads a header at the start of a block; nil for anything else, `.unsupportedVersion` for another version's.
+    /// Reads a header at the start of a block; nil for anything else, `.unsupportedVersion` for
+    /// another version's.
     init?(block: ByteBuffer, file: String) throws(StorageError) {
         let start = block.readerIndex
         guard

@@ -5,11 +5,11 @@ import struct NIOCore.ByteBuffer
 
 /// Collects the records of one round and lays them out for one gathered write.
 ///
-/// Record heads, and payload pieces below 4 KiB, are copied into buffers that live from round to round; larger pieces are
-/// lent to the write as they are.
+/// Record heads, and payload pieces below 4 KiB, are copied into buffers that live from round to
+/// round; larger pieces are lent to the write as they are.
 struct JournalRoundBuilder {
-    /// A payload piece of at least this size is gathered instead of copied: below it a copy is cheaper than a vector
-    /// of the system call.
+    /// A payload piece of at least this size is gathered instead of copied: below it a copy is
+    /// cheaper than a vector of the system call.
     private static let lentByteCount = 4096
     private static let zeros = ByteBuffer(repeating: 0, count: JournalLayout.blockByteCount)
 
@@ -43,7 +43,9 @@ struct JournalRoundBuilder {
             precondition(Self.isGapless(entries), "a submission's entries are dense")
             add(.entries, group) { heads in
                 for entry in entries {
-                    heads.writeBytes(entry.frameAndHead.readableBytesSpan.extracting(first: Frame.byteCount))
+                    heads.writeBytes(
+                        entry.frameAndHead.readableBytesSpan.extracting(first: Frame.byteCount)
+                    )
                 }
             }
             for entry in entries {
@@ -73,7 +75,10 @@ struct JournalRoundBuilder {
     /// - Parameter header: states number and place; its shape is filled in.
     /// - Returns: the header as written, and the pieces of the write: `header.shape.roundByteCount` bytes.
     mutating func finish(_ header: JournalRoundHeader) -> (JournalRoundHeader, [ByteBuffer]) {
-        precondition(payloadByteCount <= Frame.maximumPayloadByteCount, "a round's payloads are below 2 GiB")
+        precondition(
+            payloadByteCount <= Frame.maximumPayloadByteCount,
+            "a round's payloads are below 2 GiB"
+        )
         var header = header
         header.shape = shape(checksum: Self.checksum(of: heads, from: JournalRoundHeader.byteCount))
         heads.setBuffer(header.encoded(), at: 0)
@@ -90,7 +95,11 @@ struct JournalRoundBuilder {
         if header.shape.echoByteCount > 0 {
             finishEcho(of: header)
             pieces.append(echo)
-            append(Self.zeros, 0..<JournalLayout.padded(echo.readableBytes) - echo.readableBytes, to: &pieces)
+            append(
+                Self.zeros,
+                0..<JournalLayout.padded(echo.readableBytes) - echo.readableBytes,
+                to: &pieces
+            )
         }
         return (header, pieces)
     }
@@ -147,7 +156,9 @@ struct JournalRoundBuilder {
 
     private mutating func addPayload(of entry: LogEntry) {
         payloadByteCount += entry.payloadByteCount
-        copied.writeBytes(entry.frameAndHead.readableBytesSpan.extracting(droppingFirst: Frame.byteCount))
+        copied.writeBytes(
+            entry.frameAndHead.readableBytesSpan.extracting(droppingFirst: Frame.byteCount)
+        )
         if entry.body.readableBytes < Self.lentByteCount {
             copied.writeBytes(entry.body.readableBytesSpan)
         } else {
@@ -156,7 +167,8 @@ struct JournalRoundBuilder {
     }
 
     private func append(_ buffer: ByteBuffer, _ range: Range<Int>, to pieces: inout [ByteBuffer]) {
-        guard !range.isEmpty, let piece = buffer.getSlice(at: range.lowerBound, length: range.count) else {
+        guard !range.isEmpty, let piece = buffer.getSlice(at: range.lowerBound, length: range.count)
+        else {
             return
         }
         pieces.append(piece)

@@ -40,8 +40,8 @@ struct JournalEchoSighting {
 
 /// Reads one file of the journal from end to end and tells what lies in it.
 ///
-/// Rounds follow each other without a gap; where one's header is unreadable, every later block is looked at, since the
-/// rounds behind it decide whether it was sealed.
+/// Rounds follow each other without a gap; where one's header is unreadable, every later block is
+/// looked at, since the rounds behind it decide whether it was sealed.
 final class JournalScannedFile {
     private static let searchByteCount = 1 << 20
 
@@ -107,15 +107,31 @@ final class JournalScannedFile {
     }
 
     /// Finds every round and every stray echo.
-    func scan() throws(StorageError) {
+    ///
+    /// `marker`: where the journal ended cleanly; unless a round begins right there, nothing is
+    /// searched behind it.
+    func scan(until marker: JournalCleanMarker?) throws(StorageError) {
         var position = JournalLayout.firstRoundPosition
         while position + JournalLayout.blockByteCount <= byteCount {
-            if let header = try header(in: read(at: position, count: JournalLayout.blockByteCount), at: position) {
+            let block = try read(at: position, count: JournalLayout.blockByteCount)
+            if let header = try header(in: block, at: position) {
                 position = try note(header)
+            } else if isEnd(position, marker) {
+                return
             } else {
                 position = try search(from: position)
             }
         }
+    }
+
+    private func isEnd(_ position: Int, _ marker: JournalCleanMarker?) -> Bool {
+        guard let marker, let generation else {
+            return false
+        }
+        guard generation == marker.generation else {
+            return generation > marker.generation && sightings.isEmpty
+        }
+        return position == marker.endPosition && sightings.last?.header.number == marker.number
     }
 
     private func note(_ header: JournalRoundHeader) throws(StorageError) -> Int {
@@ -125,11 +141,15 @@ final class JournalScannedFile {
         return header.endPosition
     }
 
-    /// Looks at every block from `start` on; returns where the next round begins, or the end of the file.
+    /// Looks at every block from `start` on; returns where the next round begins, or the end of the
+    /// file.
     private func search(from start: Int) throws(StorageError) -> Int {
         var position = start
         while position + JournalLayout.blockByteCount <= byteCount {
-            let chunk = try read(at: position, count: min(Self.searchByteCount, byteCount - position))
+            let chunk = try read(
+                at: position,
+                count: min(Self.searchByteCount, byteCount - position)
+            )
             var offset = 0
             while offset + JournalLayout.blockByteCount <= chunk.readableBytes {
                 if try isRound(in: chunk, offset: offset, at: position + offset) {
@@ -145,7 +165,9 @@ final class JournalScannedFile {
         return byteCount
     }
 
-    private func isRound(in chunk: ByteBuffer, offset: Int, at position: Int) throws(StorageError) -> Bool {
+    private func isRound(in chunk: ByteBuffer, offset: Int, at position: Int) throws(StorageError)
+        -> Bool
+    {
         let word = chunk.journalWord(at: offset)
         guard word == JournalRoundHeader.magic || word == JournalEchoHeader.magic else {
             return false
@@ -154,7 +176,9 @@ final class JournalScannedFile {
             return false
         }
         if word == JournalEchoHeader.magic {
-            if let header = try JournalEchoHeader(block: block, file: path), isOurs(header, at: position) {
+            if let header = try JournalEchoHeader(block: block, file: path),
+                isOurs(header, at: position)
+            {
                 let records = try echoRecords(at: position, number: header.number) ?? []
                 echoes.append(JournalEchoSighting(number: header.number, records: records))
             }
@@ -163,8 +187,11 @@ final class JournalScannedFile {
         return try header(in: block, at: position) != nil
     }
 
-    /// The header at a place, if it is one of this file's present life and follows what was found before it.
-    private func header(in block: ByteBuffer, at position: Int) throws(StorageError) -> JournalRoundHeader? {
+    /// The header at a place, if it is one of this file's present life and follows what was found
+    /// before it.
+    private func header(in block: ByteBuffer, at position: Int) throws(StorageError)
+        -> JournalRoundHeader?
+    {
         guard
             let header = try JournalRoundHeader(block: block, file: path),
             header.key == key, header.position == position,
@@ -192,7 +219,8 @@ final class JournalScannedFile {
         number: UInt64
     ) throws(StorageError) -> JournalRoundContent {
         var content = JournalRoundContent()
-        let echo = shape.echoByteCount == 0
+        let echo =
+            shape.echoByteCount == 0
             ? []
             : try echoRecords(at: position + shape.echoPosition, number: number)
         content.isEchoWhole = echo != nil
@@ -225,12 +253,17 @@ final class JournalScannedFile {
             case .record(let record):
                 records.append(JournalFoundRecord(group: decoded.group, content: .record(record)))
             case .groupState(let state):
-                records.append(JournalFoundRecord(group: decoded.group, content: .groupState(state)))
+                records.append(
+                    JournalFoundRecord(group: decoded.group, content: .groupState(state))
+                )
             case .entries(let frames):
                 var entries: [JournalFoundEntry] = []
                 entries.reserveCapacity(frames.count)
                 for frame in frames {
-                    let entry = Self.entry(frame, payloads.readSlice(length: frame.payloadByteCount))
+                    let entry = Self.entry(
+                        frame,
+                        payloads.readSlice(length: frame.payloadByteCount)
+                    )
                     if entry == nil {
                         lost.append(JournalLostEntry(group: decoded.group, index: frame.index))
                     }
@@ -257,7 +290,9 @@ final class JournalScannedFile {
     }
 
     /// The records of an echo; nil when it is not whole.
-    private func echoRecords(at position: Int, number: UInt64) throws(StorageError) -> [JournalFoundRecord]? {
+    private func echoRecords(at position: Int, number: UInt64) throws(StorageError)
+        -> [JournalFoundRecord]?
+    {
         let block = try read(at: position, count: JournalLayout.blockByteCount)
         guard
             let header = try JournalEchoHeader(block: block, file: path),
@@ -266,7 +301,10 @@ final class JournalScannedFile {
         else {
             return nil
         }
-        let bytes = try read(at: position + JournalEchoHeader.byteCount, count: header.recordsByteCount)
+        let bytes = try read(
+            at: position + JournalEchoHeader.byteCount,
+            count: header.recordsByteCount
+        )
         guard
             bytes.readableBytes == header.recordsByteCount,
             CRC32C.checksum(bytes) == header.recordsChecksum

@@ -24,7 +24,8 @@ package struct JournalSubmission: Sendable {
 
 /// One fact about a group that must outlive a crash.
 package enum JournalRecord: Sendable {
-    /// Entries without a gap; at or below the group's last index they replace the suffix from their first index on.
+    /// Entries without a gap; at or below the group's last index they replace the suffix from their
+    /// first index on.
     case entries([LogEntry])
     /// A newer term or a vote; written twice.
     case hardState(HardState)
@@ -32,7 +33,8 @@ package enum JournalRecord: Sendable {
     case commit(LogIndex)
     /// The membership as of a committed entry. Later ones lie in the entries that wait.
     case membership(IndexedMembership)
-    /// A shipped prefix took the place of the whole log: it now ends here, and earlier entries are void.
+    /// A shipped prefix took the place of the whole log: it now ends here, and earlier entries are
+    /// void.
     case reset(LogPosition, checksum: UInt32)
     /// A leader has matched a suspect group up to this end of its log: it may vote again.
     case trusted(LogPosition, checksum: UInt32)
@@ -77,7 +79,8 @@ package struct JournalDemand: Sendable {
     package enum Remedy: Hashable, Sendable {
         /// Write the entries to the segments, sync those, then `Journal.release(_:upTo:)`.
         case checkpoint
-        /// Submit the group's whole suffix (all that is not in synced segments) again, as one submission.
+        /// Submit the group's whole suffix (all that is not in synced segments) again, as one
+        /// submission.
         case copyForward
     }
 
@@ -85,7 +88,8 @@ package struct JournalDemand: Sendable {
     package struct Item: Sendable {
         /// The group.
         package var group: GroupID
-        /// The last of its entries in the file; it may be uncommitted still, then the demand waits for it.
+        /// The last of its entries in the file; it may be uncommitted still, then the demand waits
+        /// for it.
         package var upTo: LogIndex
         /// How.
         package var remedy: Remedy

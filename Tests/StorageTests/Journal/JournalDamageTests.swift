@@ -33,7 +33,10 @@ struct JournalDamageTests {
         let before = log.append([5, 30])
         _ = try journal.perform([
             JournalSubmission(group, [.hardState(.test(2, vote: 1)), .entries(before)]),
-            JournalSubmission(other, [.hardState(.test(7, vote: 3)), .entries(otherLog.append([40]))]),
+            JournalSubmission(
+                other,
+                [.hardState(.test(7, vote: 3)), .entries(otherLog.append([40]))]
+            ),
         ])
         harness.disk.isRecording = true
         let added = log.append([20, 61])
@@ -41,7 +44,8 @@ struct JournalDamageTests {
             JournalSubmission(group, [.hardState(.test(3, vote: 2)), .entries(added)]),
             JournalSubmission(other, [.entries(otherLog.append([9]))]),
         ])
-        guard case .write(_, let position, let count) = try #require(harness.disk.operations.first) else {
+        guard case .write(_, let position, let count) = try #require(harness.disk.operations.first)
+        else {
             preconditionFailure("a round begins with its write")
         }
         let start = Int(position)
@@ -63,7 +67,8 @@ struct JournalDamageTests {
         let heads = Int(written.harness.number(file, at: start + 64, as: UInt32.self))
         let payload = Int(written.harness.number(file, at: start + 72, as: UInt64.self))
         let end = start + 128 + heads + payload
-        return Array(start..<end) + [end, end + 100, written.echo.lowerBound - 1] + Array(written.echo)
+        return Array(start..<end) + [end, end + 100, written.echo.lowerBound - 1]
+            + Array(written.echo)
             + [written.echo.upperBound]
     }
 
@@ -72,7 +77,9 @@ struct JournalDamageTests {
         let written = try write()
         var cutCount = 0
         for position in positions(of: written) {
-            let recovery = try written.harness.recover { $0.flip(file, at: Int64(position), mask: 0x10) }
+            let recovery = try written.harness.recover {
+                $0.flip(file, at: Int64(position), mask: 0x10)
+            }
             let found = try #require(recovery[group])
             #expect(recovery.damage.isEmpty, "byte \(position): a torn tail is no damage")
             #expect(!found.isSuspect && !found.isHardStateLost)
@@ -95,7 +102,10 @@ struct JournalDamageTests {
     func truncatedLastRound() throws {
         let written = try write()
         let content = written.harness.disk.contents(file)
-        let ends = positions(of: written) + [written.lastRound.upperBound - 1, written.lastRound.upperBound]
+        let ends =
+            positions(of: written) + [
+                written.lastRound.upperBound - 1, written.lastRound.upperBound,
+            ]
         for end in ends {
             let recovery = try written.harness.recover { disk in
                 disk.put(file, content.getSlice(at: 0, length: end) ?? ByteBuffer())
@@ -103,10 +113,16 @@ struct JournalDamageTests {
             let found = try #require(recovery[group])
             #expect(recovery.damage.isEmpty && !found.isSuspect)
             let isWhole = found.entries.checksums == written.after.checksums
-            #expect(isWhole || found.entries.checksums == written.before.checksums, "cut at byte \(end)")
+            #expect(
+                isWhole || found.entries.checksums == written.before.checksums,
+                "cut at byte \(end)"
+            )
             #expect(isWhole == (end >= written.echo.lowerBound), "cut at byte \(end)")
             let isVoteNew = found.hardState == .test(3, vote: 2)
-            #expect(isVoteNew || !isWhole && found.hardState == .test(2, vote: 1), "cut at byte \(end)")
+            #expect(
+                isVoteNew || !isWhole && found.hardState == .test(2, vote: 1),
+                "cut at byte \(end)"
+            )
         }
     }
 
@@ -116,19 +132,36 @@ struct JournalDamageTests {
         _ = try written.journal.sealIfNeeded()
         var toldCount = 0
         for position in positions(of: written) {
-            let recovery = try written.harness.recover { $0.flip(file, at: Int64(position), mask: 0x04) }
+            let recovery = try written.harness.recover {
+                $0.flip(file, at: Int64(position), mask: 0x04)
+            }
             let found = try #require(recovery[group])
             let second = try #require(recovery[other])
             #expect(recovery.tornTail == nil, "byte \(position): a sealed round is not torn")
-            #expect(found.hardState == .test(3, vote: 2) && !found.isHardStateLost, "byte \(position)")
-            #expect(second.hardState == .test(7, vote: 3) && !second.isHardStateLost, "byte \(position)")
+            #expect(
+                found.hardState == .test(3, vote: 2) && !found.isHardStateLost,
+                "byte \(position)"
+            )
+            #expect(
+                second.hardState == .test(7, vote: 3) && !second.isHardStateLost,
+                "byte \(position)"
+            )
             toldCount += recovery.damage.isEmpty ? 0 : 1
             for (state, entries) in [(found, written.after), (second, written.otherEntries)] {
                 let continuation = state.continuation(after: .zero, checksum: 0)
                 let isComplete = continuation.entries.checksums == entries.checksums
-                #expect(isComplete || continuation.isSuspect, "byte \(position): a loss is never silent")
-                #expect(isComplete || recovery.damage.contains { !$0.isRepaired }, "byte \(position)")
-                #expect(entries.checksums.starts(with: continuation.entries.checksums), "byte \(position)")
+                #expect(
+                    isComplete || continuation.isSuspect,
+                    "byte \(position): a loss is never silent"
+                )
+                #expect(
+                    isComplete || recovery.damage.contains { !$0.isRepaired },
+                    "byte \(position)"
+                )
+                #expect(
+                    entries.checksums.starts(with: continuation.entries.checksums),
+                    "byte \(position)"
+                )
             }
         }
         #expect(toldCount >= positions(of: written).count - 5, "all but flips of padding are told")
@@ -140,7 +173,9 @@ struct JournalDamageTests {
         _ = try written.journal.sealIfNeeded()
         for offset in 0..<128 {
             let position = written.lastRound.lowerBound + offset
-            let recovery = try written.harness.recover { $0.flip(file, at: Int64(position), mask: 0xFF) }
+            let recovery = try written.harness.recover {
+                $0.flip(file, at: Int64(position), mask: 0xFF)
+            }
             #expect(recovery[group]?.entries.checksums == written.after.checksums)
             #expect(recovery.damage.map(\.kind) == [.roundHeader])
             #expect(recovery.damage.map(\.position) == [written.lastRound.lowerBound])
@@ -166,11 +201,16 @@ struct JournalDamageTests {
         #expect(found.continuation(after: .zero, checksum: nil).entries.count == 2)
         #expect(found.continuation(after: .zero, checksum: nil).isSuspect)
         let held = found.continuation(after: LogIndex(3), checksum: written.after[2].frame.checksum)
-        #expect(held.entries.count == 1 && !held.isSuspect, "segments that hold the entry make good for it")
+        #expect(
+            held.entries.count == 1 && !held.isSuspect,
+            "segments that hold the entry make good for it"
+        )
         #expect(recovery[other]?.continuation(after: .zero, checksum: nil).isSuspect == false)
     }
 
-    @Test("after a clean stop the damage of a round's records touches only the groups that were in it")
+    @Test(
+        "after a clean stop the damage of a round's records touches only the groups that were in it"
+    )
     func cleanStopVouches() throws {
         let written = try write()
         var third = TestLog(.test(3))
@@ -203,12 +243,18 @@ struct JournalDamageTests {
         let suffix = Array(written.after[2...])
         let last = suffix[1].frame
         _ = try journal.perform([
-            JournalSubmission(group, [.entries(suffix), .trusted(last.position, checksum: last.checksum)])
+            JournalSubmission(
+                group,
+                [.entries(suffix), .trusted(last.position, checksum: last.checksum)]
+            )
         ])
         written.harness.disk.crash(.dropUnsynced)
         let (_, recovery) = try written.harness.open()
         #expect(recovery[group]?.isSuspect == false && recovery[other]?.isSuspect == true)
-        #expect(recovery[group]?.continuation(after: .zero, checksum: 0).entries.checksums == written.after.checksums)
+        #expect(
+            recovery[group]?.continuation(after: .zero, checksum: 0).entries.checksums
+                == written.after.checksums
+        )
     }
 
     @Test("with both copies of a vote bad the vote is lost, and told")
@@ -224,7 +270,9 @@ struct JournalDamageTests {
         let again = try written.harness.recover { disk in
             disk.flip(file, at: Int64(written.lastRound.lowerBound + 170))
         }
-        #expect(again[group]?.isHardStateLost == false && again[group]?.hardState == .test(3, vote: 2))
+        #expect(
+            again[group]?.isHardStateLost == false && again[group]?.hardState == .test(3, vote: 2)
+        )
     }
 
     @Test("a newer vote makes good for a lost one")
@@ -235,11 +283,17 @@ struct JournalDamageTests {
             disk.flip(file, at: Int64(written.lastRound.lowerBound + 170))
             disk.flip(file, at: Int64(written.echo.lowerBound + 70))
         }
-        #expect(recovery[group]?.isHardStateLost == false && recovery[group]?.hardState == .test(4, vote: 1))
+        #expect(
+            recovery[group]?.isHardStateLost == false
+                && recovery[group]?.hardState == .test(4, vote: 1)
+        )
         #expect(recovery[other]?.isHardStateLost == true)
     }
 
-    @Test("one bad copy of a file's header costs nothing, and both only as much", arguments: [[0], [4096], [0, 4096]])
+    @Test(
+        "one bad copy of a file's header costs nothing, and both only as much",
+        arguments: [[0], [4096], [0, 4096]]
+    )
     func fileHeader(copies: [Int64]) throws {
         let written = try write()
         _ = try written.journal.sealIfNeeded()
@@ -278,7 +332,9 @@ struct JournalDamageTests {
         let start = written.lastRound.lowerBound
         let heads = Int(written.harness.number(file, at: start + 64, as: UInt32.self))
         content.setInteger(UInt8(9), at: start + 128)
-        let headsSum = CRC32C.checksum(content.getSlice(at: start + 128, length: heads) ?? ByteBuffer())
+        let headsSum = CRC32C.checksum(
+            content.getSlice(at: start + 128, length: heads) ?? ByteBuffer()
+        )
         content.setInteger(headsSum, at: start + 68, endianness: .little)
         let sum = CRC32C.checksum(content.getSlice(at: start, length: 124) ?? ByteBuffer())
         content.setInteger(sum, at: start + 124, endianness: .little)
@@ -295,7 +351,10 @@ struct JournalDamageTests {
         var log = TestLog(group)
         while journal.liveByteCount < 5 * 65536 {
             _ = try journal.perform([
-                JournalSubmission(group, [.hardState(.test(1, vote: 1)), .entries(log.append([8000]))])
+                JournalSubmission(
+                    group,
+                    [.hardState(.test(1, vote: 1)), .entries(log.append([8000]))]
+                )
             ])
         }
         _ = try journal.sealIfNeeded()
@@ -349,9 +408,13 @@ struct JournalDamageTests {
         )
         harness.disk.isRecording = true
         _ = try journal.perform([JournalSubmission(group, [.entries([forged])])])
-        guard case .write(let path, let position, _) = try #require(harness.disk.operations.last { operation in
-            if case .write = operation { true } else { false }
-        }) else {
+        guard
+            case .write(let path, let position, _) = try #require(
+                harness.disk.operations.last { operation in
+                    if case .write = operation { true } else { false }
+                }
+            )
+        else {
             return
         }
         let torn = try harness.recover { $0.flip(path, at: position + 3) }

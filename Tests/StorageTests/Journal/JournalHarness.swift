@@ -54,7 +54,10 @@ struct TestLog {
     /// Every third entry is a batch, the others are control entries.
     private func makeEntry(byteCount: Int) -> LogEntry {
         let index = lastIndex.next
-        let payload = ByteBuffer(repeating: UInt8(truncatingIfNeeded: index.rawValue &* 7), count: byteCount)
+        let payload = ByteBuffer(
+            repeating: UInt8(truncatingIfNeeded: index.rawValue &* 7),
+            count: byteCount
+        )
         guard index.rawValue % 3 == 0 else {
             return .control(
                 .snapshotMark,
@@ -120,7 +123,9 @@ struct JournalHarness {
     }
 
     /// Little-endian integers of a file.
-    func number<Number: FixedWidthInteger>(_ path: String, at position: Int, as: Number.Type) -> Number {
+    func number<Number: FixedWidthInteger>(_ path: String, at position: Int, as: Number.Type)
+        -> Number
+    {
         disk.contents(path).getInteger(at: position, endianness: .little, as: Number.self) ?? 0
     }
 }
@@ -129,7 +134,10 @@ extension GroupID {
     /// A group for tests.
     static func test(_ number: Int, epoch: UInt64 = 1) -> GroupID {
         GroupID(
-            partition: TopicPartition(topic: TopicID(high: 7, low: UInt64(number)), partition: Int32(number)),
+            partition: TopicPartition(
+                topic: TopicID(high: 7, low: UInt64(number)),
+                partition: Int32(number)
+            ),
             epoch: CreationEpoch(epoch)
         )
     }

@@ -24,13 +24,20 @@ struct JournalIdentityTests {
         for path in harness.disk.paths where path.hasPrefix("/data/journal/") {
             try harness.disk.remove(path)
         }
-        guard case .journalMissing = try #require(throws: StorageError.self, performing: { try harness.open() }) else {
+        guard
+            case .journalMissing = try #require(
+                throws: StorageError.self,
+                performing: { try harness.open() }
+            )
+        else {
             Issue.record("a missing journal is named")
             return
         }
     }
 
-    @Test("a journal of another data directory is refused, with or without a name in the data directory")
+    @Test(
+        "a journal of another data directory is refused, with or without a name in the data directory"
+    )
     func foreign() throws {
         let harness = try made()
         let other = try made()
@@ -46,14 +53,22 @@ struct JournalIdentityTests {
             var tampered = harness
             tampered.disk = copy
             guard
-                case .journalForeign = try #require(throws: StorageError.self, performing: { try tampered.open() })
+                case .journalForeign = try #require(
+                    throws: StorageError.self,
+                    performing: { try tampered.open() }
+                )
             else {
                 Issue.record("a foreign journal is named")
                 return
             }
         }
         try harness.disk.remove(dataFile)
-        guard case .journalForeign = try #require(throws: StorageError.self, performing: { try harness.open() }) else {
+        guard
+            case .journalForeign = try #require(
+                throws: StorageError.self,
+                performing: { try harness.open() }
+            )
+        else {
             Issue.record("a journal without its data directory is foreign")
             return
         }
@@ -70,7 +85,12 @@ struct JournalIdentityTests {
             content.setInteger(sum, at: start + 124, endianness: .little)
         }
         harness.disk.put(path, content)
-        guard case .journalForeign = try #require(throws: StorageError.self, performing: { try harness.open() }) else {
+        guard
+            case .journalForeign = try #require(
+                throws: StorageError.self,
+                performing: { try harness.open() }
+            )
+        else {
             Issue.record("a foreign file is named")
             return
         }
@@ -132,7 +152,9 @@ struct JournalIdentityTests {
             var content = harness.disk.contents(path)
             for start in starts {
                 content.setInteger(UInt16(2), at: start + 8, endianness: .little)
-                let sum = CRC32C.checksum(content.getSlice(at: start, length: byteCount - 4) ?? ByteBuffer())
+                let sum = CRC32C.checksum(
+                    content.getSlice(at: start, length: byteCount - 4) ?? ByteBuffer()
+                )
                 content.setInteger(sum, at: start + byteCount - 4, endianness: .little)
             }
             let expected = StorageError.unsupportedVersion(file: path, found: 2, supported: 1)

@@ -21,7 +21,8 @@ private struct JournalModel {
     var steps: [(submission: JournalSubmission, after: [GroupID: Group])] = []
 }
 
-/// Drives a journal with seeded submissions, releases, crashes and starts, and compares it with the model.
+/// Drives a journal with seeded submissions, releases, crashes and starts, and compares it with the
+/// model.
 private struct JournalDrive {
     var harness = JournalHarness()
     var random: SeededRandom
@@ -45,7 +46,10 @@ private struct JournalDrive {
             case 15: _ = try journal.sealIfNeeded()
             case 16: _ = try journal.prepareSpare()
             case 17: try submit(cutShort: true)
-            case 18: try restart(.tear(seed: random.next(), grain: Bool.random(using: &random) ? 512 : 4096))
+            case 18:
+                try restart(
+                    .tear(seed: random.next(), grain: Bool.random(using: &random) ? 512 : 4096)
+                )
             default:
                 try journal.close()
                 try restart(.dropUnsynced)
@@ -93,7 +97,9 @@ private struct JournalDrive {
         try restart(fates[Int.random(in: 0..<fates.count, using: &random)])
     }
 
-    private mutating func makeSubmission(on groups: inout [GroupID: JournalModel.Group]) -> JournalSubmission {
+    private mutating func makeSubmission(on groups: inout [GroupID: JournalModel.Group])
+        -> JournalSubmission
+    {
         let number = Int.random(in: 0..<5, using: &random)
         let known = groups.keys.sorted().first { $0.partition.partition == Int32(number) }
         let name = known ?? .test(number, epoch: epoch)
@@ -122,9 +128,13 @@ private struct JournalDrive {
     }
 
     private mutating func append(to group: inout JournalModel.Group) -> JournalRecord {
-        let uncommitted = group.log.entries.filter { $0.frame.index > max(group.commitIndex, group.released) }
+        let uncommitted = group.log.entries.filter {
+            $0.frame.index > max(group.commitIndex, group.released)
+        }
         if !uncommitted.isEmpty, Int.random(in: 0..<4, using: &random) == 0 {
-            group.log.cut(from: uncommitted[Int.random(in: 0..<uncommitted.count, using: &random)].frame.index)
+            group.log.cut(
+                from: uncommitted[Int.random(in: 0..<uncommitted.count, using: &random)].frame.index
+            )
             group.log.term = group.log.term.next
         }
         let sizes = (0..<Int.random(in: 1...4, using: &random)).map { _ in
@@ -141,7 +151,12 @@ private struct JournalDrive {
                 continue
             }
             let last = group.log.lastIndex.rawValue
-            let index = LogIndex(UInt64.random(in: group.released.rawValue...max(last, group.released.rawValue), using: &random))
+            let index = LogIndex(
+                UInt64.random(
+                    in: group.released.rawValue...max(last, group.released.rawValue),
+                    using: &random
+                )
+            )
             group.released = index
             group.commitIndex = max(group.commitIndex, index)
             group.log.release(upTo: index)
@@ -198,14 +213,20 @@ private struct JournalDrive {
         }
     }
 
-    private func matches(_ recovery: JournalRecovery, _ groups: [GroupID: JournalModel.Group]) -> Bool {
+    private func matches(_ recovery: JournalRecovery, _ groups: [GroupID: JournalModel.Group])
+        -> Bool
+    {
         for (name, group) in groups {
             guard let found = recovery[name], !found.isSuspect, !found.isHardStateLost else {
                 return false
             }
-            let continuation = found.continuation(after: group.released, checksum: group.log.baseChecksum)
+            let continuation = found.continuation(
+                after: group.released,
+                checksum: group.log.baseChecksum
+            )
             guard
-                !continuation.isSuspect, continuation.entries.checksums == group.log.entries.checksums,
+                !continuation.isSuspect,
+                continuation.entries.checksums == group.log.entries.checksums,
                 isVote(found.hardState, of: name, in: groups),
                 found.commitIndex <= group.commitIndex
             else {
@@ -231,18 +252,26 @@ private struct JournalDrive {
             return true
         }
         let isNewer = (state?.term ?? .zero) > groups[name]?.hardState?.term ?? .zero
-        return isNewer && model.steps.contains { step in
-            step.submission.group == name
-                && step.submission.records.contains { record in
-                    if case .hardState(let submitted) = record { submitted == state } else { false }
-                }
-        }
+        return isNewer
+            && model.steps.contains { step in
+                step.submission.group == name
+                    && step.submission.records.contains { record in
+                        if case .hardState(let submitted) = record {
+                            submitted == state
+                        } else {
+                            false
+                        }
+                    }
+            }
     }
 }
 
 @Suite("The journal against its model")
 struct JournalPropertyTests {
-    @Test("after any submissions, releases and crashes the journal holds what it promised", arguments: 0..<100)
+    @Test(
+        "after any submissions, releases and crashes the journal holds what it promised",
+        arguments: 0..<100
+    )
     func remembers(seed: Int) throws {
         var drive = try JournalDrive(seed: UInt64(seed))
         try drive.run(steps: 120)

@@ -24,7 +24,8 @@ struct JournalTests {
         let harness = JournalHarness()
         let (journal, _) = try harness.open()
         var log = TestLog(.test(1))
-        let members = Membership(voters: [GroupMember(broker: BrokerID(1), epoch: CreationEpoch(1))])
+        let members = Membership(voters: [GroupMember(broker: BrokerID(1), epoch: CreationEpoch(1))]
+        )
         let membership = IndexedMembership(index: LogIndex(1), membership: members)
         let entries = log.append([10, 0, 9000])
         let result = try journal.perform([
@@ -59,7 +60,9 @@ struct JournalTests {
         let harness = JournalHarness()
         let (journal, _) = try harness.open()
         var log = TestLog(.test(1))
-        _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([1, 2, 3, 4]))])])
+        _ = try journal.perform([
+            JournalSubmission(log.group, [.entries(log.append([1, 2, 3, 4]))])
+        ])
         log.cut(from: LogIndex(3))
         log.term = Term(2)
         _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([50]))])])
@@ -76,8 +79,14 @@ struct JournalTests {
         var log = TestLog(.test(1))
         var gone = TestLog(.test(2))
         _ = try journal.perform([
-            JournalSubmission(log.group, [.hardState(.test(2, vote: 2)), .entries(log.append([1, 2, 3]))]),
-            JournalSubmission(gone.group, [.hardState(.test(5, vote: 2)), .entries(gone.append([1, 2, 3]))]),
+            JournalSubmission(
+                log.group,
+                [.hardState(.test(2, vote: 2)), .entries(log.append([1, 2, 3]))]
+            ),
+            JournalSubmission(
+                gone.group,
+                [.hardState(.test(5, vote: 2)), .entries(gone.append([1, 2, 3]))]
+            ),
         ])
         let position = LogPosition(term: Term(4), index: LogIndex(90))
         var later = TestLog(.test(1))
@@ -94,7 +103,10 @@ struct JournalTests {
         #expect(recovery.groups.map(\.group) == [log.group])
         let group = try #require(recovery[log.group])
         #expect(group.hardState == .test(2, vote: 2))
-        #expect(group.continuation(after: LogIndex(90), checksum: 77).entries.checksums == later.entries.checksums)
+        #expect(
+            group.continuation(after: LogIndex(90), checksum: 77).entries.checksums
+                == later.entries.checksums
+        )
         #expect(group.continuation(after: LogIndex(90), checksum: 77).isSuspect == false)
     }
 
@@ -147,7 +159,10 @@ struct JournalTests {
         let grown = journal.statistics.createdFileCount
         #expect(grown >= 4 && journal.statistics.recycledFileCount == 0)
         journal.release(log.group, upTo: log.lastIndex)
-        #expect(journal.isAtCap, "the quiet group still holds the oldest file, and with it the others")
+        #expect(
+            journal.isAtCap,
+            "the quiet group still holds the oldest file, and with it the others"
+        )
         let demand = try #require(journal.nextDemand())
         #expect(demand.items.map(\.group).contains(quiet.group))
         #expect(demand.items.first { $0.group == quiet.group }?.remedy == .copyForward)
@@ -218,7 +233,9 @@ struct JournalTests {
         let (journal, _) = try harness.open()
         var log = TestLog(.test(1))
         for _ in 0..<3 {
-            _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([200_000]))])])
+            _ = try journal.perform([
+                JournalSubmission(log.group, [.entries(log.append([200_000]))])
+            ])
             _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([10]))])])
         }
         harness.disk.crash(.dropUnsynced)
@@ -231,7 +248,10 @@ struct JournalTests {
             reopened.release(log.group, upTo: log.lastIndex)
             while try reopened.prepareSpare() {}
         }
-        #expect(harness.disk.usedByteCount <= 5 * 65536, "large files shrink when they are recycled")
+        #expect(
+            harness.disk.usedByteCount <= 5 * 65536,
+            "large files shrink when they are recycled"
+        )
     }
 
     @Test("a full disk is an answer, and what was refused can be made again")
@@ -245,7 +265,8 @@ struct JournalTests {
             let submission = JournalSubmission(log.group, [.entries(log.append([8000]))])
             let result = try journal.perform([submission])
             if result.remainder > 0 {
-                guard case .volumeFull(_, let needed, let free) = try #require(result.obstacle) else {
+                guard case .volumeFull(_, let needed, let free) = try #require(result.obstacle)
+                else {
                     Issue.record("a full disk is named")
                     return
                 }
@@ -272,7 +293,9 @@ struct JournalTests {
         }
         harness.disk.capacity = harness.disk.usedByteCount
         for _ in 0..<40 {
-            let result = try journal.perform([JournalSubmission(log.group, [.entries(log.append([8000]))])])
+            let result = try journal.perform([
+                JournalSubmission(log.group, [.entries(log.append([8000]))])
+            ])
             #expect(result.obstacle == nil)
             journal.release(log.group, upTo: log.lastIndex)
         }
@@ -285,7 +308,9 @@ struct JournalTests {
         var log = TestLog(.test(1))
         harness.disk.capacity = harness.disk.usedByteCount
         while true {
-            let result = try journal.perform([JournalSubmission(log.group, [.entries(log.append([500]))])])
+            let result = try journal.perform([
+                JournalSubmission(log.group, [.entries(log.append([500]))])
+            ])
             if result.remainder > 0 {
                 log.cut(from: log.lastIndex)
                 break
@@ -349,8 +374,10 @@ struct JournalTests {
         var seen: [UInt64] = []
         var log = TestLog(.test(1))
         func collect() {
-            for case .write(let path, let position, _) in harness.disk.operations where position >= 8192 {
-                if harness.number(path, at: Int(position), as: UInt64.self) == 0x0A64_6E52_746F_6C46 {
+            for case .write(let path, let position, _) in harness.disk.operations
+            where position >= 8192 {
+                if harness.number(path, at: Int(position), as: UInt64.self) == 0x0A64_6E52_746F_6C46
+                {
                     seen.append(harness.number(path, at: Int(position) + 40, as: UInt64.self))
                 }
             }
@@ -362,7 +389,9 @@ struct JournalTests {
             collect()
             log.cut(from: (recovery[log.group]?.lastPosition?.index ?? .zero).next)
             for _ in 0..<20 {
-                _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([5000]))])])
+                _ = try journal.perform([
+                    JournalSubmission(log.group, [.entries(log.append([5000]))])
+                ])
                 collect()
                 journal.release(log.group, upTo: log.lastIndex)
             }
