@@ -12,7 +12,8 @@ RECORDS ?= 500
 # Seconds for each of the three fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
-SWIFT_FLAGS := -c release
+# Tests reach into modules (@testable), which a release build allows only when asked.
+SWIFT_FLAGS := -c release -Xswiftc -enable-testing
 STATIC_FLAGS := -c release --static-swift-stdlib --scratch-path .build-static
 FLOTILLA := .build/release/flotilla
 STATIC_FLOTILLA := .build-static/release/flotilla

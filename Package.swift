@@ -26,12 +26,14 @@ func house(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 }
 
 /// The tests of one target: folder `Tests/<name>Tests`.
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+///
+/// - Parameter data: folders of files that the tests read where they lie.
+func tests(_ name: String, _ dependencies: [Target.Dependency], data: [String] = []) -> Target {
     .testTarget(
         name: "\(name)Tests",
         dependencies: dependencies,
         path: "Tests/\(name)Tests",
-        resources: resources,
+        exclude: data,
         swiftSettings: house
     )
 }
@@ -88,6 +90,14 @@ let package = Package(
             ["FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CZstd", "CSnappy", "CZlib", byteBuffer]
         ),
         house("KafkaWire", ["FlotillaModel", byteBuffer]),
+        house(
+            "Client",
+            [
+                "FlotillaModel", "FlotillaRecords", "FlotillaKafkaWire", deque, byteBuffer,
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
         house("Raft", ["FlotillaModel", "FlotillaEnvironment"]),
         house(
             "Storage",
@@ -128,12 +138,58 @@ let package = Package(
         .executableTarget(
             name: "flotilla",
             dependencies: [
-                "FlotillaModel", "FlotillaEnvironment", "FlotillaServer",
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaServer",
+                "FlotillaClient", "CFlotilla", byteBuffer,
+                .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             path: "Sources/flotilla",
             swiftSettings: house
+        ),
+        tests("Tidy", []),
+        tests("Fuzz", ["FlotillaKafkaWire", "FlotillaRecords", byteBuffer]),
+        tests(
+            "KafkaWire",
+            ["FlotillaKafkaWire", "FlotillaModel", "FlotillaEnvironment", byteBuffer],
+            data: ["Golden"]
+        ),
+        tests(
+            "Records",
+            [
+                "FlotillaRecords", "FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CSnappy",
+                byteBuffer,
+            ]
+        ),
+        tests("Raft", ["FlotillaRaft", "FlotillaModel", "FlotillaEnvironment"], data: ["Transcripts"]),
+        tests(
+            "Storage",
+            [
+                "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft",
+                byteBuffer,
+            ]
+        ),
+        tests("Coordination", ["FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", byteBuffer]),
+        tests(
+            "Server",
+            [
+                "FlotillaServer", "FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", "CFlotilla",
+                byteBuffer,
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
+        tests(
+            "Client",
+            [
+                "FlotillaClient", "FlotillaModel", "FlotillaRecords", "FlotillaKafkaWire", byteBuffer,
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
         ),
     ]
 )

@@ -147,10 +147,13 @@ package final class Replica {
     }
 
     /// The entries that only the journal holds durably, written to it once more so that it can reuse its oldest file.
-    package func copyForward() {
-        guard let suffix = log.journalSuffix(), !suffix.isEmpty else { return }
+    ///
+    /// - Returns: false when they are not all in memory any more; then segments must take them over.
+    package func copyForward() -> Bool {
+        guard let suffix = log.journalSuffix(), !suffix.isEmpty else { return false }
         records.append(.entries(suffix))
         requestTurnEnd()
+        return true
     }
 
     /// Gives the log the state after the last applied entry, so that its next sync leaves a checkpoint to start from.

@@ -67,8 +67,8 @@ final class MetadataService {
     /// Makes the cluster on the first start, and tells it where this broker is.
     private func establishCluster() {
         do throws(Refusal) {
-            try propose(machine.controller.initialiseCluster(format: Self.clusterFormat).records) { _ in }
-            try propose(machine.controller.registerBroker(facts.registration).records) { [unowned self] result in
+            try propose(machine.controller.initialiseCluster(format: Self.clusterFormat)) { _ in }
+            try propose(machine.controller.registerBroker(facts.registration)) { [unowned self] result in
                 guard case .success = result else { return }
                 self.tell()
                 self.isTaking = true
@@ -121,22 +121,22 @@ final class MetadataService {
         case .createTopics(let requests, let validateOnly):
             let defaults = BrokerConfig(layers: shard.layers).topicDefaults
             let decision = try machine.controller.createTopics(requests, defaults: defaults, validateOnly: validateOnly)
-            settle(decision.records, .topics(decision.outcomes), completion)
+            settle(decision, .topics(decision.outcomes), completion)
         case .deleteTopics(let references):
             let decision = try machine.controller.deleteTopics(references)
-            settle(decision.records, .deletions(decision.outcomes), completion)
+            settle(decision, .deletions(decision.outcomes), completion)
         case .createPartitions(let requests, let validateOnly):
             let decision = try machine.controller.createPartitions(requests, validateOnly: validateOnly)
-            settle(decision.records, .topics(decision.outcomes), completion)
+            settle(decision, .topics(decision.outcomes), completion)
         case .incrementalAlterConfigs(let alterations, let validateOnly):
             let decision = try machine.controller.incrementalAlterConfigs(alterations, validateOnly: validateOnly)
-            settle(decision.records, .configs(decision.outcomes), completion)
+            settle(decision, .configs(decision.outcomes), completion)
         case .alterConfigs(let replacements, let validateOnly):
             let decision = try machine.controller.alterConfigs(replacements, validateOnly: validateOnly)
-            settle(decision.records, .configs(decision.outcomes), completion)
+            settle(decision, .configs(decision.outcomes), completion)
         case .allocateProducerIDs:
             let decision = try machine.controller.allocateProducerIDs(for: shard.settings.broker)
-            settle(decision.records, .producerIDs(decision.outcomes[0]), completion)
+            settle(decision, .producerIDs(decision.outcomes[0]), completion)
         case .replicaRemoved(let group):
             try confirm(group, then: completion)
         }
@@ -152,15 +152,15 @@ final class MetadataService {
         guard remaining.isEmpty else { return completion(.done) }
         removed[topic] = nil
         let decision = try machine.controller.confirmReplicaDeletion(of: topic, on: shard.settings.broker)
-        settle(decision.records, .done, completion)
+        settle(decision, .done, completion)
     }
 
-    private func settle(
-        _ records: [MetadataRecord],
+    private func settle<Outcome>(
+        _ decision: Decision<Outcome>,
         _ reply: MetadataReply,
         _ completion: @escaping (MetadataReply) -> Void
     ) {
-        propose(records) { [unowned self] result in
+        propose(decision) { [unowned self] result in
             switch result {
             case .success:
                 self.afterAllShards { completion(reply) }
@@ -181,18 +181,15 @@ final class MetadataService {
         gathering.finishIfComplete()
     }
 
-    private func propose(
-        _ records: [MetadataRecord],
+    private func propose<Outcome>(
+        _ decision: Decision<Outcome>,
         then completion: @escaping (Result<Void, ReplicationError>) -> Void
     ) {
-        guard !records.isEmpty else { return completion(.success(())) }
-        let batch = MetadataBatch.batch(of: records, at: shard.environment.clock.wallTime)
+        guard !decision.records.isEmpty else { return completion(.success(())) }
+        let batch = MetadataBatch.batch(of: decision.records, at: shard.environment.clock.wallTime)
         let proposal = Proposal(.batch(batch), durability: .quorum) { [unowned self] result in
-            if case .failure = result {
-                // What was decided on top of this may rest on it: the overlay goes, and commands start afresh.
-                self.machine.controller.stepDown()
-                if self.replica.isServing { self.machine.controller.becomeLeader() }
-            }
+            // What was decided on top of this rests on it, and is refused with it.
+            if case .failure = result { self.machine.controller.proposalFailed(decision.number) }
             completion(result.map { _ in () })
         }
         replica.propose(proposal)

@@ -48,7 +48,7 @@ extension Partition {
             switch result {
             case .success:
                 completion(DeleteRecordsReply(error: .noError, lowWatermark: self?.logStartOffset.rawValue ?? start.rawValue))
-                self?.removeSegments()
+                self?.makeRoom()
             case .failure(.rejected), .failure(.leadershipLost):
                 completion(DeleteRecordsReply(error: .notLeaderOrFollower))
             case .failure:
@@ -64,8 +64,16 @@ extension Partition {
         replica.propose(Proposal(.startOffset(offset), durability: .quorum, completion: completion))
     }
 
+    /// Has what lies before the start removed: at once where it is durable, else when it has become so.
+    ///
+    /// A segment goes only when it is durable: until then the journal may have to write it anew.
+    private func makeRoom() {
+        removeSegments()
+        shard.requestSync(writer)
+    }
+
     /// Removes whole segments below the start, on a worker; readers keep what they hold.
-    private func removeSegments() {
+    func removeSegments() {
         guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else { return }
         let group = replica.group
         let shard = shard

@@ -57,6 +57,7 @@ final class Partition {
             host: shard
         )
         writer = SegmentWriter(replica: replica)
+        writer.synced = { [unowned self] in self.removeSegments() }
     }
 
     /// Takes over settings that may have changed.
@@ -176,12 +177,11 @@ final class Partition {
 
     private func append(_ batch: RecordBatch, _ acks: Acks, _ completion: @escaping (ProduceReply) -> Void) {
         guard replica.isServing else { return completion(.refused(.notLeaderOrFollower, hint: hint)) }
-        var producerIndex: LogIndex?
+        var note: InFlightNote?
         if let producer = ProducerBatch(batch.header) {
             switch producers.state.check(producer) {
             case .append:
-                producerIndex = replica.nextProposalIndex
-                producers.state.noteAppended(producer, at: replica.nextProposalIndex)
+                note = producers.state.noteAppended(producer, at: replica.nextProposalIndex)
             case .duplicate(let baseOffset, let timestamp):
                 return completion(accepted(at: baseOffset, logAppendTime: config.timestampType == .logAppendTime ? timestamp : .none))
             case .inFlightDuplicate(let index):
@@ -202,7 +202,7 @@ final class Partition {
                 case .success(let placed):
                     completion(self.accepted(at: placed.baseOffset, logAppendTime: appendTime))
                 case .failure(let error):
-                    if let producerIndex { self.producers.state.dropUncommitted(from: producerIndex) }
+                    if let note { self.producers.state.withdraw(note) }
                     completion(self.refusal(for: error))
                 }
             }

@@ -15,6 +15,9 @@ final class SegmentWriter {
     /// The journal wants its file back: everything up to here has to be written and synced.
     var demandedIndex: LogIndex?
 
+    /// Called when more of the segments is durable than before.
+    var synced: () -> Void = {}
+
     init(replica: Replica) {
         self.replica = replica
     }

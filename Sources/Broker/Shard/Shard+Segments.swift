@@ -18,24 +18,35 @@ extension Shard {
         list(writer)
     }
 
-    /// The journal wants its oldest file back.
+    /// The journal wants its oldest file back. Each file is demanded once, so nothing of a demand may be forgotten.
     func meet(_ demand: JournalDemand) {
-        for want in demand.items {
-            guard let writer = segmentWriter(of: want.group) else {
-                // The group is gone from this broker: nothing of it is owed.
-                environment.release(want.group, upTo: want.upTo)
-                continue
-            }
-            switch want.remedy {
-            case .copyForward:
-                writer.replica.copyForward()
-            case .checkpoint:
-                writer.demandedIndex = max(writer.demandedIndex ?? .zero, want.upTo)
-                writer.replica.provideCheckpoint()
-                write(writer, minimumByteCount: 1)
-                list(writer)
-            }
+        for item in demand.items where settings.shard(of: item.group.partition) == index { meet(item) }
+    }
+
+    /// Does what the journal wants of one replica.
+    ///
+    /// A replica that is not open keeps what it has in the journal: it may be the only place where that is.
+    func meet(_ item: JournalDemand.Item) {
+        guard let writer = segmentWriter(of: item.group) else {
+            unmetDemands[item.group] = item
+            return
         }
+        let log = writer.replica.log
+        if log.syncedIndex >= item.upTo {
+            return environment.release(item.group, upTo: log.syncedIndex)
+        }
+        if item.remedy == .copyForward, writer.replica.copyForward() { return }
+        writer.demandedIndex = max(writer.demandedIndex ?? .zero, item.upTo)
+        writer.replica.provideCheckpoint()
+        write(writer, minimumByteCount: 1)
+        list(writer)
+    }
+
+    /// Has everything committed so far written and made durable.
+    func requestSync(_ writer: SegmentWriter) {
+        writer.demandedIndex = max(writer.demandedIndex ?? .zero, writer.replica.log.commitIndex)
+        write(writer, minimumByteCount: 1)
+        list(writer)
     }
 
     private func list(_ writer: SegmentWriter) {
@@ -97,6 +108,7 @@ extension Shard {
             do throws(StorageError) {
                 try log.finish(result)
                 self.environment.release(writer.replica.group, upTo: log.syncedIndex)
+                writer.synced()
                 self.sync(writer)
             } catch {
                 self.report(error, "sync of \(writer.replica.group)")

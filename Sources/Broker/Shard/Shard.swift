@@ -51,6 +51,8 @@ package final class Shard {
 
     /// Counters for the metrics page.
     var counters = ShardStatistics()
+    /// What the journal wants of replicas that are not open (yet).
+    var unmetDemands: [GroupID: JournalDemand.Item] = [:]
     /// Partitions with committed entries that segments lack.
     var segmentQueue: [SegmentWriter] = []
     var produceDeadlines = ProduceDeadlines()
@@ -280,9 +282,10 @@ package final class Shard {
     // MARK: Metadata
 
     func apply(_ update: MetadataUpdate) {
+        let changes = update.image.changes(since: image)
         image = update.image
         config = BrokerConfig(layers: layers)
-        reconcile()
+        reconcile(changes)
         wakeImageWaiters()
     }
 
@@ -327,21 +330,33 @@ package final class Shard {
     }
 
     /// Opens the partitions that the metadata gives this shard and closes those that it takes away.
-    private func reconcile() {
-        let facts = startup
-        var fresh: [LocalReplica] = []
-        for local in image.replicas(on: settings.broker) where settings.shard(of: local.group.partition) == index {
-            if let partition = partitions[local.group.partition] {
-                partition.configure(image: image, layers: layers)
-            } else if partitions[local.group.partition] == nil {
-                fresh.append(local)
+    private func reconcile(_ changes: MetadataChanges) {
+        for topic in changes.topics { reconcile(topic) }
+        if changes.hasOtherConfigs {
+            for partition in allPartitions { partition.configure(image: image, layers: layers) }
+        }
+        if changes.hasOtherDeletions {
+            for group in image.replicasToDelete(on: settings.broker) where settings.shard(of: group.partition) == index {
+                remove(group)
             }
         }
-        for local in fresh { open(local, facts?.replicas[local.group]) }
-        for group in image.replicasToDelete(on: settings.broker) where settings.shard(of: group.partition) == index {
-            remove(group)
-        }
         if image.clusterID != nil, startup != nil { finishStartup() }
+    }
+
+    private func reconcile(_ topic: TopicImage) {
+        for (number, partition) in topic.partitions.enumerated() {
+            let id = TopicPartition(topic: topic.id, partition: Int32(number))
+            guard settings.shard(of: id) == index, let member = partition.replica(on: settings.broker) else { continue }
+            if let open = partitions[id] {
+                open.configure(image: image, layers: layers)
+                continue
+            }
+            let group = GroupID(partition: id, epoch: member.epoch)
+            open(
+                LocalReplica(group: group, topicName: topic.name, members: partition.replicas),
+                startup?.replicas[group]
+            )
+        }
     }
 
     private func finishStartup() {
@@ -366,6 +381,7 @@ package final class Shard {
                 environment.log(.damaged(local.group, description: "\(damage)"))
             }
             partition.replica.start()
+            if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {
             environment.log(.damaged(local.group, description: "\(error)"))
         }

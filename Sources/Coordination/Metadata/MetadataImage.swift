@@ -16,6 +16,13 @@ package struct LocalReplica: Hashable, Sendable {
     package var topicName: String
     /// All members of the Raft group, the preferred leader first.
     package var members: [GroupMember]
+
+    /// Names a replica.
+    package init(group: GroupID, topicName: String, members: [GroupMember]) {
+        self.group = group
+        self.topicName = topicName
+        self.members = members
+    }
 }
 
 /// The cluster's metadata at one point of its log: what all brokers agree on.

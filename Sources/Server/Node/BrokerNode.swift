@@ -157,13 +157,14 @@ package final class BrokerNode: Service {
         _ metrics: MetricsRegistry,
         _ logger: Logger
     ) async throws -> (JournalThread<JournalService>, JournalRecovery) {
-        var configuration = JournalConfiguration()
-        configuration.fileByteCount = settings.journalFileByteCount
-        configuration.liveByteLimit = settings.journalLiveByteCount
+        let configuration = JournalConfiguration(
+            fileByteCount: settings.journalFileByteCount,
+            liveByteLimit: settings.journalLiveByteCount
+        )
         let instruments = JournalInstruments(metrics)
         let (outcome, continuation) = AsyncThrowingStream<JournalRecovery, any Error>.makeStream()
         let journal = JournalThread<JournalService>(
-            makeRounds: { [configuration] in
+            makeRounds: {
                 var random = SystemRandomNumberGenerator()
                 let (journal, recovery) = try Journal.open(
                     JournalDirectories(journal: settings.journalDirectory, data: settings.dataDirectory),

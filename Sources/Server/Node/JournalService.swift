@@ -78,7 +78,7 @@ final class JournalService: JournalRounds {
         }
     }
 
-    /// Every shard gets the demands of its own groups; see `ShardSettings.shard(of:)`.
+    /// Every shard is told, and takes out what concerns its own groups.
     private func post(_ demand: JournalDemand) {
         for mailbox in mailboxes { mailbox.post(.journalDemand([demand])) }
     }
