@@ -144,15 +144,24 @@ final class Partition {
                     + "\(replica.membership.voters.count) replicas"
             )
         }
-        if shard.isVolumeFull {
-            return .refused(.kafkaStorageError, "\(shard.settings.dataDirectory): the disk is nearly full; records are refused until there is room")
-        }
         return nil
     }
 
     /// Takes the batches whose turn it is; one that goes to a worker keeps its place.
     func admitWaiting() {
-        while !isAtWorker, !shard.isJournalFull, let admission = admissions.popFirst() {
+        while !isAtWorker, !shard.isJournalFull, let admission = admissions.first {
+            let room = shard.takeRoom(for: admission.records?.readableBytes ?? 0)
+            if room == .unknown { return }
+            admissions.removeFirst()
+            guard room == .granted else {
+                admission.completion(
+                    .refused(
+                        .kafkaStorageError,
+                        "\(shard.settings.dataDirectory): the disk is nearly full; records are refused until there is room"
+                    )
+                )
+                continue
+            }
             let check = BatchCheck(rules: rules, records: admission.records, version: admission.version, now: shard.wallTime)
             if let records = admission.records, rules.wantsWorker(for: records) {
                 isAtWorker = true

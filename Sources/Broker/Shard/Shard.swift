@@ -60,6 +60,12 @@ package final class Shard {
     var nextWatchID: UInt64 = 0
     /// The room on the disk when it was last looked at.
     var space: DiskSpace?
+    /// The bytes that this shard may still accept before it looks again.
+    var acceptableByteCount = Int64.max
+    /// When the room was last looked at.
+    var spaceTime = Instant.start
+    /// Whether batches wait for a look at the room.
+    var isLookingAtSpace = false
     let compressor = Compressor()
     let decompressor = Decompressor()
 
