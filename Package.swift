@@ -27,7 +27,7 @@ func house(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 /// The tests of one target: folder `Tests/<name>Tests`.
 ///
-/// - Parameter data: folders of files that the tests read where they lie.
+/// `data`: folders of files that the tests read where they lie.
 func tests(_ name: String, _ dependencies: [Target.Dependency], data: [String] = []) -> Target {
     .testTarget(
         name: "\(name)Tests",
@@ -74,7 +74,10 @@ let package = Package(
             from: "2.28.0",
             traits: []
         ),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+        .package(
+            url: "https://github.com/swift-server/swift-service-lifecycle.git",
+            from: "2.13.0"
+        ),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", from: "0.2.0"),
     ],
     targets: [
@@ -87,7 +90,10 @@ let package = Package(
         house("Environment", ["FlotillaModel", byteBuffer]),
         house(
             "Records",
-            ["FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CZstd", "CSnappy", "CZlib", byteBuffer]
+            [
+                "FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CZstd", "CSnappy",
+                "CZlib", byteBuffer,
+            ]
         ),
         house("KafkaWire", ["FlotillaModel", byteBuffer]),
         house(
@@ -101,7 +107,10 @@ let package = Package(
         house("Raft", ["FlotillaModel", "FlotillaEnvironment"]),
         house(
             "Storage",
-            ["FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft", deque, byteBuffer]
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft", deque,
+                byteBuffer,
+            ]
         ),
         house(
             "Replication",
@@ -115,7 +124,8 @@ let package = Package(
             "Broker",
             [
                 "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
-                "FlotillaRaft", "FlotillaStorage", "FlotillaReplication", "FlotillaCoordination", deque,
+                "FlotillaRaft", "FlotillaStorage", "FlotillaReplication", "FlotillaCoordination",
+                deque,
                 .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
             ]
         ),
@@ -123,7 +133,8 @@ let package = Package(
             "Server",
             [
                 "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
-                "FlotillaRaft", "FlotillaStorage", "FlotillaCoordination", "FlotillaBroker", "CFlotilla",
+                "FlotillaRaft", "FlotillaStorage", "FlotillaCoordination", "FlotillaBroker",
+                "CFlotilla",
                 byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
@@ -158,23 +169,33 @@ let package = Package(
         tests(
             "Records",
             [
-                "FlotillaRecords", "FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4", "CSnappy",
+                "FlotillaRecords", "FlotillaModel", "FlotillaEnvironment", "CFlotilla", "CLZ4",
+                "CSnappy",
                 byteBuffer,
             ]
         ),
-        tests("Raft", ["FlotillaRaft", "FlotillaModel", "FlotillaEnvironment"], data: ["Transcripts"]),
+        tests(
+            "Raft",
+            ["FlotillaRaft", "FlotillaModel", "FlotillaEnvironment"],
+            data: ["Transcripts"]
+        ),
         tests(
             "Storage",
             [
-                "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaRaft",
+                "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords",
+                "FlotillaRaft",
                 byteBuffer,
             ]
         ),
-        tests("Coordination", ["FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", byteBuffer]),
+        tests(
+            "Coordination",
+            ["FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", byteBuffer]
+        ),
         tests(
             "Server",
             [
-                "FlotillaServer", "FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", "CFlotilla",
+                "FlotillaServer", "FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment",
+                "CFlotilla",
                 byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),
@@ -186,7 +207,8 @@ let package = Package(
         tests(
             "Client",
             [
-                "FlotillaClient", "FlotillaModel", "FlotillaRecords", "FlotillaKafkaWire", byteBuffer,
+                "FlotillaClient", "FlotillaModel", "FlotillaRecords", "FlotillaKafkaWire",
+                byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
             ]

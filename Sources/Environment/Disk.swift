@@ -97,7 +97,7 @@ package protocol DiskFile: AnyObject, Sendable {
 
     /// Maps bytes that are already written and never change again.
     ///
-    /// - Parameter range: starts at a multiple of 4096 and ends within the file.
+    /// `range`: starts at a multiple of 4096 and ends within the file.
     func map(_ range: Range<Int64>) throws(DiskError) -> any FileMapping
 }
 
@@ -147,7 +147,8 @@ package enum DiskError: Error, Hashable, Sendable, CustomStringConvertible {
         case .noSpace(let path): "\(path): no space left on the disk"
         case .tooManyOpenFiles(let path): "\(path): too many open files; raise the descriptor limit"
         case .denied(let path): "\(path): permission denied"
-        case .failed(let operation, let path, let errno): "\(path): \(operation) failed (errno \(errno))"
+        case .failed(let operation, let path, let errno):
+            "\(path): \(operation) failed (errno \(errno))"
         }
     }
 }

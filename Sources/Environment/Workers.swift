@@ -5,8 +5,8 @@
 package protocol Workers: AnyObject {
     /// Runs `work` elsewhere, then `completion` on the shard that asked, in no particular order between calls.
     ///
-    /// - Parameter work: touches only what it captured; it may block.
-    /// - Parameter completion: runs on the shard, as a turn of its own or as part of one.
+    /// `work`: touches only what it captured; it may block.
+    /// `completion`: runs on the shard, as a turn of its own or as part of one.
     func run<Output: Sendable>(
         _ work: @escaping @Sendable () -> Output,
         then completion: @escaping (Output) -> Void

@@ -24,7 +24,9 @@ public struct CreationEpoch: Scalar {
     }
 }
 
-/// A member of a Raft group: this broker, in this creation. The pair is never reused.
+/// A member of a Raft group: this broker, in this creation.
+///
+/// The pair is never reused.
 @frozen
 public struct GroupMember: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The broker that holds the replica.
@@ -80,7 +82,9 @@ public struct TopicID: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     /// URL-safe base64 without padding, 22 characters, as Kafka's tools print it.
     public var description: String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
+        let alphabet = Array(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8
+        )
         var text: [UInt8] = []
         var buffer: UInt32 = 0
         var bitCount = 0

@@ -32,7 +32,9 @@ public struct LogIndex: Scalar {
     }
 }
 
-/// A Raft term; on the Kafka wire it is the leader epoch. 0 means "no term yet".
+/// A Raft term; on the Kafka wire it is the leader epoch.
+///
+/// 0 means "no term yet".
 @frozen
 public struct Term: Scalar {
     /// The term as frames carry it; it never exceeds `Int32.max`, since Kafka's leader epoch is signed.

@@ -48,7 +48,7 @@ package final class Replica {
 
     /// Puts a replica together from what recovery found.
     ///
-    /// - Parameter membership: the group's first members, for a log that names none yet.
+    /// `membership`: the group's first members, for a log that names none yet.
     /// - Throws: `.unusableEntry` for a state machine's snapshot that cannot be read.
     package init(
         group: GroupID,
@@ -209,7 +209,8 @@ package final class Replica {
         case .membershipChanged, .membershipChangeFinished, .membershipChangeFailed, .quietChanged,
             .electableChanged, .transferFinished, .transferRejected, .readReady, .readFailed:
             break
-        case .truncate, .appendReceived, .installSnapshot, .readEntries, .sendSnapshot, .receiveSnapshot:
+        case .truncate, .appendReceived, .installSnapshot, .readEntries, .sendSnapshot,
+            .receiveSnapshot:
             preconditionFailure("a group of one has no leader but itself and no follower")
         }
     }
@@ -242,7 +243,10 @@ package final class Replica {
         step(
             .propose(
                 queue.map { proposal in
-                    ProposedEntry(kind: proposal.isData ? .data : .other, byteCount: proposal.byteCount)
+                    ProposedEntry(
+                        kind: proposal.isData ? .data : .other,
+                        byteCount: proposal.byteCount
+                    )
                 }
             )
         )
@@ -259,7 +263,10 @@ package final class Replica {
         case .proposal:
             let proposals = queue
             queue.removeAll(keepingCapacity: true)
-            precondition(UInt64(proposals.count) == range.upperBound.rawValue - range.lowerBound.rawValue, "a proposal is taken whole")
+            precondition(
+                UInt64(proposals.count) == range.upperBound.rawValue - range.lowerBound.rawValue,
+                "a proposal is taken whole"
+            )
             for (step, proposal) in proposals.enumerated() {
                 let position = LogPosition(term: term, index: range.lowerBound + UInt64(step))
                 let placed = append(proposal.content, at: position)
@@ -270,9 +277,17 @@ package final class Replica {
                 }
             }
         case .termStart:
-            appendControl(.termStart, ByteBuffer(), at: LogPosition(term: term, index: range.lowerBound))
+            appendControl(
+                .termStart,
+                ByteBuffer(),
+                at: LogPosition(term: term, index: range.lowerBound)
+            )
         case .membership(let membership):
-            appendControl(.membership, membership.payload, at: LogPosition(term: term, index: range.lowerBound))
+            appendControl(
+                .membership,
+                membership.payload,
+                at: LogPosition(term: term, index: range.lowerBound)
+            )
         }
     }
 
@@ -329,7 +344,9 @@ package final class Replica {
 
     /// Entries that follow each other go to the journal as one record.
     private func addToJournal(_ entry: LogEntry) {
-        if case .entries(var entries) = records.last, entries.last?.frame.index.next == entry.frame.index {
+        if case .entries(var entries) = records.last,
+            entries.last?.frame.index.next == entry.frame.index
+        {
             records.removeLast()
             entries.append(entry)
             records.append(.entries(entries))
@@ -411,7 +428,10 @@ package final class Replica {
         }
         if frame.kind == .startOffset {
             guard let offset = StartOffsetEntry.offset(in: entry.body) else {
-                throw .unusableEntry(index: frame.index, description: "a start offset has eight bytes")
+                throw .unusableEntry(
+                    index: frame.index,
+                    description: "a start offset has eight bytes"
+                )
             }
             log.advanceLogStart(to: offset)
         }

@@ -21,7 +21,12 @@ package protocol ReplicaHost: AnyObject {
     func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64)
 
     /// Sends a message to another member, once the journal has made `ticket` durable if there is one.
-    func send(_ message: Message, to member: GroupMember, from replica: Replica, after ticket: UInt64?)
+    func send(
+        _ message: Message,
+        to member: GroupMember,
+        from replica: Replica,
+        after ticket: UInt64?
+    )
 
     /// The replica leads and serves from now on, or does not any longer.
     func leadershipChanged(_ replica: Replica)

@@ -17,7 +17,8 @@ package enum ReplicationError: Error, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .rejected(let rejection): rejection.description
-        case .leadershipLost: "leadership was lost while the entry waited; the next leader decides whether it stays"
+        case .leadershipLost:
+            "leadership was lost while the entry waited; the next leader decides whether it stays"
         case .storage(let error): error.description
         case .unusableEntry(let index, let description):
             "entry \(index) cannot be applied: \(description); the replica stops rather than skip it"

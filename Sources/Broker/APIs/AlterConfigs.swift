@@ -15,7 +15,10 @@ extension Shard {
                 var steps: [ConfigAlteration.Step] = []
                 for config in resource.configs {
                     guard let operation = ConfigOperation(rawValue: config.configOperation) else {
-                        throw Refusal(.invalidRequest, "operation \(config.configOperation) is not known")
+                        throw Refusal(
+                            .invalidRequest,
+                            "operation \(config.configOperation) is not known"
+                        )
                     }
                     steps.append(ConfigAlteration.Step(operation, config.name, config.value))
                 }
@@ -25,7 +28,11 @@ extension Shard {
                 return error
             }
         }
-        alter(.incrementalAlterConfigs(alterations, validateOnly: request.validateOnly), items, refusals) { outcomes in
+        alter(
+            .incrementalAlterConfigs(alterations, validateOnly: request.validateOnly),
+            items,
+            refusals
+        ) { outcomes in
             context.respond(
                 IncrementalAlterConfigsResponse(
                     responses: zip(items, outcomes).map { key, refusal in
@@ -56,7 +63,8 @@ extension Shard {
                 return error
             }
         }
-        alter(.alterConfigs(replacements, validateOnly: request.validateOnly), items, refusals) { outcomes in
+        alter(.alterConfigs(replacements, validateOnly: request.validateOnly), items, refusals) {
+            outcomes in
             context.respond(
                 AlterConfigsResponse(
                     responses: zip(items, outcomes).map { key, refusal in
@@ -78,7 +86,10 @@ extension Shard {
     private func alterable(_ key: ResourceKey) throws(Refusal) -> ConfigResource {
         let resource = try ConfigResource(type: key.type, name: key.name)
         if case .broker(let id) = resource, id != settings.broker {
-            throw Refusal(.invalidRequest, "this is broker \(settings.broker), not \(id): ask that one")
+            throw Refusal(
+                .invalidRequest,
+                "this is broker \(settings.broker), not \(id): ask that one"
+            )
         }
         return resource
     }
@@ -91,10 +102,16 @@ extension Shard {
         then completion: @escaping ([Refusal?]) -> Void
     ) {
         ask(0, .metadata(command)) { reply in
-            guard case .metadata(let reply) = reply else { preconditionFailure("a command is answered as one") }
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
             switch reply {
             case .configs(let outcomes):
-                completion(zip(items, refusals).map { key, refusal in refusal ?? Self.refusal(for: key, in: outcomes) })
+                completion(
+                    zip(items, refusals).map { key, refusal in
+                        refusal ?? Self.refusal(for: key, in: outcomes)
+                    }
+                )
             case .refused(let refusal):
                 completion(refusals.map { $0 ?? refusal })
             case .topics, .deletions, .producerIDs, .done:

@@ -1,7 +1,9 @@
 import FlotillaKafkaWire
 import FlotillaModel
 
-/// ApiVersions (18): what this broker serves. PROTOCOL section 4.
+/// ApiVersions (18): what this broker serves.
+///
+/// PROTOCOL section 4.
 enum ApiVersionsHandler {
     /// The answer to a version that is too new: version 0, with everything the client needs to try again.
     static var versionTooNew: ApiVersionsResponse {
@@ -20,11 +22,16 @@ enum ApiVersionsHandler {
     /// Whether a software name or version is one that Kafka accepts: letters, digits, and within them `-` and `.`.
     static func isValidSoftware(_ text: String) -> Bool {
         func isAlphanumeric(_ byte: UInt8) -> Bool {
-            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte)
+                || (0x61...0x7A).contains(byte)
         }
         let bytes = text.utf8
-        guard let first = bytes.first, let last = bytes.last, isAlphanumeric(first), isAlphanumeric(last) else { return false }
-        return bytes.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".") }
+        guard let first = bytes.first, let last = bytes.last, isAlphanumeric(first),
+            isAlphanumeric(last)
+        else { return false }
+        return bytes.allSatisfy {
+            isAlphanumeric($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".")
+        }
     }
 }
 
@@ -34,7 +41,9 @@ extension Shard {
             guard ApiVersionsHandler.isValidSoftware(request.clientSoftwareName),
                 ApiVersionsHandler.isValidSoftware(request.clientSoftwareVersion)
             else {
-                return context.respond(ApiVersionsResponse(errorCode: ErrorCode.invalidRequest.rawValue))
+                return context.respond(
+                    ApiVersionsResponse(errorCode: ErrorCode.invalidRequest.rawValue)
+                )
             }
             context.connection.software = ClientSoftware(
                 name: request.clientSoftwareName,

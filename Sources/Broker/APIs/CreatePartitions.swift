@@ -12,16 +12,24 @@ extension Shard {
                 assignments: topic.assignments?.map { $0.brokerIds.map { BrokerID($0) } }
             )
         }
-        ask(0, .metadata(.createPartitions(topics, validateOnly: request.validateOnly))) { [unowned self] reply in
-            guard case .metadata(let reply) = reply else { preconditionFailure("a command is answered as one") }
+        ask(0, .metadata(.createPartitions(topics, validateOnly: request.validateOnly))) {
+            [unowned self] reply in
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
             switch reply {
             case .topics(let outcomes):
-                let grown = outcomes.compactMap { outcome in (try? outcome.result.get()).map(\.name) }
-                guard !request.validateOnly, !grown.isEmpty else { return Self.respond(outcomes, context) }
+                let grown = outcomes.compactMap { outcome in (try? outcome.result.get()).map(\.name)
+                }
+                guard !request.validateOnly, !grown.isEmpty else {
+                    return Self.respond(outcomes, context)
+                }
                 self.waitForLeaders(of: grown) { Self.respond(outcomes, context) }
             case .refused(let refusal):
                 Self.respond(
-                    Set(topics.map(\.name)).sorted().map { TopicOutcome(name: $0, result: .failure(refusal)) },
+                    Set(topics.map(\.name)).sorted().map {
+                        TopicOutcome(name: $0, result: .failure(refusal))
+                    },
                     context
                 )
             case .deletions, .configs, .producerIDs, .done:
@@ -37,7 +45,11 @@ extension Shard {
                     switch outcome.result {
                     case .success: .init(name: outcome.name)
                     case .failure(let refusal):
-                        .init(name: outcome.name, errorCode: refusal.code.rawValue, errorMessage: refusal.message)
+                        .init(
+                            name: outcome.name,
+                            errorCode: refusal.code.rawValue,
+                            errorMessage: refusal.message
+                        )
                     }
                 }
             )

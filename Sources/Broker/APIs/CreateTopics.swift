@@ -19,16 +19,25 @@ extension Shard {
                 configs: topic.configs.map { ConfigChange($0.name, $0.value) }
             )
         }
-        ask(0, .metadata(.createTopics(topics, validateOnly: request.validateOnly))) { [unowned self] reply in
-            guard case .metadata(let reply) = reply else { preconditionFailure("a command is answered as one") }
+        ask(0, .metadata(.createTopics(topics, validateOnly: request.validateOnly))) {
+            [unowned self] reply in
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
             switch reply {
             case .topics(let outcomes):
-                let created = outcomes.compactMap { outcome in (try? outcome.result.get()).map(\.name) }
-                guard !request.validateOnly, !created.isEmpty else { return self.respond(outcomes, context) }
+                let created = outcomes.compactMap { outcome in
+                    (try? outcome.result.get()).map(\.name)
+                }
+                guard !request.validateOnly, !created.isEmpty else {
+                    return self.respond(outcomes, context)
+                }
                 self.waitForLeaders(of: created) { self.respond(outcomes, context) }
             case .refused(let refusal):
                 self.respond(
-                    Set(topics.map(\.name)).sorted().map { TopicOutcome(name: $0, result: .failure(refusal)) },
+                    Set(topics.map(\.name)).sorted().map {
+                        TopicOutcome(name: $0, result: .failure(refusal))
+                    },
                     context
                 )
             case .deletions, .configs, .producerIDs, .done:
@@ -38,10 +47,14 @@ extension Shard {
     }
 
     private func respond(_ outcomes: [TopicOutcome], _ context: RequestContext) {
-        context.respond(CreateTopicsResponse(topics: outcomes.map { describe($0, context.version) }))
+        context.respond(
+            CreateTopicsResponse(topics: outcomes.map { describe($0, context.version) })
+        )
     }
 
-    private func describe(_ outcome: TopicOutcome, _ version: Int16) -> CreateTopicsResponse.CreatableTopicResult {
+    private func describe(_ outcome: TopicOutcome, _ version: Int16)
+        -> CreateTopicsResponse.CreatableTopicResult
+    {
         switch outcome.result {
         case .failure(let refusal):
             return .init(

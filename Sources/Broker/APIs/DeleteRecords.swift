@@ -5,10 +5,13 @@ import FlotillaModel
 /// DeleteRecords (21): the start of logs moves. SEMANTICS rule DR-1.
 extension Shard {
     func handle(_ request: DeleteRecordsRequest, _ context: RequestContext) {
-        let items: [Result<DeleteRecordsCall, Settled<DeleteRecordsReply>>] = request.topics.flatMap { topic in
+        let items: [Result<DeleteRecordsCall, Settled<DeleteRecordsReply>>] = request.topics.flatMap
+        { topic in
             topic.partitions.map { partition in
                 if image.topic(named: topic.name)?.isInternal == true {
-                    return .failure(Settled(answer: DeleteRecordsReply(error: .invalidTopicException)))
+                    return .failure(
+                        Settled(answer: DeleteRecordsReply(error: .invalidTopicException))
+                    )
                 }
                 switch resolve(topic.name, partition.partitionIndex) {
                 case .failure(let refusal):

@@ -9,7 +9,9 @@ extension Shard {
             context.version >= 6 ? request.topics : request.topicNames.map { .init(name: $0) }
         guard config.isTopicDeletionEnabled else {
             let error: ErrorCode = context.version >= 3 ? .topicDeletionDisabled : .invalidRequest
-            return respond(wanted, context) { _ in .failure(Refusal(error, "delete.topic.enable is false")) }
+            return respond(wanted, context) { _ in
+                .failure(Refusal(error, "delete.topic.enable is false"))
+            }
         }
         var references: [TopicReference] = []
         for topic in wanted {
@@ -20,13 +22,20 @@ extension Shard {
             }
         }
         ask(0, .metadata(.deleteTopics(references))) { [unowned self] reply in
-            guard case .metadata(let reply) = reply else { preconditionFailure("a command is answered as one") }
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
             switch reply {
             case .deletions(let outcomes):
                 var remaining = outcomes[...]
                 self.respond(wanted, context) { topic in
                     guard (topic.name == nil) != (topic.topicId == .zero) else {
-                        return .failure(Refusal(.invalidRequest, "a topic is named by name or by id, not by both or neither"))
+                        return .failure(
+                            Refusal(
+                                .invalidRequest,
+                                "a topic is named by name or by id, not by both or neither"
+                            )
+                        )
                     }
                     return remaining.removeFirst().result
                 }

@@ -7,7 +7,8 @@ import FlotillaModel
 extension Shard {
     func handle(_ request: DescribeClusterRequest, _ context: RequestContext) {
         if context.version >= 1, request.endpointType != 1 {
-            let error: ErrorCode = request.endpointType == 2 ? .mismatchedEndpointType : .unsupportedEndpointType
+            let error: ErrorCode =
+                request.endpointType == 2 ? .mismatchedEndpointType : .unsupportedEndpointType
             return context.respond(
                 DescribeClusterResponse(
                     errorCode: error.rawValue,

@@ -26,7 +26,8 @@ extension Shard {
         )
         do throws(Refusal) {
             let configs: [DescribedConfig] =
-                switch try ConfigResource(type: resource.resourceType, name: resource.resourceName) {
+                switch try ConfigResource(type: resource.resourceType, name: resource.resourceName)
+                {
                 case .topic(let name): try describeTopic(name, names)
                 case .broker(let id): try describeBroker(id, names)
                 case .allBrokers: layers.describeClusterDefault(names: names)
@@ -39,17 +40,26 @@ extension Shard {
         return result
     }
 
-    private func describeTopic(_ name: String, _ names: [String]?) throws(Refusal) -> [DescribedConfig] {
-        guard TopicName.isValid(name) else { throw Refusal(.invalidTopicException, "not a topic name: \(name)") }
+    private func describeTopic(_ name: String, _ names: [String]?) throws(Refusal)
+        -> [DescribedConfig]
+    {
+        guard TopicName.isValid(name) else {
+            throw Refusal(.invalidTopicException, "not a topic name: \(name)")
+        }
         guard let topic = image.topic(named: name) else {
             throw Refusal(.unknownTopicOrPartition, "there is no topic \(name)")
         }
         return layers.describeTopic(overrides: topic.configs, names: names)
     }
 
-    private func describeBroker(_ id: BrokerID, _ names: [String]?) throws(Refusal) -> [DescribedConfig] {
+    private func describeBroker(_ id: BrokerID, _ names: [String]?) throws(Refusal)
+        -> [DescribedConfig]
+    {
         guard id == settings.broker else {
-            throw Refusal(.invalidRequest, "this is broker \(settings.broker), not \(id): ask that one")
+            throw Refusal(
+                .invalidRequest,
+                "this is broker \(settings.broker), not \(id): ask that one"
+            )
         }
         return layers.describeBroker(names: names)
     }
@@ -65,7 +75,9 @@ extension Shard {
             configSource: config.source.rawValue,
             isSensitive: config.isSensitive,
             synonyms: request.includeSynonyms
-                ? config.synonyms.map { .init(name: $0.name, value: $0.value, source: $0.source.rawValue) } : [],
+                ? config.synonyms.map {
+                    .init(name: $0.name, value: $0.value, source: $0.source.rawValue)
+                } : [],
             configType: config.type.rawValue,
             documentation: request.includeDocumentation ? config.documentation : nil
         )
@@ -81,7 +93,9 @@ extension ConfigResource {
         case 4 where name.isEmpty:
             self = .allBrokers
         case 4:
-            guard let id = Int32(name), id >= 0 else { throw Refusal(.invalidRequest, "not a broker id: \(name)") }
+            guard let id = Int32(name), id >= 0 else {
+                throw Refusal(.invalidRequest, "not a broker id: \(name)")
+            }
             self = .broker(BrokerID(id))
         default:
             throw Refusal(.invalidRequest, "resources of type \(type) have no configuration here")

@@ -11,17 +11,20 @@ extension Shard {
                 topic.partitions.compactMap { number in try? resolve(topic.topic, number).get() }
             }
         }
-        let questions: [(shard: Int, partitions: [TopicPartition]?)] = (0..<settings.shardCount).compactMap { shard in
-            guard let wanted else { return (shard, nil) }
-            let here = wanted.filter { settings.shard(of: $0) == shard }
-            return here.isEmpty ? nil : (shard, here)
-        }
+        let questions: [(shard: Int, partitions: [TopicPartition]?)] = (0..<settings.shardCount)
+            .compactMap { shard in
+                guard let wanted else { return (shard, nil) }
+                let here = wanted.filter { settings.shard(of: $0) == shard }
+                return here.isEmpty ? nil : (shard, here)
+            }
         let gathering = Gathering<[LogSize]>(count: questions.count) { [unowned self] sizes in
             self.respond(sizes.flatMap { $0 }, context)
         }
         for (place, question) in questions.enumerated() {
             ask(question.shard, .logSizes(question.partitions)) { reply in
-                guard case .logSizes(let sizes) = reply else { preconditionFailure("sizes are answered with sizes") }
+                guard case .logSizes(let sizes) = reply else {
+                    preconditionFailure("sizes are answered with sizes")
+                }
                 gathering.put(sizes, at: place)
             }
         }
@@ -32,7 +35,9 @@ extension Shard {
         var result = DescribeLogDirsResponse.DescribeLogDirsResult(logDir: settings.dataDirectory)
         for size in sizes.sorted(by: { $0.partition < $1.partition }) where size.error == .noError {
             guard let topic = image.topic(size.partition.topic) else { continue }
-            if result.topics.last?.name != topic.name { result.topics.append(.init(name: topic.name)) }
+            if result.topics.last?.name != topic.name {
+                result.topics.append(.init(name: topic.name))
+            }
             result.topics[result.topics.count - 1].partitions.append(
                 .init(partitionIndex: size.partition.partition, partitionSize: size.byteCount)
             )

@@ -5,9 +5,12 @@ import FlotillaModel
 /// DescribeProducers (61): who wrote to a partition lately. SEMANTICS rule ADM-8.
 extension Shard {
     func handle(_ request: DescribeProducersRequest, _ context: RequestContext) {
-        let items: [Result<TopicPartition, Settled<ProducersReply>>] = request.topics.flatMap { topic in
+        let items: [Result<TopicPartition, Settled<ProducersReply>>] = request.topics.flatMap {
+            topic in
             topic.partitionIndexes.map { number in
-                resolve(topic.name, number).mapError { Settled(answer: ProducersReply(error: $0.code)) }
+                resolve(topic.name, number).mapError {
+                    Settled(answer: ProducersReply(error: $0.code))
+                }
             }
         }
         scatter(items, partition: { $0 }, call: { .producers($0) }) { reply in

@@ -9,8 +9,13 @@ extension Shard {
         if let cursor = request.cursor, cursor.partitionIndex < 0 {
             return context.connection.close(.malformedRequest)
         }
-        let names = request.topics.isEmpty ? image.topics.map(\.key) : Array(Set(request.topics.map(\.name))).sorted()
-        var budget = max(1, min(Int(request.responsePartitionLimit), config.maximumDescribedPartitionCount))
+        let names =
+            request.topics.isEmpty
+            ? image.topics.map(\.key) : Array(Set(request.topics.map(\.name))).sorted()
+        var budget = max(
+            1,
+            min(Int(request.responsePartitionLimit), config.maximumDescribedPartitionCount)
+        )
         var response = DescribeTopicPartitionsResponse()
         for name in names where request.cursor.map({ name >= $0.topicName }) ?? true {
             guard budget > 0 else {
@@ -21,7 +26,8 @@ extension Shard {
                 response.topics.append(.init(errorCode: unknown(name).rawValue, name: name))
                 continue
             }
-            let first = request.cursor?.topicName == name ? Int(request.cursor?.partitionIndex ?? 0) : 0
+            let first =
+                request.cursor?.topicName == name ? Int(request.cursor?.partitionIndex ?? 0) : 0
             let last = min(topic.partitions.count, first + budget)
             response.topics.append(describe(topic, Array(first..<max(first, last))))
             budget -= max(0, last - first)

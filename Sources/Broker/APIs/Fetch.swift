@@ -24,7 +24,9 @@ extension Shard {
     /// What a request asks for, and the session it does so in.
     ///
     /// - Source: SEMANTICS rules SESS-1 to SESS-7.
-    private func openSession(_ request: FetchRequest, _ context: RequestContext) -> Result<FetchScope, Refusal> {
+    private func openSession(_ request: FetchRequest, _ context: RequestContext) -> Result<
+        FetchScope, Refusal
+    > {
         let usesTopicIDs = context.version >= 13
         let now = environment.clock.now
         if request.sessionEpoch <= 0 || context.version < 7 {
@@ -37,17 +39,25 @@ extension Shard {
             return .success(FetchScope(session: session, isIncremental: false, parts: parts))
         }
         guard let session = sessions.session(request.sessionId) else {
-            return .failure(Refusal(.fetchSessionIdNotFound, "session \(request.sessionId) is not known"))
+            return .failure(
+                Refusal(.fetchSessionIdNotFound, "session \(request.sessionId) is not known")
+            )
         }
         guard session.usesTopicIDs == usesTopicIDs else {
-            return .failure(Refusal(.fetchSessionTopicIdError, "the session names topics the other way"))
+            return .failure(
+                Refusal(.fetchSessionTopicIdError, "the session names topics the other way")
+            )
         }
         guard session.nextEpoch == request.sessionEpoch else {
-            return .failure(Refusal(.invalidFetchSessionEpoch, "expected epoch \(session.nextEpoch)"))
+            return .failure(
+                Refusal(.invalidFetchSessionEpoch, "expected epoch \(session.nextEpoch)")
+            )
         }
         session.advanceEpoch()
         session.lastUsed = now
-        for part in FetchScope.parts(of: request, usesTopicIDs: usesTopicIDs) { session.update(part) }
+        for part in FetchScope.parts(of: request, usesTopicIDs: usesTopicIDs) {
+            session.update(part)
+        }
         session.forget(FetchScope.forgotten(in: request, usesTopicIDs: usesTopicIDs))
         guard session.count > 0 else {
             sessions.remove(session.id)
@@ -83,7 +93,10 @@ struct FetchScope {
         for topic in request.forgottenTopicsData {
             for partition in topic.partitions {
                 keys.insert(
-                    FetchPartitionKey(topic: usesTopicIDs ? .id(topic.topicId) : .name(topic.topic), partition: partition)
+                    FetchPartitionKey(
+                        topic: usesTopicIDs ? .id(topic.topicId) : .name(topic.topic),
+                        partition: partition
+                    )
                 )
             }
         }
@@ -184,7 +197,9 @@ final class FetchOperation {
         let byteCount = replies.reduce(0) { $0 + $1.byteCount }
         let isSettled = replies.contains { $0.error != .noError || $0.divergingEpoch != nil }
         let now = shard.environment.clock.now
-        guard byteCount < minByteCount, !isSettled, !replies.isEmpty, now < deadline, !shard.isStopping else {
+        guard byteCount < minByteCount, !isSettled, !replies.isEmpty, now < deadline,
+            !shard.isStopping
+        else {
             return finish(replies)
         }
         wait(replies)
@@ -243,7 +258,9 @@ final class FetchOperation {
         }
     }
 
-    private func shouldTell(_ part: FetchPartitionRequest, _ reply: FetchReply, _ byteCount: Int) -> Bool {
+    private func shouldTell(_ part: FetchPartitionRequest, _ reply: FetchReply, _ byteCount: Int)
+        -> Bool
+    {
         guard let session = scope.session else { return true }
         let key = FetchPartitionKey(topic: part.topic, partition: part.partition)
         if byteCount > 0 { session.noteData(key) }
@@ -252,11 +269,17 @@ final class FetchOperation {
             logStartOffset: reply.logStartOffset,
             wasError: reply.error != .noError
         )
-        let isWorthTelling = session.shouldTell(key, told, hasNews: byteCount > 0 || reply.divergingEpoch != nil)
+        let isWorthTelling = session.shouldTell(
+            key,
+            told,
+            hasNews: byteCount > 0 || reply.divergingEpoch != nil
+        )
         return isWorthTelling || !scope.isIncremental
     }
 
-    private func partitionData(_ part: FetchPartitionRequest, _ reply: FetchReply) -> FetchResponse.PartitionData {
+    private func partitionData(_ part: FetchPartitionRequest, _ reply: FetchReply)
+        -> FetchResponse.PartitionData
+    {
         var data = FetchResponse.PartitionData(
             partitionIndex: part.partition,
             errorCode: reply.error.rawValue,
@@ -275,13 +298,16 @@ final class FetchOperation {
     }
 
     /// The records as parts: what is in memory, and ranges of files that leave without passing through memory.
-    private func records(_ reply: FetchReply, _ externals: inout [(SegmentReader, Range<Int>)]) -> Records {
+    private func records(_ reply: FetchReply, _ externals: inout [(SegmentReader, Range<Int>)])
+        -> Records
+    {
         var records = Records()
         for part in reply.parts {
             switch part {
             case .memory(let bytes):
                 records.append(.bytes(bytes))
-            case .segment(let reader, let range) where range.count < Self.smallestFileRange || reader.logDescriptor == nil:
+            case .segment(let reader, let range)
+            where range.count < Self.smallestFileRange || reader.logDescriptor == nil:
                 records.append(.bytes(reader.buffer(range)))
             case .segment(let reader, let range):
                 externals.append((reader, range))
@@ -301,9 +327,13 @@ final class FetchOperation {
     ) {
         switch topic {
         case .name(let name):
-            if response.responses.last?.topic != name { response.responses.append(.init(topic: name)) }
+            if response.responses.last?.topic != name {
+                response.responses.append(.init(topic: name))
+            }
         case .id(let id):
-            if response.responses.last?.topicId != id { response.responses.append(.init(topicId: id)) }
+            if response.responses.last?.topicId != id {
+                response.responses.append(.init(topicId: id))
+            }
         }
         response.responses[response.responses.count - 1].partitions.append(data)
     }
@@ -313,6 +343,11 @@ extension SegmentReader {
     /// A range of the segment's log on its way to a socket.
     func output(_ range: Range<Int>) -> OutputPart {
         guard let descriptor = logDescriptor else { return .bytes(buffer(range)) }
-        return .file(descriptor: descriptor, position: Int64(range.lowerBound), byteCount: range.count, owner: self)
+        return .file(
+            descriptor: descriptor,
+            position: Int64(range.lowerBound),
+            byteCount: range.count,
+            owner: self
+        )
     }
 }

@@ -9,7 +9,13 @@ extension Shard {
         let message = "this broker serves no consumer groups and no transactions yet"
         guard context.version >= 4 else {
             return context.respond(
-                FindCoordinatorResponse(errorCode: error, errorMessage: message, nodeId: -1, host: "", port: -1)
+                FindCoordinatorResponse(
+                    errorCode: error,
+                    errorMessage: message,
+                    nodeId: -1,
+                    host: "",
+                    port: -1
+                )
             )
         }
         context.respond(

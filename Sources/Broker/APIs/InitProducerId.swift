@@ -8,12 +8,17 @@ extension Shard {
         if let transactionalID = request.transactionalId {
             // PID-2, PID-3: no broker coordinates transactions yet.
             let error: ErrorCode = transactionalID.isEmpty ? .invalidRequest : .notCoordinator
-            return context.respond(InitProducerIdResponse(errorCode: error.rawValue, producerEpoch: -1))
+            return context.respond(
+                InitProducerIdResponse(errorCode: error.rawValue, producerEpoch: -1)
+            )
         }
         // PID-4.
         guard (request.producerId < 0) == (request.producerEpoch < 0) else {
             return context.respond(
-                InitProducerIdResponse(errorCode: ErrorCode.invalidRequest.rawValue, producerEpoch: -1)
+                InitProducerIdResponse(
+                    errorCode: ErrorCode.invalidRequest.rawValue,
+                    producerEpoch: -1
+                )
             )
         }
         takeProducerID { result in
@@ -21,7 +26,9 @@ extension Shard {
             case .success(let id):
                 context.respond(InitProducerIdResponse(producerId: id.rawValue, producerEpoch: 0))
             case .failure(let refusal):
-                context.respond(InitProducerIdResponse(errorCode: refusal.code.rawValue, producerEpoch: -1))
+                context.respond(
+                    InitProducerIdResponse(errorCode: refusal.code.rawValue, producerEpoch: -1)
+                )
             }
         }
     }
@@ -35,7 +42,9 @@ extension Shard {
         }
         guard producerIDs.shouldAsk() else { return }
         ask(0, .metadata(.allocateProducerIDs)) { [unowned self] reply in
-            guard case .metadata(let reply) = reply else { preconditionFailure("a command is answered as one") }
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
             let waiters = self.producerIDWaiters
             self.producerIDWaiters.removeAll()
             if case .producerIDs(let block) = reply {
@@ -43,7 +52,10 @@ extension Shard {
                 for waiter in waiters { self.takeProducerID(then: waiter) }
             } else {
                 self.producerIDs.askFailed()
-                let refusal = Refusal(.coordinatorLoadInProgress, "no producer ids could be had; try again")
+                let refusal = Refusal(
+                    .coordinatorLoadInProgress,
+                    "no producer ids could be had; try again"
+                )
                 for waiter in waiters { waiter(.failure(refusal)) }
             }
         }

@@ -12,10 +12,13 @@ extension Shard {
         var seen: [TopicPartition: Int] = [:]
         for topic in request.topics {
             for partition in topic.partitions {
-                if case .success(let id) = resolve(topic.name, partition.partitionIndex) { seen[id, default: 0] += 1 }
+                if case .success(let id) = resolve(topic.name, partition.partitionIndex) {
+                    seen[id, default: 0] += 1
+                }
             }
         }
-        let items: [Result<ListOffsetsCall, Settled<ListOffsetsReply>>] = request.topics.flatMap { topic in
+        let items: [Result<ListOffsetsCall, Settled<ListOffsetsReply>>] = request.topics.flatMap {
+            topic in
             topic.partitions.map { partition in
                 switch resolve(topic.name, partition.partitionIndex) {
                 case .failure(let refusal):
@@ -24,8 +27,12 @@ extension Shard {
                     if seen[id, default: 0] > 1 {
                         return .failure(Settled(answer: ListOffsetsReply(error: .invalidRequest)))
                     }
-                    if let special = SpecialTimestamp(rawValue: partition.timestamp), context.version < special.firstVersion {
-                        return .failure(Settled(answer: ListOffsetsReply(error: .unsupportedVersion)))
+                    if let special = SpecialTimestamp(rawValue: partition.timestamp),
+                        context.version < special.firstVersion
+                    {
+                        return .failure(
+                            Settled(answer: ListOffsetsReply(error: .unsupportedVersion))
+                        )
                     }
                     return .success(
                         ListOffsetsCall(

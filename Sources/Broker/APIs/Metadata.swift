@@ -31,14 +31,20 @@ extension Shard {
                     return self.leadership.leader(of: partition)?.leader != nil
                 }
             }
-        } then: { action() }
+        } then: {
+            action()
+        }
     }
 
     /// The names that a request would have created: never for "all topics", never by id (META-7).
     private func topicsToCreate(_ request: MetadataRequest, _ version: Int16) -> [String] {
-        guard config.isAutoCreateEnabled, version < 4 || request.allowAutoTopicCreation else { return [] }
+        guard config.isAutoCreateEnabled, version < 4 || request.allowAutoTopicCreation else {
+            return []
+        }
         return (request.topics ?? []).compactMap { topic in
-            guard topic.topicId == .zero, let name = topic.name, TopicName.isValid(name) else { return nil }
+            guard topic.topicId == .zero, let name = topic.name, TopicName.isValid(name) else {
+                return nil
+            }
             return image.topic(named: name) == nil && !TopicName.isInternal(name) ? name : nil
         }
     }
@@ -46,7 +52,12 @@ extension Shard {
     private func respond(_ request: MetadataRequest, _ context: RequestContext) {
         var response = MetadataResponse(
             brokers: brokers(as: context).map { broker in
-                .init(nodeId: broker.id.rawValue, host: broker.address.host, port: Int32(broker.address.port), rack: broker.rack)
+                .init(
+                    nodeId: broker.id.rawValue,
+                    host: broker.address.host,
+                    port: Int32(broker.address.port),
+                    rack: broker.rack
+                )
             },
             clusterId: image.clusterID,
             controllerId: settings.broker.rawValue
@@ -60,10 +71,16 @@ extension Shard {
         context.respond(response)
     }
 
-    private func describe(_ wanted: MetadataRequest.MetadataRequestTopic) -> MetadataResponse.MetadataResponseTopic {
+    private func describe(_ wanted: MetadataRequest.MetadataRequestTopic)
+        -> MetadataResponse.MetadataResponseTopic
+    {
         if wanted.topicId != .zero {
             guard let topic = image.topic(wanted.topicId) else {
-                return .init(errorCode: ErrorCode.unknownTopicId.rawValue, name: nil, topicId: wanted.topicId)
+                return .init(
+                    errorCode: ErrorCode.unknownTopicId.rawValue,
+                    name: nil,
+                    topicId: wanted.topicId
+                )
             }
             return describe(topic)
         }
@@ -83,7 +100,10 @@ extension Shard {
             topicId: topic.id,
             isInternal: topic.isInternal,
             partitions: topic.partitions.enumerated().map { number, partition in
-                let place = placement(of: TopicPartition(topic: topic.id, partition: Int32(number)), partition)
+                let place = placement(
+                    of: TopicPartition(topic: topic.id, partition: Int32(number)),
+                    partition
+                )
                 return .init(
                     errorCode: place.error.rawValue,
                     partitionIndex: Int32(number),

@@ -5,7 +5,8 @@ import FlotillaModel
 /// OffsetForLeaderEpoch (23): where an epoch ends, so that a consumer notices a truncation. SEMANTICS section 3.2.
 extension Shard {
     func handle(_ request: OffsetForLeaderEpochRequest, _ context: RequestContext) {
-        let items: [Result<EpochEndCall, Settled<EpochEndReply>>] = request.topics.flatMap { topic in
+        let items: [Result<EpochEndCall, Settled<EpochEndReply>>] = request.topics.flatMap {
+            topic in
             topic.partitions.map { partition in
                 switch resolve(topic.topic, partition.partition) {
                 case .failure(let refusal):

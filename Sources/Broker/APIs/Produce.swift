@@ -10,7 +10,11 @@ extension Shard {
     func handle(_ request: ProduceRequest, _ context: RequestContext) {
         // Versions 0 to 2 are announced for old librdkafka, which never sends them; they are refused (CLIENTS 3.1).
         guard context.version >= 3 else { return context.connection.close(.unsupportedRequest) }
-        let run = ProduceRun(request, context, deadline: environment.clock.now + .milliseconds(Int(max(0, request.timeoutMs))))
+        let run = ProduceRun(
+            request,
+            context,
+            deadline: environment.clock.now + .milliseconds(Int(max(0, request.timeoutMs)))
+        )
         guard let acks = Acks(rawValue: request.acks) else {
             return run.finish { _ in .refused(.invalidRequiredAcks, "acks is -1, 0 or 1") }
         }
@@ -20,7 +24,9 @@ extension Shard {
             switch resolve(part, request, context.version) {
             case .success(let partition):
                 let shard = settings.shard(of: partition)
-                questions[shard].append(ProduceCall.Item(partition: partition, records: part.records))
+                questions[shard].append(
+                    ProduceCall.Item(partition: partition, records: part.records)
+                )
                 places[shard].append(place)
             case .failure(let refusal):
                 run.put(.refused(refusal.code, refusal.message), at: place)
@@ -35,7 +41,9 @@ extension Shard {
             )
             let asked = places[shard]
             ask(shard, .produce(call)) { reply in
-                guard case .produce(let replies) = reply else { preconditionFailure("a produce is answered as one") }
+                guard case .produce(let replies) = reply else {
+                    preconditionFailure("a produce is answered as one")
+                }
                 for (place, reply) in zip(asked, replies) { run.put(reply, at: place) }
                 run.finishIfComplete()
             }
@@ -50,13 +58,18 @@ extension Shard {
         _ version: Int16
     ) -> Result<TopicPartition, Refusal> {
         if request.transactionalId != nil {
-            return .failure(Refusal(.transactionalIdAuthorizationFailed, "transactions are not served yet"))
+            return .failure(
+                Refusal(.transactionalIdAuthorizationFailed, "transactions are not served yet")
+            )
         }
         let topic = version >= 13 ? image.topic(part.topicID) : image.topic(named: part.topicName)
         if topic?.isInternal == true {
-            return .failure(Refusal(.invalidTopicException, "internal topics are written by the broker only"))
+            return .failure(
+                Refusal(.invalidTopicException, "internal topics are written by the broker only")
+            )
         }
-        return version >= 13 ? resolve(part.topicID, part.partition) : resolve(part.topicName, part.partition)
+        return version >= 13
+            ? resolve(part.topicID, part.partition) : resolve(part.topicName, part.partition)
     }
 }
 
@@ -112,7 +125,12 @@ final class ProduceRun {
 
     /// Nobody waits any longer: what has no answer yet timed out, though it may still be committed.
     func expire() {
-        finish { _ in .refused(.requestTimedOut, "the batch was not acknowledged in time; it may still be committed") }
+        finish { _ in
+            .refused(
+                .requestTimedOut,
+                "the batch was not acknowledged in time; it may still be committed"
+            )
+        }
     }
 
     /// Answers, with `substitute` where a reply is missing.
@@ -140,7 +158,9 @@ final class ProduceRun {
                 ProduceResponse.TopicProduceResponse(
                     name: first.topicName,
                     topicId: first.topicID,
-                    partitionResponses: (next..<next + size).map { partitionResponse(replies[$0], parts[$0].partition) }
+                    partitionResponses: (next..<next + size).map {
+                        partitionResponse(replies[$0], parts[$0].partition)
+                    }
                 )
             )
             next += size
@@ -169,7 +189,10 @@ final class ProduceRun {
             }
         }
         if context.version >= 10 {
-            response.currentLeader = .init(leaderId: reply.hint.leader, leaderEpoch: reply.hint.epoch)
+            response.currentLeader = .init(
+                leaderId: reply.hint.leader,
+                leaderEpoch: reply.hint.epoch
+            )
         }
         return response
     }
@@ -191,7 +214,9 @@ struct ProduceDeadlines {
         runs.append(run)
         guard !isScheduled else { return }
         isScheduled = true
-        shard.schedule(after: Self.interval) { [unowned shard] in shard.produceDeadlines.expire(on: shard) }
+        shard.schedule(after: Self.interval) { [unowned shard] in
+            shard.produceDeadlines.expire(on: shard)
+        }
     }
 
     private mutating func expire(on shard: Shard) {
@@ -203,6 +228,8 @@ struct ProduceDeadlines {
         for run in due { run.expire() }
         guard !runs.isEmpty else { return }
         isScheduled = true
-        shard.schedule(after: Self.interval) { [unowned shard] in shard.produceDeadlines.expire(on: shard) }
+        shard.schedule(after: Self.interval) { [unowned shard] in
+            shard.produceDeadlines.expire(on: shard)
+        }
     }
 }

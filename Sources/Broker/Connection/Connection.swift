@@ -37,7 +37,8 @@ package final class Connection: FrameReceiver {
         let byteCount = frame.readableBytes
         do {
             let prefix = try RequestPrefix(peeking: frame)
-            guard let api = APIKey(rawValue: prefix.apiKey), let served = ServedAPIs.range(of: api) else {
+            guard let api = APIKey(rawValue: prefix.apiKey), let served = ServedAPIs.range(of: api)
+            else {
                 return close(.unsupportedRequest)
             }
             guard served.contains(prefix.apiVersion) else {
@@ -164,7 +165,10 @@ struct ClientSoftware {
     ///
     /// kafka-python and kafkajs lack lz4 unless it is installed beside them, aiokafka sends no name.
     var readsLZ4: Bool {
-        let known = ["librdkafka", "confluent-kafka", "apache-kafka-java", "kgo", "franz-go", "sarama", "flotilla", "rdkafka", "kcat"]
+        let known = [
+            "librdkafka", "confluent-kafka", "apache-kafka-java", "kgo", "franz-go", "sarama",
+            "flotilla", "rdkafka", "kcat",
+        ]
         return known.contains { name.hasPrefix($0) }
     }
 }
@@ -184,7 +188,7 @@ struct RequestContext {
 
     /// Answers with a body, some of whose records lie in files.
     ///
-    /// - Parameter external: the part of a file that a token stands for.
+    /// `external`: the part of a file that a token stands for.
     func respond<Response: KafkaResponse>(_ response: Response, external: (Int) -> OutputPart) {
         do {
             let frame = try response.frame(version: version, correlationId: correlationID)

@@ -31,7 +31,13 @@ final class FetchRun {
                 replies.append(.refused(.unknownTopicOrPartition))
                 continue
             }
-            switch partition.read(item, call, budget: call.maxByteCount - byteCount, isFirst: byteCount == 0, afterLoad: isAfterLoad) {
+            switch partition.read(
+                item,
+                call,
+                budget: call.maxByteCount - byteCount,
+                isFirst: byteCount == 0,
+                afterLoad: isAfterLoad
+            ) {
             case .ready(let slice, var reply):
                 byteCount += slice?.byteCount ?? 0
                 guard let slice, slice.containsBrokerCompressed, call.inflates else {
@@ -90,7 +96,10 @@ struct InflateJob: Sendable {
             while let batch = try RecordBatch.next(from: &input, isChecksumTrusted: true) {
                 let plain =
                     batch.header.attributes.codec == .lz4
-                    ? try batch.inflated(using: decompressor, limit: BatchRules.defaultUnfoldedLimit) : batch
+                    ? try batch.inflated(
+                        using: decompressor,
+                        limit: BatchRules.defaultUnfoldedLimit
+                    ) : batch
                 output.writeImmutableBuffer(plain.bytes)
             }
             return .success(output)

@@ -88,11 +88,15 @@ final class FetchSession {
     func forget(_ keys: Set<FetchPartitionKey>) {
         guard !keys.isEmpty else { return }
         slots.removeAll { slot in
-            keys.contains(FetchPartitionKey(topic: slot.request.topic, partition: slot.request.partition))
+            keys.contains(
+                FetchPartitionKey(topic: slot.request.topic, partition: slot.request.partition)
+            )
         }
         places.removeAll(keepingCapacity: true)
         for (place, slot) in slots.enumerated() {
-            places[FetchPartitionKey(topic: slot.request.topic, partition: slot.request.partition)] = place
+            places[
+                FetchPartitionKey(topic: slot.request.topic, partition: slot.request.partition)
+            ] = place
         }
         firstSlot = 0
     }
@@ -109,7 +113,7 @@ final class FetchSession {
 
     /// Whether an answer is worth telling, and remembers it as told (SESS-6).
     ///
-    /// - Parameter hasNews: records, a preferred replica, an error or a diverging epoch.
+    /// `hasNews`: records, a preferred replica, an error or a diverging epoch.
     func shouldTell(_ key: FetchPartitionKey, _ told: Told, hasNews: Bool) -> Bool {
         guard let place = places[key] else { return true }
         let isChanged = slots[place].told != told
@@ -157,7 +161,9 @@ struct FetchSessionCache {
     /// Opens a session, or returns nil when the cache is full of sessions in use.
     mutating func open(usesTopicIDs: Bool, now: Instant) -> FetchSession? {
         if sessions.count >= slotCount {
-            guard let idle = longestIdle(), idle.lastUsed + Self.protection < now else { return nil }
+            guard let idle = longestIdle(), idle.lastUsed + Self.protection < now else {
+                return nil
+            }
             sessions[idle.id] = nil
         }
         var id: Int32

@@ -68,7 +68,8 @@ final class MetadataService {
     private func establishCluster() {
         do throws(Refusal) {
             try propose(machine.controller.initialiseCluster(format: Self.clusterFormat)) { _ in }
-            try propose(machine.controller.registerBroker(facts.registration)) { [unowned self] result in
+            try propose(machine.controller.registerBroker(facts.registration)) {
+                [unowned self] result in
                 guard case .success = result else { return }
                 self.tell()
                 self.isTaking = true
@@ -77,7 +78,9 @@ final class MetadataService {
                 for command in commands { command() }
             }
         } catch {
-            shard.environment.log(.retrying(what: "registration of this broker", description: error.message))
+            shard.environment.log(
+                .retrying(what: "registration of this broker", description: error.message)
+            )
         }
     }
 
@@ -98,7 +101,11 @@ final class MetadataService {
     func perform(_ command: MetadataCommand, then completion: @escaping (MetadataReply) -> Void) {
         guard isTaking else {
             guard waiting.count < Self.waitingLimit else {
-                return completion(.refused(Refusal(.coordinatorLoadInProgress, "the metadata is being read; try again")))
+                return completion(
+                    .refused(
+                        Refusal(.coordinatorLoadInProgress, "the metadata is being read; try again")
+                    )
+                )
             }
             waiting.append { [unowned self] in self.perform(command, then: completion) }
             return
@@ -120,19 +127,32 @@ final class MetadataService {
         switch command {
         case .createTopics(let requests, let validateOnly):
             let defaults = BrokerConfig(layers: shard.layers).topicDefaults
-            let decision = try machine.controller.createTopics(requests, defaults: defaults, validateOnly: validateOnly)
+            let decision = try machine.controller.createTopics(
+                requests,
+                defaults: defaults,
+                validateOnly: validateOnly
+            )
             settle(decision, .topics(decision.outcomes), completion)
         case .deleteTopics(let references):
             let decision = try machine.controller.deleteTopics(references)
             settle(decision, .deletions(decision.outcomes), completion)
         case .createPartitions(let requests, let validateOnly):
-            let decision = try machine.controller.createPartitions(requests, validateOnly: validateOnly)
+            let decision = try machine.controller.createPartitions(
+                requests,
+                validateOnly: validateOnly
+            )
             settle(decision, .topics(decision.outcomes), completion)
         case .incrementalAlterConfigs(let alterations, let validateOnly):
-            let decision = try machine.controller.incrementalAlterConfigs(alterations, validateOnly: validateOnly)
+            let decision = try machine.controller.incrementalAlterConfigs(
+                alterations,
+                validateOnly: validateOnly
+            )
             settle(decision, .configs(decision.outcomes), completion)
         case .alterConfigs(let replacements, let validateOnly):
-            let decision = try machine.controller.alterConfigs(replacements, validateOnly: validateOnly)
+            let decision = try machine.controller.alterConfigs(
+                replacements,
+                validateOnly: validateOnly
+            )
             settle(decision, .configs(decision.outcomes), completion)
         case .allocateProducerIDs:
             let decision = try machine.controller.allocateProducerIDs(for: shard.settings.broker)
@@ -143,15 +163,21 @@ final class MetadataService {
     }
 
     /// A topic is confirmed as deleted when this broker's last replica of it is gone.
-    private func confirm(_ group: GroupID, then completion: @escaping (MetadataReply) -> Void) throws(Refusal) {
+    private func confirm(_ group: GroupID, then completion: @escaping (MetadataReply) -> Void)
+        throws(Refusal)
+    {
         let topic = group.partition.topic
         removed[topic, default: []].insert(group)
-        let remaining = machine.controller.image.replicasToDelete(on: shard.settings.broker).filter { other in
+        let remaining = machine.controller.image.replicasToDelete(on: shard.settings.broker).filter
+        { other in
             other.partition.topic == topic && removed[topic]?.contains(other) != true
         }
         guard remaining.isEmpty else { return completion(.done) }
         removed[topic] = nil
-        let decision = try machine.controller.confirmReplicaDeletion(of: topic, on: shard.settings.broker)
+        let decision = try machine.controller.confirmReplicaDeletion(
+            of: topic,
+            on: shard.settings.broker
+        )
         settle(decision, .done, completion)
     }
 

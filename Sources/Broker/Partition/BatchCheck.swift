@@ -11,10 +11,18 @@ struct BatchCheck: Sendable {
     var version: Int16
     var now: Timestamp
 
-    func perform(using compressor: Compressor, _ decompressor: Decompressor) -> Result<RecordBatch, BatchRefusal> {
+    func perform(using compressor: Compressor, _ decompressor: Decompressor) -> Result<
+        RecordBatch, BatchRefusal
+    > {
         do throws(BatchRefusal) {
             return .success(
-                try rules.admit(records, now: now, acceptsZstd: version >= 7, using: compressor, decompressor)
+                try rules.admit(
+                    records,
+                    now: now,
+                    acceptsZstd: version >= 7,
+                    using: compressor,
+                    decompressor
+                )
             )
         } catch {
             return .failure(error)

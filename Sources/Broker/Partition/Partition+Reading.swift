@@ -17,9 +17,9 @@ enum PartitionRead {
 extension Partition {
     /// Reads whole batches from the offset on, up to the readable end.
     ///
-    /// - Parameter budget: what is left of the request's bytes.
-    /// - Parameter isFirst: whether nothing was read for the request yet: then the first batch is returned whatever its
-    ///   size, so that no consumer gets stuck (KIP-74).
+    /// `budget`: what is left of the request's bytes.
+    /// `isFirst`: whether nothing was read for the request yet: then the first batch is returned whatever its
+    /// size, so that no consumer gets stuck (KIP-74).
     /// - Source: SEMANTICS rules FETCH-2 to FETCH-13.
     func read(
         _ item: FetchCall.Item,
@@ -28,9 +28,14 @@ extension Partition {
         isFirst: Bool,
         afterLoad: Bool
     ) -> PartitionRead {
-        if let error = epochError(item.currentLeaderEpoch) { return .ready(nil, .refused(error, hint: hint)) }
-        guard replica.isServing else { return .ready(nil, .refused(.notLeaderOrFollower, hint: hint)) }
-        guard item.fetchOffset >= logStartOffset, item.fetchOffset <= replica.log.logEndOffset else {
+        if let error = epochError(item.currentLeaderEpoch) {
+            return .ready(nil, .refused(error, hint: hint))
+        }
+        guard replica.isServing else {
+            return .ready(nil, .refused(.notLeaderOrFollower, hint: hint))
+        }
+        guard item.fetchOffset >= logStartOffset, item.fetchOffset <= replica.log.logEndOffset
+        else {
             return .ready(nil, .refused(.offsetOutOfRange))
         }
         var reply = FetchReply(
@@ -78,10 +83,16 @@ extension Partition {
 
     /// Whether the client's last record is of an epoch that ended before the offset it asks for.
     private func divergence(of item: FetchCall.Item) -> Divergence {
-        guard let (epoch, end) = replica.log.endOffset(ofEpoch: Term(UInt32(bitPattern: item.lastFetchedEpoch))) else {
+        guard
+            let (epoch, end) = replica.log.endOffset(
+                ofEpoch: Term(UInt32(bitPattern: item.lastFetchedEpoch))
+            )
+        else {
             return .unknownEpoch
         }
-        guard epoch.leaderEpoch < item.lastFetchedEpoch || end < item.fetchOffset else { return .none }
+        guard epoch.leaderEpoch < item.lastFetchedEpoch || end < item.fetchOffset else {
+            return .none
+        }
         return .diverging(EpochEnd(epoch: epoch.leaderEpoch, endOffset: end.rawValue))
     }
 
@@ -112,21 +123,28 @@ extension Partition {
         afterLoad: Bool = false,
         then completion: @escaping (ListOffsetsReply) -> Void
     ) {
-        if let error = epochError(call.currentLeaderEpoch) { return completion(ListOffsetsReply(error: error)) }
-        guard replica.isServing else { return completion(ListOffsetsReply(error: .notLeaderOrFollower)) }
+        if let error = epochError(call.currentLeaderEpoch) {
+            return completion(ListOffsetsReply(error: error))
+        }
+        guard replica.isServing else {
+            return completion(ListOffsetsReply(error: .notLeaderOrFollower))
+        }
         switch SpecialTimestamp(rawValue: call.timestamp) {
         case .latest: completion(found(readableEnd(call.isolation)))
         case .earliest, .earliestLocal: completion(found(logStartOffset))
         case .latestTiered, .earliestPendingUpload: completion(ListOffsetsReply(error: .noError))
         case .maximum: lookUp(call, afterLoad, then: completion)
         case nil:
-            guard call.timestamp >= 0 else { return completion(ListOffsetsReply(error: .unsupportedVersion)) }
+            guard call.timestamp >= 0 else {
+                return completion(ListOffsetsReply(error: .unsupportedVersion))
+            }
             lookUp(call, afterLoad, then: completion)
         }
     }
 
     private func found(_ offset: Offset, timestamp: Timestamp = .none) -> ListOffsetsReply {
-        let epoch = replica.log.termTable.rows.last { $0.firstOffset <= offset }?.term ?? replica.term
+        let epoch =
+            replica.log.termTable.rows.last { $0.firstOffset <= offset }?.term ?? replica.term
         return ListOffsetsReply(
             error: .noError,
             offset: offset.rawValue,
@@ -146,8 +164,17 @@ extension Partition {
         do throws(StorageError) {
             let read =
                 isMaximum
-                ? try log.maximumTimestampBatch(from: logStartOffset, upTo: end, afterLoad: afterLoad)
-                : try log.firstBatch(atOrAfter: Timestamp(call.timestamp), from: logStartOffset, upTo: end, afterLoad: afterLoad)
+                ? try log.maximumTimestampBatch(
+                    from: logStartOffset,
+                    upTo: end,
+                    afterLoad: afterLoad
+                )
+                : try log.firstBatch(
+                    atOrAfter: Timestamp(call.timestamp),
+                    from: logStartOffset,
+                    upTo: end,
+                    afterLoad: afterLoad
+                )
             switch read {
             case .ready(nil):
                 completion(ListOffsetsReply(error: .noError))
@@ -155,7 +182,9 @@ extension Partition {
                 completion(position(in: candidate, call, isMaximum: isMaximum))
             case .load(let load):
                 shard.workers.run({ load.perform() }) { [weak self] loaded in
-                    guard let self else { return completion(ListOffsetsReply(error: .notLeaderOrFollower)) }
+                    guard let self else {
+                        return completion(ListOffsetsReply(error: .notLeaderOrFollower))
+                    }
                     do throws(StorageError) {
                         try log.finish(loaded)
                         self.listOffsets(call, afterLoad: true, then: completion)
@@ -169,7 +198,9 @@ extension Partition {
         }
     }
 
-    private func position(in candidate: BatchCandidate, _ call: ListOffsetsCall, isMaximum: Bool) -> ListOffsetsReply {
+    private func position(in candidate: BatchCandidate, _ call: ListOffsetsCall, isMaximum: Bool)
+        -> ListOffsetsReply
+    {
         do throws(RecordsError) {
             let batch = try RecordBatch(parsing: candidate.bytes)
             let limit = BatchRules.defaultUnfoldedLimit

@@ -25,7 +25,13 @@ extension Partition {
             replica.propose(Proposal(.roll, durability: .quorum) { _ in })
         }
         guard config.cleanupPolicy.contains(.delete) else { return }
-        guard let start = replica.log.retentionStart(policy: RetentionPolicy(config), now: shard.wallTime, notPast: lastStableOffset) else {
+        guard
+            let start = replica.log.retentionStart(
+                policy: RetentionPolicy(config),
+                now: shard.wallTime,
+                notPast: lastStableOffset
+            )
+        else {
             return
         }
         moveStart(to: start) { _ in }
@@ -34,20 +40,34 @@ extension Partition {
     /// Answers a client that wants records forgotten.
     ///
     /// - Source: SEMANTICS rule DR-1.
-    func deleteRecords(before offset: Int64, then completion: @escaping (DeleteRecordsReply) -> Void) {
-        guard replica.isServing else { return completion(DeleteRecordsReply(error: .notLeaderOrFollower)) }
-        guard config.cleanupPolicy.contains(.delete) else { return completion(DeleteRecordsReply(error: .policyViolation)) }
+    func deleteRecords(
+        before offset: Int64,
+        then completion: @escaping (DeleteRecordsReply) -> Void
+    ) {
+        guard replica.isServing else {
+            return completion(DeleteRecordsReply(error: .notLeaderOrFollower))
+        }
+        guard config.cleanupPolicy.contains(.delete) else {
+            return completion(DeleteRecordsReply(error: .policyViolation))
+        }
         let start = offset == -1 ? highWatermark : Offset(offset)
         guard start >= .zero, start <= highWatermark else {
             return completion(DeleteRecordsReply(error: .offsetOutOfRange))
         }
         guard start > logStartOffset else {
-            return completion(DeleteRecordsReply(error: .noError, lowWatermark: logStartOffset.rawValue))
+            return completion(
+                DeleteRecordsReply(error: .noError, lowWatermark: logStartOffset.rawValue)
+            )
         }
         moveStart(to: start) { [weak self] result in
             switch result {
             case .success:
-                completion(DeleteRecordsReply(error: .noError, lowWatermark: self?.logStartOffset.rawValue ?? start.rawValue))
+                completion(
+                    DeleteRecordsReply(
+                        error: .noError,
+                        lowWatermark: self?.logStartOffset.rawValue ?? start.rawValue
+                    )
+                )
                 self?.makeRoom()
             case .failure(.rejected), .failure(.leadershipLost):
                 completion(DeleteRecordsReply(error: .notLeaderOrFollower))
@@ -74,12 +94,16 @@ extension Partition {
 
     /// Removes whole segments below the start, on a worker; readers keep what they hold.
     func removeSegments() {
-        guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else { return }
+        guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else {
+            return
+        }
         let group = replica.group
         let shard = shard
         shard.workers.run({ removal.perform() }) { result in
             guard case .failure(let error) = result else { return }
-            shard.environment.log(.retrying(what: "retention of \(group)", description: error.description))
+            shard.environment.log(
+                .retrying(what: "retention of \(group)", description: error.description)
+            )
         }
     }
 }

@@ -31,13 +31,18 @@ final class Partition {
         id = local.group.partition
         topicName = local.topicName
         self.shard = shard
-        let config = TopicConfig(overrides: shard.image.topics[local.topicName]?.configs ?? [:], layers: shard.layers)
+        let config = TopicConfig(
+            overrides: shard.image.topics[local.topicName]?.configs ?? [:],
+            layers: shard.layers
+        )
         self.config = config
         rules = BatchRules(config)
-        producers = ProducerMachine(limits: ProducerLimits(
+        producers = ProducerMachine(
+            limits: ProducerLimits(
                 expirationMillis: shard.config.producerExpirationMillis,
                 maximumProducerCount: ProducerLimits.standard.maximumProducerCount
-            ))
+            )
+        )
         var settings = Settings()
         settings.minInSyncReplicas = config.minimumInSyncReplicaCount
         settings.uncommittedByteLimit = shard.settings.inFlightByteLimit
@@ -121,7 +126,11 @@ final class Partition {
     }
 
     /// Checks a batch, appends it and answers as its acks ask for.
-    func produce(_ call: ProduceCall, _ records: ByteBuffer?, then completion: @escaping (ProduceReply) -> Void) {
+    func produce(
+        _ call: ProduceCall,
+        _ records: ByteBuffer?,
+        then completion: @escaping (ProduceReply) -> Void
+    ) {
         if let refusal = refusal(of: call) { return completion(refusal) }
         admissions.append(
             Admission(
@@ -162,11 +171,19 @@ final class Partition {
                 )
                 continue
             }
-            let check = BatchCheck(rules: rules, records: admission.records, version: admission.version, now: shard.wallTime)
+            let check = BatchCheck(
+                rules: rules,
+                records: admission.records,
+                version: admission.version,
+                now: shard.wallTime
+            )
             if let records = admission.records, rules.wantsWorker(for: records) {
                 isAtWorker = true
-                shard.workers.run({ check.perform(using: Compressor(), Decompressor()) }) { [weak self] result in
-                    guard let self else { return admission.completion(.refused(.notLeaderOrFollower)) }
+                shard.workers.run({ check.perform(using: Compressor(), Decompressor()) }) {
+                    [weak self] result in
+                    guard let self else {
+                        return admission.completion(.refused(.notLeaderOrFollower))
+                    }
                     self.isAtWorker = false
                     self.finish(result, admission)
                     self.admitWaiting()
@@ -184,17 +201,30 @@ final class Partition {
         }
     }
 
-    private func append(_ batch: RecordBatch, _ acks: Acks, _ completion: @escaping (ProduceReply) -> Void) {
-        guard replica.isServing else { return completion(.refused(.notLeaderOrFollower, hint: hint)) }
+    private func append(
+        _ batch: RecordBatch,
+        _ acks: Acks,
+        _ completion: @escaping (ProduceReply) -> Void
+    ) {
+        guard replica.isServing else {
+            return completion(.refused(.notLeaderOrFollower, hint: hint))
+        }
         var note: InFlightNote?
         if let producer = ProducerBatch(batch.header) {
             switch producers.state.check(producer) {
             case .append:
                 note = producers.state.noteAppended(producer, at: replica.nextProposalIndex)
             case .duplicate(let baseOffset, let timestamp):
-                return completion(accepted(at: baseOffset, logAppendTime: config.timestampType == .logAppendTime ? timestamp : .none))
+                return completion(
+                    accepted(
+                        at: baseOffset,
+                        logAppendTime: config.timestampType == .logAppendTime ? timestamp : .none
+                    )
+                )
             case .inFlightDuplicate(let index):
-                parkedRetries.append(ParkedRetry(batch: batch, index: index, acks: acks, completion: completion))
+                parkedRetries.append(
+                    ParkedRetry(batch: batch, index: index, acks: acks, completion: completion)
+                )
                 return
             case .refused(let error):
                 return completion(.refused(error))
@@ -205,7 +235,8 @@ final class Partition {
         shard.counters.recordsIn += Int(batch.header.recordCount)
         shard.counters.bytesIn += batch.byteCount
         replica.propose(
-            Proposal(.batch(batch), durability: acks == .all ? .quorum : .leader) { [weak self] result in
+            Proposal(.batch(batch), durability: acks == .all ? .quorum : .leader) {
+                [weak self] result in
                 guard let self else { return completion(.refused(.notLeaderOrFollower)) }
                 switch result {
                 case .success(let placed):
@@ -251,8 +282,12 @@ final class Partition {
 
     /// Calls `wake` once, as soon as there is more to read than `watch` knows, or the partition changes hands.
     func watch(_ watch: FetchWatch, id: UInt64, wake: @escaping () -> Void) {
-        guard replica.isServing, readableEnd(watch.isolation) <= watch.knownEnd else { return wake() }
-        watchers.append(Watcher(id: id, isolation: watch.isolation, knownEnd: watch.knownEnd, wake: wake))
+        guard replica.isServing, readableEnd(watch.isolation) <= watch.knownEnd else {
+            return wake()
+        }
+        watchers.append(
+            Watcher(id: id, isolation: watch.isolation, knownEnd: watch.knownEnd, wake: wake)
+        )
     }
 
     /// Has every waiting fetch look again, as when the broker stops.

@@ -25,14 +25,18 @@ final class ProducerMachine: ReplicatedStateMachine {
 
     func apply(_ entry: LogEntry) throws(ReplicationError) {
         let frame = entry.frame
-        guard frame.kind == .data else { return state.advance(to: frame.index, appendTime: frame.appendTime) }
+        guard frame.kind == .data else {
+            return state.advance(to: frame.index, appendTime: frame.appendTime)
+        }
         let header: RecordBatchHeader
         do throws(RecordsError) {
             header = try entry.batchHeader()
         } catch {
             throw .unusableEntry(index: frame.index, description: error.description)
         }
-        guard let batch = ProducerBatch(header) else { return state.advance(to: frame.index, appendTime: frame.appendTime) }
+        guard let batch = ProducerBatch(header) else {
+            return state.advance(to: frame.index, appendTime: frame.appendTime)
+        }
         state.apply(
             batch,
             at: frame.index,

@@ -7,7 +7,11 @@ import FlotillaStorage
 /// Answers to what requests ask of the partitions that live on this shard.
 extension Shard {
     /// Answers a call, at once or later; `completion` is called once, unless the call is taken back.
-    func answer(_ call: ShardCall, for origin: ForeignCall, then completion: @escaping (ShardReply) -> Void) {
+    func answer(
+        _ call: ShardCall,
+        for origin: ForeignCall,
+        then completion: @escaping (ShardReply) -> Void
+    ) {
         switch call {
         case .produce(let call):
             produce(call, then: completion)
@@ -21,12 +25,15 @@ extension Shard {
                     return done(ListOffsetsReply(error: .unknownTopicOrPartition))
                 }
                 partition.listOffsets(call, then: done)
-            } then: { completion(.listOffsets($0)) }
+            } then: {
+                completion(.listOffsets($0))
+            }
         case .epochEnds(let calls):
             completion(
                 .epochEnds(
                     calls.map { call in
-                        self.partition(call.partition)?.epochEnd(call) ?? EpochEndReply(error: .unknownTopicOrPartition)
+                        self.partition(call.partition)?.epochEnd(call)
+                            ?? EpochEndReply(error: .unknownTopicOrPartition)
                     }
                 )
             )
@@ -36,13 +43,18 @@ extension Shard {
                     return done(DeleteRecordsReply(error: .unknownTopicOrPartition))
                 }
                 partition.deleteRecords(before: call.offset, then: done)
-            } then: { completion(.deleteRecords($0)) }
+            } then: {
+                completion(.deleteRecords($0))
+            }
         case .logSizes(let wanted):
             completion(.logSizes(logSizes(wanted)))
         case .producers(let wanted):
             completion(
                 .producers(
-                    wanted.map { self.partition($0)?.describeProducers() ?? ProducersReply(error: .unknownTopicOrPartition) }
+                    wanted.map {
+                        self.partition($0)?.describeProducers()
+                            ?? ProducersReply(error: .unknownTopicOrPartition)
+                    }
                 )
             )
         case .metadata(let command):
@@ -59,7 +71,9 @@ extension Shard {
                 return done(.refused(.unknownTopicOrPartition))
             }
             partition.produce(call, item.records, then: done)
-        } then: { completion(.produce($0)) }
+        } then: {
+            completion(.produce($0))
+        }
     }
 
     private func watch(
@@ -89,7 +103,11 @@ extension Shard {
             guard let partition = partition(id) else {
                 return LogSize(partition: id, byteCount: 0, error: .unknownTopicOrPartition)
             }
-            return LogSize(partition: id, byteCount: partition.replica.log.segmentByteCount + Int64(partition.replica.log.unsegmentedByteCount))
+            return LogSize(
+                partition: id,
+                byteCount: partition.replica.log.segmentByteCount
+                    + Int64(partition.replica.log.unsegmentedByteCount)
+            )
         }
     }
 

@@ -15,21 +15,31 @@ extension Shard {
         case .fetch: handle(try FetchRequest(from: body, version: version), context)
         case .listOffsets: handle(try ListOffsetsRequest(from: body, version: version), context)
         case .metadata: handle(try MetadataRequest(from: body, version: version), context)
-        case .findCoordinator: handle(try FindCoordinatorRequest(from: body, version: version), context)
+        case .findCoordinator:
+            handle(try FindCoordinatorRequest(from: body, version: version), context)
         case .apiVersions: handle(try ApiVersionsRequest(from: body, version: version), context)
         case .createTopics: handle(try CreateTopicsRequest(from: body, version: version), context)
         case .deleteTopics: handle(try DeleteTopicsRequest(from: body, version: version), context)
         case .deleteRecords: handle(try DeleteRecordsRequest(from: body, version: version), context)
-        case .initProducerId: handle(try InitProducerIdRequest(from: body, version: version), context)
-        case .offsetForLeaderEpoch: handle(try OffsetForLeaderEpochRequest(from: body, version: version), context)
-        case .describeConfigs: handle(try DescribeConfigsRequest(from: body, version: version), context)
+        case .initProducerId:
+            handle(try InitProducerIdRequest(from: body, version: version), context)
+        case .offsetForLeaderEpoch:
+            handle(try OffsetForLeaderEpochRequest(from: body, version: version), context)
+        case .describeConfigs:
+            handle(try DescribeConfigsRequest(from: body, version: version), context)
         case .alterConfigs: handle(try AlterConfigsRequest(from: body, version: version), context)
-        case .describeLogDirs: handle(try DescribeLogDirsRequest(from: body, version: version), context)
-        case .createPartitions: handle(try CreatePartitionsRequest(from: body, version: version), context)
-        case .incrementalAlterConfigs: handle(try IncrementalAlterConfigsRequest(from: body, version: version), context)
-        case .describeCluster: handle(try DescribeClusterRequest(from: body, version: version), context)
-        case .describeProducers: handle(try DescribeProducersRequest(from: body, version: version), context)
-        case .describeTopicPartitions: handle(try DescribeTopicPartitionsRequest(from: body, version: version), context)
+        case .describeLogDirs:
+            handle(try DescribeLogDirsRequest(from: body, version: version), context)
+        case .createPartitions:
+            handle(try CreatePartitionsRequest(from: body, version: version), context)
+        case .incrementalAlterConfigs:
+            handle(try IncrementalAlterConfigsRequest(from: body, version: version), context)
+        case .describeCluster:
+            handle(try DescribeClusterRequest(from: body, version: version), context)
+        case .describeProducers:
+            handle(try DescribeProducersRequest(from: body, version: version), context)
+        case .describeTopicPartitions:
+            handle(try DescribeTopicPartitionsRequest(from: body, version: version), context)
         default: preconditionFailure("\(api.name) is announced and has no handler")
         }
     }

@@ -24,7 +24,11 @@ extension Shard {
                 isUrgent = isUrgent || partition.wantsPromptRetention
             }
             // Where a topic's settings ask for less than a minute, looking every thirty seconds would make it a lie.
-            self.scheduleRetention(after: isUrgent ? min(.seconds(5), self.settings.retentionInterval) : self.settings.retentionInterval)
+            self.scheduleRetention(
+                after: isUrgent
+                    ? min(.seconds(5), self.settings.retentionInterval)
+                    : self.settings.retentionInterval
+            )
         }
     }
 
@@ -50,7 +54,9 @@ extension Shard {
             acceptableByteCount -= Int64(byteCount)
             return .granted
         }
-        guard !isVolumeFull, spaceTime + Self.shortestSpaceInterval <= environment.clock.now else { return .none }
+        guard !isVolumeFull, spaceTime + Self.shortestSpaceInterval <= environment.clock.now else {
+            return .none
+        }
         isLookingAtSpace = true
         lookAtSpace()
         return .unknown
@@ -71,7 +77,9 @@ extension Shard {
         let disk = resources.disk
         let directory = settings.dataDirectory
         environment.workers.run({ () -> Result<DiskSpace, DiskError> in
-            do throws(DiskError) { return .success(try disk.space(at: directory)) } catch { return .failure(error) }
+            do throws(DiskError) { return .success(try disk.space(at: directory)) } catch {
+                return .failure(error)
+            }
         }) { [unowned self] result in
             switch result {
             case .success(let space): self.note(space)

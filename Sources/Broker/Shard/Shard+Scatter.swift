@@ -18,16 +18,23 @@ extension Shard {
         _ partition: Int32,
         unknown: ErrorCode
     ) -> Result<TopicPartition, Refusal> {
-        guard let topic else { return .failure(Refusal(unknown, "this broker does not know the topic")) }
+        guard let topic else {
+            return .failure(Refusal(unknown, "this broker does not know the topic"))
+        }
         guard partition >= 0, Int(partition) < topic.partitions.count else {
-            return .failure(Refusal(.unknownTopicOrPartition, "\(topic.name) has \(topic.partitions.count) partitions"))
+            return .failure(
+                Refusal(
+                    .unknownTopicOrPartition,
+                    "\(topic.name) has \(topic.partitions.count) partitions"
+                )
+            )
         }
         return .success(TopicPartition(topic: topic.id, partition: partition))
     }
 
     /// Asks about partitions wherever they live, and tells the answers in the order of the items.
     ///
-    /// - Parameter items: each with its partition, or with the answer where there is nothing to ask.
+    /// `items`: each with its partition, or with the answer where there is nothing to ask.
     func scatter<Item, Answer: Sendable>(
         _ items: [Result<Item, Settled<Answer>>],
         partition: (Item) -> TopicPartition,
@@ -65,4 +72,3 @@ extension Shard {
 struct Settled<Answer: Sendable>: Error {
     var answer: Answer
 }
-

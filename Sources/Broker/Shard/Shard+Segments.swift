@@ -18,9 +18,13 @@ extension Shard {
         list(writer)
     }
 
-    /// The journal wants its oldest file back. Each file is demanded once, so nothing of a demand may be forgotten.
+    /// The journal wants its oldest file back.
+    ///
+    /// Each file is demanded once, so nothing of a demand may be forgotten.
     func meet(_ demand: JournalDemand) {
-        for item in demand.items where settings.shard(of: item.group.partition) == index { meet(item) }
+        for item in demand.items where settings.shard(of: item.group.partition) == index {
+            meet(item)
+        }
     }
 
     /// Does what the journal wants of one replica.
@@ -83,8 +87,13 @@ extension Shard {
             writer.isBusy = false
             do throws(StorageError) {
                 try writer.replica.log.finish(result)
-                writer.waitingSince = writer.replica.log.pendingByteCount > 0 ? self.environment.clock.now : nil
-                self.write(writer, minimumByteCount: writer.demandedIndex == nil ? self.settings.segmentWriteByteCount : 1)
+                writer.waitingSince =
+                    writer.replica.log.pendingByteCount > 0 ? self.environment.clock.now : nil
+                self.write(
+                    writer,
+                    minimumByteCount: writer.demandedIndex == nil
+                        ? self.settings.segmentWriteByteCount : 1
+                )
             } catch {
                 // Nothing is lost: the journal keeps what the segments lack, and the writer stays on the list.
                 self.report(error, "segment of \(writer.replica.group)")
@@ -101,7 +110,9 @@ extension Shard {
             writer.demandedIndex = nil
             return environment.release(writer.replica.group, upTo: log.syncedIndex)
         }
-        guard !writer.isBusy, log.writtenIndex >= min(demanded, log.commitIndex), let sync = log.nextSync() else { return }
+        guard !writer.isBusy, log.writtenIndex >= min(demanded, log.commitIndex),
+            let sync = log.nextSync()
+        else { return }
         writer.isBusy = true
         environment.workers.run({ sync.perform() }) { [unowned self] result in
             writer.isBusy = false

@@ -14,7 +14,8 @@ extension Shard {
         lookWhetherDrained(until: environment.clock.now + delay, then: completion)
     }
 
-    private func lookWhetherDrained(until deadline: Instant, then completion: @escaping () -> Void) {
+    private func lookWhetherDrained(until deadline: Instant, then completion: @escaping () -> Void)
+    {
         guard hasUnansweredRequests, environment.clock.now < deadline else { return completion() }
         schedule(after: Self.drainInterval) { [unowned self] in
             self.lookWhetherDrained(until: deadline, then: completion)
@@ -30,19 +31,28 @@ extension Shard {
         checkpoint(writers[...], then: completion)
     }
 
-    private func checkpoint(_ writers: ArraySlice<SegmentWriter>, then completion: @escaping () -> Void) {
+    private func checkpoint(
+        _ writers: ArraySlice<SegmentWriter>,
+        then completion: @escaping () -> Void
+    ) {
         guard let writer = writers.first else { return completion() }
         flush(writer) { [unowned self] in
-            self.writeCheckpoint(of: writer) { self.checkpoint(writers.dropFirst(), then: completion) }
+            self.writeCheckpoint(of: writer) {
+                self.checkpoint(writers.dropFirst(), then: completion)
+            }
         }
     }
 
     private func flush(_ writer: SegmentWriter, then completion: @escaping () -> Void) {
         guard !writer.isBusy else {
-            schedule(after: Self.drainInterval) { [unowned self] in self.flush(writer, then: completion) }
+            schedule(after: Self.drainInterval) { [unowned self] in
+                self.flush(writer, then: completion)
+            }
             return
         }
-        guard let write = writer.replica.log.nextWrite(minimumByteCount: 1) else { return completion() }
+        guard let write = writer.replica.log.nextWrite(minimumByteCount: 1) else {
+            return completion()
+        }
         writer.isBusy = true
         environment.workers.run({ write.perform() }) { [unowned self] result in
             writer.isBusy = false
@@ -50,7 +60,12 @@ extension Shard {
                 try writer.replica.log.finish(result)
                 self.flush(writer, then: completion)
             } catch {
-                self.environment.log(.retrying(what: "segment of \(writer.replica.group)", description: error.description))
+                self.environment.log(
+                    .retrying(
+                        what: "segment of \(writer.replica.group)",
+                        description: error.description
+                    )
+                )
                 completion()
             }
         }
@@ -65,7 +80,12 @@ extension Shard {
                 try replica.log.finish(result)
                 self.environment.release(replica.group, upTo: replica.log.syncedIndex)
             } catch {
-                self.environment.log(.retrying(what: "checkpoint of \(replica.group)", description: error.description))
+                self.environment.log(
+                    .retrying(
+                        what: "checkpoint of \(replica.group)",
+                        description: error.description
+                    )
+                )
             }
             completion()
         }

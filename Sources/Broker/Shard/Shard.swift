@@ -70,7 +70,12 @@ package final class Shard {
     let decompressor = Decompressor()
 
     /// Puts a shard together; `start(_:)` opens its partitions.
-    package init(index: Int, settings: ShardSettings, environment: any ShardEnvironment, disk: any Disk) {
+    package init(
+        index: Int,
+        settings: ShardSettings,
+        environment: any ShardEnvironment,
+        disk: any Disk
+    ) {
         self.index = index
         self.settings = settings
         self.environment = environment
@@ -90,7 +95,9 @@ package final class Shard {
 
     // MARK: Life
 
-    /// Begins to serve what this shard holds. Partitions follow once the metadata is known.
+    /// Begins to serve what this shard holds.
+    ///
+    /// Partitions follow once the metadata is known.
     ///
     /// - Parameter facts: what the journal and the data directory hold of this shard's replicas.
     package func start(_ facts: StartupFacts) {
@@ -126,7 +133,8 @@ package final class Shard {
         guard knowsMetadata else { return "the metadata is being read" }
         let waiting = orderedPartitions.filter { partitions[$0]?.replica.isServing == false }
         let absent = image.replicas(on: settings.broker).filter { local in
-            settings.shard(of: local.group.partition) == index && partitions[local.group.partition] == nil
+            settings.shard(of: local.group.partition) == index
+                && partitions[local.group.partition] == nil
         }
         guard !waiting.isEmpty || !absent.isEmpty else { return nil }
         return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
@@ -136,7 +144,9 @@ package final class Shard {
     package var statistics: ShardStatistics {
         var statistics = counters
         statistics.partitionCount = orderedPartitions.count
-        statistics.leaderlessCount = orderedPartitions.count { partitions[$0]?.replica.isServing == false }
+        statistics.leaderlessCount = orderedPartitions.count {
+            partitions[$0]?.replica.isServing == false
+        }
         statistics.unansweredByteCount = inFlightByteCount
         return statistics
     }
@@ -147,7 +157,11 @@ package final class Shard {
     }
 
     /// A replica's log, from what recovery found or anew.
-    func openLog(_ group: GroupID, _ recovered: RecoveredReplica?, _ configuration: LogConfiguration) -> PartitionLog {
+    func openLog(
+        _ group: GroupID,
+        _ recovered: RecoveredReplica?,
+        _ configuration: LogConfiguration
+    ) -> PartitionLog {
         guard let recovered else {
             return PartitionLog.create(
                 group: group,
@@ -183,7 +197,9 @@ package final class Shard {
             for update in updates { leadership.note(update) }
             wakeImageWaiters()
         case .journal(let completions):
-            for completion in completions { replica(completion.group)?.persisted(ticket: completion.ticket) }
+            for completion in completions {
+                replica(completion.group)?.persisted(ticket: completion.ticket)
+            }
         case .journalDemand(let demands):
             for demand in demands { meet(demand) }
         case .journalFull(let isFull):
@@ -194,7 +210,9 @@ package final class Shard {
 
     /// Asks the shard of some partitions; the completion runs on this shard, at once where the partitions live here.
     @discardableResult
-    func ask(_ shard: Int, _ call: ShardCall, then completion: @escaping (ShardReply) -> Void) -> CallHandle {
+    func ask(_ shard: Int, _ call: ShardCall, then completion: @escaping (ShardReply) -> Void)
+        -> CallHandle
+    {
         let id = calls.open(completion)
         if shard == index {
             answer(call, for: ForeignCall(shard: index, id: id)) { [unowned self] reply in
@@ -342,7 +360,8 @@ package final class Shard {
             for partition in allPartitions { partition.configure(image: image, layers: layers) }
         }
         if changes.hasOtherDeletions {
-            for group in image.replicasToDelete(on: settings.broker) where settings.shard(of: group.partition) == index {
+            for group in image.replicasToDelete(on: settings.broker)
+            where settings.shard(of: group.partition) == index {
                 remove(group)
             }
         }
@@ -352,7 +371,9 @@ package final class Shard {
     private func reconcile(_ topic: TopicImage) {
         for (number, partition) in topic.partitions.enumerated() {
             let id = TopicPartition(topic: topic.id, partition: Int32(number))
-            guard settings.shard(of: id) == index, let member = partition.replica(on: settings.broker) else { continue }
+            guard settings.shard(of: id) == index,
+                let member = partition.replica(on: settings.broker)
+            else { continue }
             if let open = partitions[id] {
                 open.configure(image: image, layers: layers)
                 continue
@@ -373,7 +394,9 @@ package final class Shard {
                 && !image.replicasToDelete(on: settings.broker).contains(group)
         }
         for group in unknown.sorted() {
-            environment.log(.quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)"))
+            environment.log(
+                .quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)")
+            )
         }
     }
 
@@ -381,7 +404,9 @@ package final class Shard {
         do {
             let partition = try Partition(local: local, recovered: recovered, shard: self)
             partitions[local.group.partition] = partition
-            let place = orderedPartitions.firstIndex { local.group.partition < $0 } ?? orderedPartitions.endIndex
+            let place =
+                orderedPartitions.firstIndex { local.group.partition < $0 }
+                ?? orderedPartitions.endIndex
             orderedPartitions.insert(local.group.partition, at: place)
             for damage in partition.replica.log.damage {
                 environment.log(.damaged(local.group, description: "\(damage)"))
@@ -401,13 +426,17 @@ package final class Shard {
             partition?.close(.unknownTopicOrPartition)
         }
         guard removals.insert(group).inserted else { return }
-        journalOutbox.append(JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove]))
+        journalOutbox.append(
+            JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove])
+        )
         let log = partition?.replica.log ?? openLog(group, nil, LogConfiguration())
         let removal = log.remove()
         environment.workers.run({ removal.perform() }) { [unowned self] result in
             if case .failure(let error) = result {
                 self.removals.remove(group)
-                self.environment.log(.retrying(what: "removal of \(group)", description: error.description))
+                self.environment.log(
+                    .retrying(what: "removal of \(group)", description: error.description)
+                )
                 return
             }
             self.environment.log(.removed(group))
@@ -425,7 +454,9 @@ package final class Shard {
     /// What brings a replica's entries into segments; nil for a replica that does not live here.
     func segmentWriter(of group: GroupID) -> SegmentWriter? {
         if group.partition == .clusterMetadata { return metadata?.writer }
-        guard let partition = partitions[group.partition], partition.replica.group == group else { return nil }
+        guard let partition = partitions[group.partition], partition.replica.group == group else {
+            return nil
+        }
         return partition.writer
     }
 
@@ -475,7 +506,12 @@ extension Shard: ReplicaHost {
         )
     }
 
-    package func send(_ message: Message, to member: GroupMember, from replica: Replica, after ticket: UInt64?) {
+    package func send(
+        _ message: Message,
+        to member: GroupMember,
+        from replica: Replica,
+        after ticket: UInt64?
+    ) {
         preconditionFailure("a group of one has nobody to send to")
     }
 
@@ -502,6 +538,8 @@ extension Shard: ReplicaHost {
 
     package func failed(_ replica: Replica, _ error: ReplicationError) {
         environment.log(.damaged(replica.group, description: error.description))
-        if case .storage(.syncFailed) = error, case .storage(let failure) = error { environment.fail(failure) }
+        if case .storage(.syncFailed) = error, case .storage(let failure) = error {
+            environment.fail(failure)
+        }
     }
 }

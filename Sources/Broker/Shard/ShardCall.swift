@@ -4,8 +4,10 @@ import FlotillaRecords
 package import FlotillaStorage
 package import struct NIOCore.ByteBuffer
 
-/// A question to a shard about the partitions that live on it. One call carries everything that one request wants of
-/// one shard, so a request costs at most one message per shard each way.
+/// A question to a shard about the partitions that live on it.
+///
+/// One call carries everything that one request wants of one shard, so a request costs at most one
+/// message per shard each way.
 package enum ShardCall: Sendable {
     /// Appends batches.
     case produce(ProduceCall)

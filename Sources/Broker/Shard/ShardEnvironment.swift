@@ -35,7 +35,9 @@ package protocol ShardEnvironment: AnyObject {
     func log(_ event: BrokerEvent)
 }
 
-/// What a shard tells another, or the journal tells a shard. Values only: nothing in it belongs to a shard.
+/// What a shard tells another, or the journal tells a shard.
+///
+/// Values only: nothing in it belongs to a shard.
 package enum ShardMessage: Sendable {
     /// A question; the answer goes back as `.reply` with the same id.
     case call(id: UInt64, from: Int, ShardCall)

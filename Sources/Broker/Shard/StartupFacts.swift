@@ -45,4 +45,3 @@ package struct RecoveredReplica: Sendable {
 package struct MetadataUpdate: Sendable {
     package var image: MetadataImage
 }
-

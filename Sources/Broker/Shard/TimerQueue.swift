@@ -1,7 +1,9 @@
 import FlotillaEnvironment
 import HeapModule
 
-/// Things to do at a time: request deadlines, retention, ticks. The driver asks for the next deadline and wakes us.
+/// Things to do at a time: request deadlines, retention, ticks.
+///
+/// The driver asks for the next deadline and wakes us.
 ///
 /// A cancelled timer leaves its entry in the heap until its time comes; the action is gone at once.
 struct TimerQueue {

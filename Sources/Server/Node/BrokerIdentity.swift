@@ -42,7 +42,7 @@ struct BrokerIdentity: Codable, Hashable {
 
     /// Reads the file, or makes it with the id that is wanted.
     ///
-    /// - Parameter wanted: the configured id; nil takes what the directory has, or 1.
+    /// `wanted`: the configured id; nil takes what the directory has, or 1.
     static func establish(
         in directory: String,
         wanted: BrokerID?,
@@ -53,7 +53,11 @@ struct BrokerIdentity: Codable, Hashable {
         if try disk.exists(path) {
             let identity = try read(path, disk)
             if let wanted, wanted.rawValue != identity.broker {
-                throw StartError.otherBroker(path: path, found: identity.broker, wanted: wanted.rawValue)
+                throw StartError.otherBroker(
+                    path: path,
+                    found: identity.broker,
+                    wanted: wanted.rawValue
+                )
             }
             return identity
         }
@@ -66,19 +70,29 @@ struct BrokerIdentity: Codable, Hashable {
     private static func read(_ path: String, _ disk: any Disk) throws -> BrokerIdentity {
         let file = try disk.open(path, .read)
         let bytes = try file.read(at: 0, count: 4096)
-        guard let identity = try? JSONDecoder().decode(Self.self, from: Data(bytes.readableBytesView)),
+        guard
+            let identity = try? JSONDecoder().decode(
+                Self.self,
+                from: Data(bytes.readableBytesView)
+            ),
             identity.magic == magic
         else { throw StartError.unreadableIdentity(path: path) }
         guard identity.version == currentVersion else {
             throw StartError.unsupportedIdentity(path: path, version: identity.version)
         }
-        guard identity.checksum == identity.computedChecksum, identity.parsedIncarnation != nil else {
+        guard identity.checksum == identity.computedChecksum, identity.parsedIncarnation != nil
+        else {
             throw StartError.unreadableIdentity(path: path)
         }
         return identity
     }
 
-    private static func write(_ identity: BrokerIdentity, to path: String, in directory: String, _ disk: any Disk) throws {
+    private static func write(
+        _ identity: BrokerIdentity,
+        to path: String,
+        in directory: String,
+        _ disk: any Disk
+    ) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(identity)

@@ -86,7 +86,8 @@ package final class BrokerNode: Service {
         let (journal, recovery) = try await openJournal(settings, disk, mailboxes, metrics, logger)
         report(recovery, logger)
         let pool = WorkerPool(
-            threadCount: settings.workerCount ?? ProcessSetup.workerCount(coreCount: System.coreCount)
+            threadCount: settings.workerCount
+                ?? ProcessSetup.workerCount(coreCount: System.coreCount)
         )
         let recovered = try await ReplicaRecovery(
             dataDirectory: settings.dataDirectory,
@@ -105,7 +106,9 @@ package final class BrokerNode: Service {
         var places: [Place] = []
         for (index, eventLoop) in eventLoops.enumerated() {
             let facts = StartupFacts(
-                replicas: recovered.replicas.filter { shardSettings.shard(of: $0.key.partition) == index },
+                replicas: recovered.replicas.filter {
+                    shardSettings.shard(of: $0.key.partition) == index
+                },
                 newClusterID: clusterID,
                 registration: registration
             )
@@ -118,7 +121,12 @@ package final class BrokerNode: Service {
                     pool: pool,
                     logger: logger
                 )
-                let shard = Shard(index: index, settings: shardSettings, environment: driver, disk: disk)
+                let shard = Shard(
+                    index: index,
+                    settings: shardSettings,
+                    environment: driver,
+                    disk: disk
+                )
                 driver.attach(shard, eventLoop: eventLoop)
                 shard.start(facts)
                 return NIOLoopBound(shard, eventLoop: eventLoop)
@@ -167,7 +175,10 @@ package final class BrokerNode: Service {
             makeRounds: {
                 var random = SystemRandomNumberGenerator()
                 let (journal, recovery) = try Journal.open(
-                    JournalDirectories(journal: settings.journalDirectory, data: settings.dataDirectory),
+                    JournalDirectories(
+                        journal: settings.journalDirectory,
+                        data: settings.dataDirectory
+                    ),
                     disk: disk,
                     configuration: configuration,
                     newIdentity: { DirectoryID(high: random.next(), low: random.next()) }
@@ -196,7 +207,10 @@ package final class BrokerNode: Service {
 
     private static func report(_ recovery: JournalRecovery, _ logger: Logger) {
         if let tail = recovery.tornTail {
-            logger.warning("journal's unfinished last round was cut", metadata: .of([.reason: "\(tail)"]))
+            logger.warning(
+                "journal's unfinished last round was cut",
+                metadata: .of([.reason: "\(tail)"])
+            )
         }
         for damage in recovery.damage {
             logger.error("journal is damaged", metadata: .of([.error: "\(damage)"]))
@@ -226,13 +240,19 @@ package final class BrokerNode: Service {
         return shard
     }
 
-    private static func registration(_ identity: BrokerIdentity, _ settings: Settings) -> BrokerRegistration {
+    private static func registration(_ identity: BrokerIdentity, _ settings: Settings)
+        -> BrokerRegistration
+    {
         let address = settings.advertisedAddress ?? settings.kafkaAddresses[0]
         return BrokerRegistration(
             id: BrokerID(identity.broker),
             incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
             endpoints: [
-                BrokerEndpoint(listener: "PLAINTEXT", host: address.host, port: UInt16(clamping: address.port))
+                BrokerEndpoint(
+                    listener: "PLAINTEXT",
+                    host: address.host,
+                    port: UInt16(clamping: address.port)
+                )
             ],
             rack: settings.rack
         )
@@ -276,7 +296,9 @@ package final class BrokerNode: Service {
             if missing.isEmpty { return }
             // A damaged replica keeps its partition from being led, and must not keep the others from serving.
             guard clock.now < deadline else {
-                guard try await isMetadataKnown(places) else { throw StartError.notReady(missing.joined(separator: "; ")) }
+                guard try await isMetadataKnown(places) else {
+                    throw StartError.notReady(missing.joined(separator: "; "))
+                }
                 return
             }
             try await Task.sleep(for: .milliseconds(1))
@@ -286,7 +308,9 @@ package final class BrokerNode: Service {
     private static func missing(_ places: [Place]) async throws -> [String] {
         var missing: [String] = []
         for place in places {
-            if let reason = try await place.eventLoop.submit({ place.shard.value.whatIsMissing }).get() {
+            if let reason = try await place.eventLoop.submit({ place.shard.value.whatIsMissing })
+                .get()
+            {
                 missing.append(reason)
             }
         }
@@ -295,7 +319,9 @@ package final class BrokerNode: Service {
 
     private static func isMetadataKnown(_ places: [Place]) async throws -> Bool {
         for place in places {
-            guard try await place.eventLoop.submit({ place.shard.value.knowsMetadata }).get() else { return false }
+            guard try await place.eventLoop.submit({ place.shard.value.knowsMetadata }).get() else {
+                return false
+            }
         }
         return true
     }
@@ -338,7 +364,8 @@ package final class BrokerNode: Service {
         logger.info("stopped")
     }
 
-    private func eachShard(_ work: @escaping @Sendable (Shard, @escaping () -> Void) -> Void) async {
+    private func eachShard(_ work: @escaping @Sendable (Shard, @escaping () -> Void) -> Void) async
+    {
         await withTaskGroup(of: Void.self) { tasks in
             for place in places {
                 tasks.addTask {
@@ -359,7 +386,12 @@ package final class BrokerNode: Service {
         let census = census
         metrics.addCollector {
             var samples: [MetricSample] = [
-                MetricSample("flotilla_connections", .gauge, "Open connections.", Double(census.openCount)),
+                MetricSample(
+                    "flotilla_connections",
+                    .gauge,
+                    "Open connections.",
+                    Double(census.openCount)
+                ),
                 MetricSample(
                     "flotilla_connections_refused_total",
                     .counter,
@@ -369,7 +401,9 @@ package final class BrokerNode: Service {
             ]
             var statistics = ShardStatistics()
             for place in places {
-                if let part = try? await place.eventLoop.submit({ place.shard.value.statistics }).get() {
+                if let part = try? await place.eventLoop.submit({ place.shard.value.statistics })
+                    .get()
+                {
                     statistics.add(part)
                 }
             }

@@ -5,10 +5,30 @@ import FlotillaKafkaWire
 enum BrokerSamples {
     static func samples(_ statistics: ShardStatistics) -> [MetricSample] {
         var samples: [MetricSample] = [
-            MetricSample("flotilla_records_in_total", .counter, "Records appended.", Double(statistics.recordsIn)),
-            MetricSample("flotilla_bytes_in_total", .counter, "Bytes of batches appended.", Double(statistics.bytesIn)),
-            MetricSample("flotilla_bytes_out_total", .counter, "Bytes of records fetched.", Double(statistics.bytesOut)),
-            MetricSample("flotilla_partitions", .gauge, "Partitions on this broker.", Double(statistics.partitionCount)),
+            MetricSample(
+                "flotilla_records_in_total",
+                .counter,
+                "Records appended.",
+                Double(statistics.recordsIn)
+            ),
+            MetricSample(
+                "flotilla_bytes_in_total",
+                .counter,
+                "Bytes of batches appended.",
+                Double(statistics.bytesIn)
+            ),
+            MetricSample(
+                "flotilla_bytes_out_total",
+                .counter,
+                "Bytes of records fetched.",
+                Double(statistics.bytesOut)
+            ),
+            MetricSample(
+                "flotilla_partitions",
+                .gauge,
+                "Partitions on this broker.",
+                Double(statistics.partitionCount)
+            ),
             MetricSample(
                 "flotilla_leaderless_partitions",
                 .gauge,

@@ -91,9 +91,18 @@ struct JournalInstruments: Sendable {
     let bytes: CounterMetric
 
     init(_ registry: MetricsRegistry) {
-        syncSeconds = registry.histogram("flotilla_fsync_seconds", "Time of a journal round: write and fdatasync.")
-        rounds = registry.counter("flotilla_journal_rounds_total", "Rounds that the journal made durable.")
-        bytes = registry.counter("flotilla_journal_bytes_total", "Bytes that the journal made durable, padding included.")
+        syncSeconds = registry.histogram(
+            "flotilla_fsync_seconds",
+            "Time of a journal round: write and fdatasync."
+        )
+        rounds = registry.counter(
+            "flotilla_journal_rounds_total",
+            "Rounds that the journal made durable."
+        )
+        bytes = registry.counter(
+            "flotilla_journal_bytes_total",
+            "Bytes that the journal made durable, padding included."
+        )
     }
 
     func note(_ result: JournalRoundResult, took duration: Duration) {

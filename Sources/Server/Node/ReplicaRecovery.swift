@@ -20,7 +20,9 @@ struct ReplicaRecovery {
     /// Opens the replicas, several at a time.
     ///
     /// - Throws: when the directories cannot be listed.
-    func perform(threadCount: Int) async throws -> (replicas: [GroupID: RecoveredReplica], failures: [Failure]) {
+    func perform(threadCount: Int) async throws -> (
+        replicas: [GroupID: RecoveredReplica], failures: [Failure]
+    ) {
         let known = Dictionary(uniqueKeysWithValues: journal.groups.map { ($0.group, $0.state) })
         let groups = Set(known.keys).union(try groupsWithDirectories()).sorted()
         var replicas: [GroupID: RecoveredReplica] = [:]
@@ -50,10 +52,17 @@ struct ReplicaRecovery {
         return try disk.list(directory).compactMap { GroupID(directoryName: $0) }
     }
 
-    private func recover(_ group: GroupID, _ state: RecoveredGroup?) -> Result<RecoveredReplica, StorageError> {
+    private func recover(_ group: GroupID, _ state: RecoveredGroup?) -> Result<
+        RecoveredReplica, StorageError
+    > {
         let first = state?.entries.first?.frame.index ?? .zero
-        let continuation = state?.continuation(after: first == .zero ? .zero : first - 1, checksum: nil)
-        let suffix = state.map { JournalSuffix(entries: continuation?.entries ?? [], commitIndex: $0.commitIndex) }
+        let continuation = state?.continuation(
+            after: first == .zero ? .zero : first - 1,
+            checksum: nil
+        )
+        let suffix = state.map {
+            JournalSuffix(entries: continuation?.entries ?? [], commitIndex: $0.commitIndex)
+        }
         let recovery = LogRecovery(
             group: group,
             directory: dataDirectory,
@@ -63,7 +72,8 @@ struct ReplicaRecovery {
         )
         do throws(StorageError) {
             let log = try recovery.perform()
-            let isWhole = log.isEndKnown && continuation?.isSuspect != true && state?.isHardStateLost != true
+            let isWhole =
+                log.isEndKnown && continuation?.isSuspect != true && state?.isHardStateLost != true
             return .success(
                 RecoveredReplica(
                     log: log,
@@ -86,6 +96,9 @@ extension GroupID {
             let partition = Int32(name[name.index(after: dash)..<dot]), partition >= 0,
             let epoch = UInt64(name[name.index(after: dot)...])
         else { return nil }
-        self.init(partition: TopicPartition(topic: topic, partition: partition), epoch: CreationEpoch(epoch))
+        self.init(
+            partition: TopicPartition(topic: topic, partition: partition),
+            epoch: CreationEpoch(epoch)
+        )
     }
 }

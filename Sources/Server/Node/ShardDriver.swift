@@ -61,7 +61,10 @@ final class ShardDriver: ShardEnvironment {
     }
 
     func fail(_ error: StorageError) {
-        logger.critical("stopping: what the disk holds is unknown", metadata: .of([.error: error.description]))
+        logger.critical(
+            "stopping: what the disk holds is unknown",
+            metadata: .of([.error: error.description])
+        )
         ExitCode.diskFailure.endProcess()
     }
 
@@ -70,13 +73,22 @@ final class ShardDriver: ShardEnvironment {
         case .damaged(let group, let description):
             logger.error("replica is damaged", metadata: .of([.group: group, .error: description]))
         case .quarantined(let directory):
-            logger.warning("directory belongs to no replica; it is kept", metadata: .of([.path: directory]))
+            logger.warning(
+                "directory belongs to no replica; it is kept",
+                metadata: .of([.path: directory])
+            )
         case .retrying(let what, let description):
-            logger.warning("will be tried again", metadata: .of([.reason: what, .error: description]))
+            logger.warning(
+                "will be tried again",
+                metadata: .of([.reason: what, .error: description])
+            )
         case .removed(let group):
             logger.info("replica removed", metadata: .of([.group: group]))
         case .volume(true, let description):
-            logger.error("disk is nearly full; producers are refused", metadata: .of([.error: description]))
+            logger.error(
+                "disk is nearly full; producers are refused",
+                metadata: .of([.error: description])
+            )
         case .volume(false, let description):
             logger.info("disk has room again", metadata: .of([.reason: description]))
         }

@@ -15,7 +15,10 @@ struct ServeCommand: AsyncParsableCommand {
             """
     )
 
-    @Option(help: "The configuration file; otherwise $FLOTILLA_CONFIG, ./flotilla.toml, /etc/flotilla/flotilla.toml.")
+    @Option(
+        help:
+            "The configuration file; otherwise $FLOTILLA_CONFIG, ./flotilla.toml, /etc/flotilla/flotilla.toml."
+    )
     var config: String?
 
     @Option(help: "Where the data lies.")
@@ -44,7 +47,9 @@ struct ServeCommand: AsyncParsableCommand {
         let control = LogControl(settings.logLevels)
         let logs = LogFactory(format: settings.logFormat, control: control)
         let logger = logs.logger("broker")
-        for note in settings.notes { logger.notice("setting without effect", metadata: .of([.reason: note])) }
+        for note in settings.notes {
+            logger.notice("setting without effect", metadata: .of([.reason: note]))
+        }
         let metrics = MetricsRegistry()
         let node: BrokerNode
         do {
@@ -66,7 +71,9 @@ struct ServeCommand: AsyncParsableCommand {
             logger: logs.logger("http")
         ) { bound in
             let elapsed = ContinuousClock.now - start
-            let millis = elapsed.components.seconds * 1000 + elapsed.components.attoseconds / 1_000_000_000_000_000
+            let millis =
+                elapsed.components.seconds * 1000 + elapsed.components.attoseconds
+                / 1_000_000_000_000_000
             let kafka = Self.reachable(node.kafkaAddress)
             let console = Self.reachable(bound)
             print(
