@@ -176,6 +176,8 @@ extension BrokerConfigTable {
         ),
     ]
 
+    private static let notCompacted = "It changes nothing yet: logs are not compacted, everything is kept."
+
     static let cleaner: [ConfigDefinition] = [
         ConfigDefinition(
             "log.cleanup.policy",
@@ -191,6 +193,7 @@ extension BrokerConfigTable {
             "86400000",
             millis,
             updateMode: .live,
+            effect: .accepted(notCompacted),
             documentation: "How long compacted topics keep the marker of a deleted key."
         ),
         ConfigDefinition(
@@ -199,6 +202,7 @@ extension BrokerConfigTable {
             "0",
             millis,
             updateMode: .live,
+            effect: .accepted(notCompacted),
             documentation: "The shortest time that a record stays uncompacted."
         ),
         ConfigDefinition(
@@ -207,6 +211,7 @@ extension BrokerConfigTable {
             forever,
             .range(1...Int64.max),
             updateMode: .live,
+            effect: .accepted(notCompacted),
             documentation: "The longest time that a record stays uncompacted."
         ),
         ConfigDefinition(
@@ -215,6 +220,7 @@ extension BrokerConfigTable {
             "0.5",
             .fraction(0...1),
             updateMode: .live,
+            effect: .accepted(notCompacted),
             documentation: "How much of a log must be uncompacted before it is compacted again."
         ),
     ]

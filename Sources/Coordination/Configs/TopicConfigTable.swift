@@ -19,6 +19,8 @@ package enum TopicConfigTable {
     private static let millisOrForever: ConfigDefinition.Constraint = .range(-1...Int64.max)
     private static let forever = String(Int64.max)
 
+    private static let notCompacted = "It changes nothing yet: logs are not compacted, everything is kept."
+
     private static let cleaning: [ConfigDefinition] = [
         ConfigDefinition(
             "cleanup.policy",
@@ -27,7 +29,8 @@ package enum TopicConfigTable {
             .words(["compact", "delete"]),
             origins: [ConfigOrigin("log.cleanup.policy")],
             documentation:
-                "What happens to old records: delete them by age and size, compact them to the last per key, or both."
+                "What happens to old records: delete them by age and size, or keep them. A topic with compact asks for keys, "
+                + "and is not compacted yet."
         ),
         ConfigDefinition(
             "delete.retention.ms",
@@ -35,6 +38,7 @@ package enum TopicConfigTable {
             "86400000",
             anyMillis,
             origins: [ConfigOrigin("log.cleaner.delete.retention.ms")],
+            effect: .accepted(notCompacted),
             documentation: "How long a compacted topic keeps the marker of a deleted key."
         ),
         ConfigDefinition(
@@ -43,6 +47,7 @@ package enum TopicConfigTable {
             forever,
             .range(1...Int64.max),
             origins: [ConfigOrigin("log.cleaner.max.compaction.lag.ms")],
+            effect: .accepted(notCompacted),
             documentation: "The longest time that a record stays uncompacted."
         ),
         ConfigDefinition(
@@ -51,6 +56,7 @@ package enum TopicConfigTable {
             "0",
             anyMillis,
             origins: [ConfigOrigin("log.cleaner.min.compaction.lag.ms")],
+            effect: .accepted(notCompacted),
             documentation: "The shortest time that a record stays uncompacted."
         ),
         ConfigDefinition(
@@ -59,6 +65,7 @@ package enum TopicConfigTable {
             "0.5",
             .fraction(0...1),
             origins: [ConfigOrigin("log.cleaner.min.cleanable.ratio")],
+            effect: .accepted(notCompacted),
             documentation: "How much of the log must be uncompacted before it is compacted again."
         ),
         ConfigDefinition(
