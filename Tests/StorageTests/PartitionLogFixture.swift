@@ -30,8 +30,12 @@ struct EntryMaker {
         var builder = RecordBatchBuilder()
         for number in 0..<recordCount {
             var value = ByteBuffer()
-            value.writeRepeatingByte(UInt8(truncatingIfNeeded: lastIndex.rawValue &+ UInt64(number)), count: valueByteCount)
-            let recordTime = number == 0 ? timestamp : Timestamp(max(0, timestamp.rawValue - Int64(number)))
+            value.writeRepeatingByte(
+                UInt8(truncatingIfNeeded: lastIndex.rawValue &+ UInt64(number)),
+                count: valueByteCount
+            )
+            let recordTime =
+                number == 0 ? timestamp : Timestamp(max(0, timestamp.rawValue - Int64(number)))
             builder.append(key: nil, value: value, timestamp: recordTime)
         }
         let entry = LogEntry.data(
@@ -47,7 +51,11 @@ struct EntryMaker {
         return entry
     }
 
-    mutating func control(_ kind: FlotillaRecords.EntryKind, payload: ByteBuffer = ByteBuffer(), flags: FrameFlags = []) -> LogEntry {
+    mutating func control(
+        _ kind: FlotillaRecords.EntryKind,
+        payload: ByteBuffer = ByteBuffer(),
+        flags: FrameFlags = []
+    ) -> LogEntry {
         let entry = LogEntry.control(
             kind,
             payload: payload,
@@ -90,7 +98,8 @@ struct DigestMachine: Equatable {
     }
 }
 
-/// A log on a disk in memory, with the journal and the state machine that belong to it; jobs run at once.
+/// A log on a disk in memory, with the journal and the state machine that belong to it; jobs run at
+/// once.
 final class LogFixture {
     static let group = GroupID(
         partition: TopicPartition(topic: TopicID(high: 7, low: 9), partition: 3),
@@ -105,13 +114,16 @@ final class LogFixture {
     private(set) var resources: LogResources
     private(set) var log: PartitionLog
     private(set) var machine = DigestMachine()
+    /// What the last recovery said.
+    private(set) var isEndKnown = true
     var maker = EntryMaker()
     /// Every entry of the log, from index 1 on.
     private(set) var entries: [LogEntry] = []
     /// What the journal still has.
     private(set) var journal: [LogEntry] = []
 
-    init(disk: MemoryDisk = MemoryDisk(), tailByteCount: Int = 64 << 20, maximumOpenCount: Int = 16) {
+    init(disk: MemoryDisk = MemoryDisk(), tailByteCount: Int = 64 << 20, maximumOpenCount: Int = 16)
+    {
         self.disk = disk
         self.tailByteCount = tailByteCount
         self.maximumOpenCount = maximumOpenCount
@@ -167,11 +179,14 @@ final class LogFixture {
 
     func apply() throws {
         while machine.appliedIndex < log.commitIndex {
-            for entry in try readEntries(from: machine.appliedIndex.next) where entry.frame.index <= log.commitIndex {
+            for entry in try readEntries(from: machine.appliedIndex.next)
+            where entry.frame.index <= log.commitIndex {
                 if entry.frame.flags.contains(.firstOfSegment) {
                     log.provideState(before: entry.frame.index, stateMachine: machine.snapshot)
                 }
-                if entry.frame.kind == .startOffset, let offset = entry.body.getInteger(at: entry.body.readerIndex, as: Int64.self) {
+                if entry.frame.kind == .startOffset,
+                    let offset = entry.body.getInteger(at: entry.body.readerIndex, as: Int64.self)
+                {
                     log.advanceLogStart(to: Offset(offset))
                 }
                 machine.apply(entry)
@@ -228,14 +243,17 @@ final class LogFixture {
             tail: TailBudget(byteCount: tailByteCount),
             segments: SegmentCache(maximumOpenCount: maximumOpenCount)
         )
-        log = try PartitionLog.open(
+        let recovered = try LogRecovery(
             group: Self.group,
             directory: "data",
-            resources: resources,
-            configuration: configuration,
+            disk: disk,
             journal: journal
-        )
-        machine = log.recoveredState.mark.index == .zero ? DigestMachine() : DigestMachine(log.recoveredState.stateMachine)
+        ).perform()
+        isEndKnown = recovered.isEndKnown
+        log = PartitionLog(recovered, resources: resources, configuration: configuration)
+        machine =
+            log.recoveredState.mark.index == .zero
+            ? DigestMachine() : DigestMachine(log.recoveredState.stateMachine)
     }
 
     // MARK: Reads
@@ -252,9 +270,16 @@ final class LogFixture {
         }
     }
 
-    func readEntries(from index: LogIndex, maxByteCount: Int = 1 << 20, maxCount: Int = 100) throws -> [LogEntry] {
+    func readEntries(from index: LogIndex, maxByteCount: Int = 1 << 20, maxCount: Int = 100) throws
+        -> [LogEntry]
+    {
         try ready { isAfterLoad in
-            try log.entries(from: index, maxByteCount: maxByteCount, maxCount: maxCount, afterLoad: isAfterLoad)
+            try log.entries(
+                from: index,
+                maxByteCount: maxByteCount,
+                maxCount: maxCount,
+                afterLoad: isAfterLoad
+            )
         }
     }
 
@@ -283,7 +308,10 @@ final class LogFixture {
             let slice = try read(from: offset, maxByteCount: maxByteCount)
             precondition(!slice.isEmpty && slice.endOffset > offset, "a read makes progress")
             var joined = slice.joined()
-            precondition(joined.readableBytes == slice.byteCount, "a slice has the bytes that it says")
+            precondition(
+                joined.readableBytes == slice.byteCount,
+                "a slice has the bytes that it says"
+            )
             bytes.writeBuffer(&joined)
             offset = slice.endOffset
         }

@@ -14,15 +14,23 @@ struct PartitionLogModelTests {
         init(seed: UInt64) {
             random = SeededRandom(seed: seed)
             let tail = [0, 2_000, 600_000][Int.random(in: 0..<3, using: &random)]
-            fixture = LogFixture(tailByteCount: tail, maximumOpenCount: Int.random(in: 1...4, using: &random))
+            fixture = LogFixture(
+                tailByteCount: tail,
+                maximumOpenCount: Int.random(in: 1...4, using: &random)
+            )
         }
 
         mutating func step() throws {
             switch Int.random(in: 0..<16, using: &random) {
             case 0...4: append()
-            case 5, 6: try fixture.commit(upTo: randomIndex(fixture.log.commitIndex...fixture.log.lastIndex))
+            case 5, 6:
+                try fixture.commit(
+                    upTo: randomIndex(fixture.log.commitIndex...fixture.log.lastIndex)
+                )
             case 7, 8:
-                if let write = fixture.log.nextWrite(minimumByteCount: [1, 500, 50_000].randomElement(using: &random) ?? 1) {
+                if let write = fixture.log.nextWrite(
+                    minimumByteCount: [1, 500, 50_000].randomElement(using: &random) ?? 1
+                ) {
                     try fixture.log.finish(write.perform())
                 }
             case 9: try fixture.sync()
@@ -36,9 +44,12 @@ struct PartitionLogModelTests {
         }
 
         private mutating func append() {
-            fixture.maker.time = Timestamp(fixture.maker.time.rawValue + Int64.random(in: 0...20, using: &random))
+            fixture.maker.time = Timestamp(
+                fixture.maker.time.rawValue + Int64.random(in: 0...20, using: &random)
+            )
             for _ in 0..<Int.random(in: 1...5, using: &random) {
-                let flags: FrameFlags = Int.random(in: 0..<12, using: &random) == 0 ? .firstOfSegment : []
+                let flags: FrameFlags =
+                    Int.random(in: 0..<12, using: &random) == 0 ? .firstOfSegment : []
                 let size = [1, 100, 1_000, 17_000].randomElement(using: &random) ?? 1
                 let recordCount = Int.random(in: 1...3, using: &random)
                 let time = Timestamp(Int64.random(in: 0...500, using: &random))
@@ -46,7 +57,12 @@ struct PartitionLogModelTests {
                     fixture.append { $0.control(.termStart, flags: flags) }
                 } else {
                     fixture.append {
-                        $0.data(recordCount: recordCount, valueByteCount: size, timestamp: time, flags: flags)
+                        $0.data(
+                            recordCount: recordCount,
+                            valueByteCount: size,
+                            timestamp: time,
+                            flags: flags
+                        )
                     }
                 }
             }
@@ -54,7 +70,9 @@ struct PartitionLogModelTests {
 
         private mutating func truncate() {
             guard fixture.log.commitIndex < fixture.log.lastIndex else { return }
-            fixture.truncate(from: randomIndex(fixture.log.commitIndex.next...fixture.log.lastIndex))
+            fixture.truncate(
+                from: randomIndex(fixture.log.commitIndex.next...fixture.log.lastIndex)
+            )
             fixture.maker.term = fixture.maker.term.next
         }
 
@@ -62,7 +80,11 @@ struct PartitionLogModelTests {
             guard fixture.log.commitIndex == fixture.log.lastIndex else { return }
             let policy = RetentionPolicy(byteCount: Int64.random(in: 0...60_000, using: &random))
             let now = fixture.maker.time
-            if let start = fixture.log.retentionStart(policy: policy, now: now, notPast: fixture.log.logEndOffset) {
+            if let start = fixture.log.retentionStart(
+                policy: policy,
+                now: now,
+                notPast: fixture.log.logEndOffset
+            ) {
                 try fixture.moveStart(to: start)
             }
             if let removal = fixture.log.nextRemoval(keepingFrom: fixture.machine.appliedIndex) {
@@ -71,7 +93,10 @@ struct PartitionLogModelTests {
         }
 
         private func checkpoint() {
-            fixture.log.provideState(before: fixture.machine.appliedIndex.next, stateMachine: fixture.machine.snapshot)
+            fixture.log.provideState(
+                before: fixture.machine.appliedIndex.next,
+                stateMachine: fixture.machine.snapshot
+            )
         }
 
         private mutating func restart() throws {
@@ -79,7 +104,9 @@ struct PartitionLogModelTests {
             let machine = fixture.machine
             let start = fixture.log.logStartOffset
             let seed = random.next()
-            fixture.disk.crash([.dropUnsynced, .keepUnsynced, .tear(seed: seed, grain: 512)][Int(seed % 3)])
+            fixture.disk.crash(
+                [.dropUnsynced, .keepUnsynced, .tear(seed: seed, grain: 512)][Int(seed % 3)]
+            )
             let hint = randomIndex(.zero...committed)
             try fixture.reopen(JournalSuffix(entries: fixture.journal, commitIndex: hint))
             #expect(fixture.log.commitIndex <= committed)
@@ -90,7 +117,12 @@ struct PartitionLogModelTests {
         }
 
         private mutating func randomIndex(_ range: ClosedRange<LogIndex>) -> LogIndex {
-            LogIndex(UInt64.random(in: range.lowerBound.rawValue...range.upperBound.rawValue, using: &random))
+            LogIndex(
+                UInt64.random(
+                    in: range.lowerBound.rawValue...range.upperBound.rawValue,
+                    using: &random
+                )
+            )
         }
 
         mutating func check() throws {
@@ -101,22 +133,41 @@ struct PartitionLogModelTests {
             #expect(log.syncedIndex <= log.writtenIndex && log.writtenIndex <= log.commitIndex)
             let unwritten = fixture.entries.dropFirst(Int(log.writtenIndex.rawValue))
             #expect(log.unsegmentedByteCount == unwritten.reduce(0) { $0 + $1.byteCount })
-            let pending = unwritten.prefix(Int(log.commitIndex.rawValue - log.writtenIndex.rawValue))
+            let pending = unwritten.prefix(
+                Int(log.commitIndex.rawValue - log.writtenIndex.rawValue)
+            )
             #expect(log.pendingByteCount == pending.reduce(0) { $0 + $1.byteCount })
             if let index = fixture.entries.indices.randomElement(using: &random) {
                 let frame = fixture.entries[index].frame
                 if frame.index >= log.firstIndex {
                     #expect(log.term(at: frame.index) == frame.term)
-                    let found = try fixture.readEntries(from: frame.index, maxByteCount: 20_000, maxCount: 5)
-                    #expect(!found.isEmpty && zip(found, fixture.entries[index...]).allSatisfy(areEqual))
+                    let found = try fixture.readEntries(
+                        from: frame.index,
+                        maxByteCount: 20_000,
+                        maxCount: 5
+                    )
+                    #expect(
+                        !found.isEmpty && zip(found, fixture.entries[index...]).allSatisfy(areEqual)
+                    )
                 }
             }
-            let start = Offset(Int64.random(in: log.logStartOffset.rawValue...log.logEndOffset.rawValue, using: &random))
-            #expect(try fixture.readAll(from: start, maxByteCount: 40_000) == fixture.expectedBytes(from: start))
+            let start = Offset(
+                Int64.random(
+                    in: log.logStartOffset.rawValue...log.logEndOffset.rawValue,
+                    using: &random
+                )
+            )
+            #expect(
+                try fixture.readAll(from: start, maxByteCount: 40_000)
+                    == fixture.expectedBytes(from: start)
+            )
         }
     }
 
-    @Test("is equal to it after every step: appends, commits, writes, syncs, crashes, truncation, retention", arguments: UInt64(0)..<60)
+    @Test(
+        "is equal to it after every step: appends, commits, writes, syncs, crashes, truncation, retention",
+        arguments: UInt64(0)..<60
+    )
     func life(seed: UInt64) throws {
         var life = Life(seed: seed)
         for _ in 0..<150 {
@@ -125,12 +176,19 @@ struct PartitionLogModelTests {
         }
         try life.fixture.commit()
         try life.fixture.checkpoint()
-        let report = try LogVerification(group: LogFixture.group, directory: "data", disk: life.fixture.disk).perform()
+        let report = try LogVerification(
+            group: LogFixture.group,
+            directory: "data",
+            disk: life.fixture.disk
+        ).perform()
         #expect(report.damage.isEmpty, "\(report.damage)")
         #expect(report.lastIndex == life.fixture.log.lastIndex)
     }
 
-    @Test("files are the same to the last byte however the writing was cut", arguments: UInt64(0)..<20)
+    @Test(
+        "files are the same to the last byte however the writing was cut",
+        arguments: UInt64(0)..<20
+    )
     func sameFiles(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let one = LogFixture()
@@ -141,7 +199,9 @@ struct PartitionLogModelTests {
         for entry in one.entries {
             other.append([entry])
             if Bool.random(using: &random) { try other.commit() }
-            if Bool.random(using: &random) { try other.write(minimumByteCount: Int.random(in: 1...2_000, using: &random)) }
+            if Bool.random(using: &random) {
+                try other.write(minimumByteCount: Int.random(in: 1...2_000, using: &random))
+            }
             if Int.random(in: 0..<10, using: &random) == 0 {
                 other.disk.crash(.tear(seed: seed, grain: 512))
                 try other.reopen(other.suffix)

@@ -32,7 +32,11 @@ struct PartitionLogRecoveryTests {
     @Test("after a clean stop only heads and last rows are read, whatever the journal still has")
     func cleanStop() throws {
         let fixture = LogFixture(tailByteCount: 0)
-        for number in 0..<400 { fixture.append { $0.data(valueByteCount: 50, flags: number == 200 ? .firstOfSegment : []) } }
+        for number in 0..<400 {
+            fixture.append {
+                $0.data(valueByteCount: 50, flags: number == 200 ? .firstOfSegment : [])
+            }
+        }
         try fixture.commit()
         try fixture.checkpoint()
         let machine = fixture.machine
@@ -44,7 +48,10 @@ struct PartitionLogRecoveryTests {
             let readCount = fixture.disk.operations.reduce(0) { sum, operation in
                 if case .read = operation { sum + 1 } else { sum }
             }
-            #expect(readCount <= 6, "the checkpoint, two heads, and the last row and batch of the sealed segment")
+            #expect(
+                readCount <= 6,
+                "the checkpoint, two heads, and the last row and batch of the sealed segment"
+            )
             #expect(!fixture.disk.operations.contains { if case .map = $0 { true } else { false } })
             #expect(fixture.log.recoveredState.mark.index == fixture.log.lastIndex)
             #expect(fixture.machine == machine)
@@ -54,7 +61,10 @@ struct PartitionLogRecoveryTests {
         }
     }
 
-    @Test("what was written and not synced is rewritten from the journal, byte for byte", arguments: UInt64(0)..<40)
+    @Test(
+        "what was written and not synced is rewritten from the journal, byte for byte",
+        arguments: UInt64(0)..<40
+    )
     func tornWrites(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let fixture = try makeFixture()
@@ -114,7 +124,10 @@ struct PartitionLogRecoveryTests {
         }
         fixture.disk.crash(.dropUnsynced)
         try fixture.reopen(fixture.suffix)
-        #expect(fixture.log.recoveredState.membership == IndexedMembership(index: LogIndex(2), membership: member(2)))
+        #expect(
+            fixture.log.recoveredState.membership
+                == IndexedMembership(index: LogIndex(2), membership: member(2))
+        )
         #expect(fixture.log.memberships.map(\.membership) == [member(3), member(4)])
     }
 
@@ -136,22 +149,32 @@ struct PartitionLogRecoveryTests {
                 disk.put(path, try #require(whole.getSlice(at: 0, length: length)))
                 let next = LogFixture(disk: disk, tailByteCount: 0)
                 try next.reopen(nil)
-                let expected = path == frames ? (length - 64) / 64 : payloadEnds.filter { $0 <= length }.count
+                let expected =
+                    path == frames ? (length - 64) / 64 : payloadEnds.filter { $0 <= length }.count
                 #expect(Int(next.log.lastIndex.rawValue) == expected)
                 #expect(next.log.damage.isEmpty)
-                next.maker.follow(next.log.lastIndex == .zero ? nil : fixture.entries[Int(next.log.lastIndex.rawValue) - 1])
+                next.maker.follow(
+                    next.log.lastIndex == .zero
+                        ? nil : fixture.entries[Int(next.log.lastIndex.rawValue) - 1]
+                )
                 next.append { $0.data() }
                 next.log.commit(upTo: next.log.lastIndex)
                 try next.write()
                 try next.sync()
-                let report = try LogVerification(group: LogFixture.group, directory: "data", disk: disk).perform()
+                let report = try LogVerification(
+                    group: LogFixture.group,
+                    directory: "data",
+                    disk: disk
+                ).perform()
                 #expect(report.damage.isEmpty)
                 #expect(report.lastIndex == next.log.lastIndex)
             }
         }
     }
 
-    @Test("what the journal let go must be in segments: rows that are gone are damage, and are not cut")
+    @Test(
+        "what the journal let go must be in segments: rows that are gone are damage, and are not cut"
+    )
     func lostRows() throws {
         let fixture = LogFixture(tailByteCount: 0)
         for _ in 0..<10 { fixture.append { $0.data(valueByteCount: 30) } }
@@ -172,7 +195,9 @@ struct PartitionLogRecoveryTests {
         #expect(try fixture.read(from: .zero).endOffset == Offset(6))
         #expect(throws: StorageError.self) { try fixture.read(from: Offset(6)) }
         #expect(try fixture.read(from: Offset(8)).endOffset == Offset(10))
-        #expect(fixture.disk.contents(fixture.paths(".log")[0]) == fixture.expectedBytes(from: .zero))
+        #expect(
+            fixture.disk.contents(fixture.paths(".log")[0]) == fixture.expectedBytes(from: .zero)
+        )
     }
 
     @Test("a log that lost its committed end knows that it does not know its end")
@@ -185,10 +210,19 @@ struct PartitionLogRecoveryTests {
         let frames = try #require(fixture.paths(".frames").first)
         let whole = fixture.disk.contents(frames)
         func recover(_ journal: JournalSuffix?) throws -> RecoveredLog {
-            try LogRecovery(group: LogFixture.group, directory: "data", disk: fixture.disk, journal: journal).perform()
+            try LogRecovery(
+                group: LogFixture.group,
+                directory: "data",
+                disk: fixture.disk,
+                journal: journal
+            ).perform()
         }
-        #expect(try recover(JournalSuffix(commitIndex: LogIndex(5), lastIndex: LogIndex(5))).isEndKnown)
-        #expect(try !recover(JournalSuffix(commitIndex: LogIndex(5), lastIndex: LogIndex(6))).isEndKnown)
+        #expect(
+            try recover(JournalSuffix(commitIndex: LogIndex(5), lastIndex: LogIndex(5))).isEndKnown
+        )
+        #expect(
+            try !recover(JournalSuffix(commitIndex: LogIndex(5), lastIndex: LogIndex(6))).isEndKnown
+        )
         fixture.disk.put(frames, try #require(whole.getSlice(at: 0, length: 64 + 4 * 64)))
         let recovered = try recover(JournalSuffix(commitIndex: LogIndex(5)))
         #expect(!recovered.isEndKnown)
@@ -224,12 +258,20 @@ struct PartitionLogRecoveryTests {
     func failedSync() throws {
         let fixture = try makeFixture(count: 12)
         fixture.disk.fault = { operation in
-            if case .sync = operation { .failed(operation: "fdatasync", path: "", errno: 5) } else { nil }
+            if case .sync = operation {
+                .failed(operation: "fdatasync", path: "", errno: 5)
+            } else {
+                nil
+            }
         }
         let first = try #require(fixture.log.nextWrite(minimumByteCount: 1))
         try fixture.log.finish(first.perform())
-        #expect(throws: StorageError.syncFailed(.failed(operation: "fdatasync", path: "", errno: 5))) { try fixture.write() }
-        #expect(throws: StorageError.syncFailed(.failed(operation: "fdatasync", path: "", errno: 5))) { try fixture.sync() }
+        #expect(
+            throws: StorageError.syncFailed(.failed(operation: "fdatasync", path: "", errno: 5))
+        ) { try fixture.write() }
+        #expect(
+            throws: StorageError.syncFailed(.failed(operation: "fdatasync", path: "", errno: 5))
+        ) { try fixture.sync() }
         #expect(fixture.log.syncedIndex == .zero)
     }
 
@@ -247,7 +289,8 @@ struct PartitionLogRecoveryTests {
             fixture.disk.put(moved, fixture.disk.contents(path))
         }
         #expect(throws: StorageError.self) {
-            try LogRecovery(group: other, directory: "data", disk: fixture.disk, journal: nil).perform()
+            try LogRecovery(group: other, directory: "data", disk: fixture.disk, journal: nil)
+                .perform()
         }
         for ending in [".frames", ".state"] {
             let disk = fixture.disk.copy()
@@ -255,13 +298,19 @@ struct PartitionLogRecoveryTests {
             var bytes = disk.contents(path)
             bytes.setInteger(UInt32(2), at: 8, endianness: .little)
             var checksum = CRC32C()
-            let covered = ending == ".frames" ? try #require(bytes.getSlice(at: 0, length: 64)) : bytes
+            let covered =
+                ending == ".frames" ? try #require(bytes.getSlice(at: 0, length: 64)) : bytes
             checksum.update(covered.readableBytesSpan.extracting(first: 12))
             checksum.update(covered.readableBytesSpan.extracting(droppingFirst: 16))
             bytes.setInteger(checksum.value, at: 12, endianness: .little)
             disk.put(path, bytes)
             #expect(throws: StorageError.unsupportedVersion(file: path, found: 2, supported: 1)) {
-                try LogRecovery(group: LogFixture.group, directory: "data", disk: disk, journal: JournalSuffix()).perform()
+                try LogRecovery(
+                    group: LogFixture.group,
+                    directory: "data",
+                    disk: disk,
+                    journal: JournalSuffix()
+                ).perform()
             }
         }
     }

@@ -13,7 +13,9 @@ struct PartitionLogRetentionTests {
         let fixture = LogFixture(tailByteCount: 0)
         for number in 0..<20 {
             fixture.maker.time = Timestamp(1_000 * Int64(number / 4 + 1))
-            fixture.append { $0.data(valueByteCount: 100, flags: number % 4 == 0 ? .firstOfSegment : []) }
+            fixture.append {
+                $0.data(valueByteCount: 100, flags: number % 4 == 0 ? .firstOfSegment : [])
+            }
         }
         try fixture.commit()
         try fixture.write()
@@ -26,7 +28,8 @@ struct PartitionLogRetentionTests {
         let log = try makeFixture().log
         let policy = RetentionPolicy(millis: 500)
         func start(_ now: Int64) -> Int64? {
-            log.retentionStart(policy: policy, now: Timestamp(now), notPast: log.logEndOffset)?.rawValue
+            log.retentionStart(policy: policy, now: Timestamp(now), notPast: log.logEndOffset)?
+                .rawValue
         }
         #expect(start(1_500) == nil)
         #expect(start(1_501) == 4)
@@ -40,33 +43,58 @@ struct PartitionLogRetentionTests {
         let segment = fixture.log.segmentByteCount / 5
         func start(_ byteCount: Int64) -> Int64? {
             let policy = RetentionPolicy(byteCount: byteCount)
-            return fixture.log.retentionStart(policy: policy, now: .none, notPast: fixture.log.logEndOffset)?.rawValue
+            return fixture.log.retentionStart(
+                policy: policy,
+                now: .none,
+                notPast: fixture.log.logEndOffset
+            )?.rawValue
         }
         #expect(start(5 * segment) == nil)
         #expect(start(4 * segment + 1) == nil)
         #expect(start(4 * segment) == 4)
         #expect(start(2 * segment) == 12)
         #expect(start(0) == 16)
-        #expect(fixture.log.retentionStart(policy: RetentionPolicy(), now: Timestamp(.max), notPast: fixture.log.logEndOffset) == nil)
+        #expect(
+            fixture.log.retentionStart(
+                policy: RetentionPolicy(),
+                now: Timestamp(.max),
+                notPast: fixture.log.logEndOffset
+            ) == nil
+        )
     }
 
     @Test("does not pass the limit that readers and state machines set")
     func limit() throws {
         let log = try makeFixture().log
         let policy = RetentionPolicy(millis: 1)
-        #expect(log.retentionStart(policy: policy, now: Timestamp(99_000), notPast: Offset(11)) == Offset(8))
-        #expect(log.retentionStart(policy: policy, now: Timestamp(99_000), notPast: Offset(3)) == nil)
+        #expect(
+            log.retentionStart(policy: policy, now: Timestamp(99_000), notPast: Offset(11))
+                == Offset(8)
+        )
+        #expect(
+            log.retentionStart(policy: policy, now: Timestamp(99_000), notPast: Offset(3)) == nil
+        )
     }
 
-    @Test("below the start nothing is read, files go, and a reader that holds a segment goes on reading")
+    @Test(
+        "below the start nothing is read, files go, and a reader that holds a segment goes on reading"
+    )
     func removal() throws {
         let fixture = try makeFixture()
         let held = try fixture.read(from: .zero)
         #expect(held.endOffset == Offset(4))
         var expected = ByteBuffer()
-        for entry in fixture.entries.prefix(4) { expected.writeBytes(entry.payload.readableBytesSpan) }
+        for entry in fixture.entries.prefix(4) {
+            expected.writeBytes(entry.payload.readableBytesSpan)
+        }
         try fixture.moveStart(to: Offset(9))
-        #expect(throws: StorageError.offsetOutOfRange(Offset(8), logStartOffset: Offset(9), logEndOffset: Offset(20))) {
+        #expect(
+            throws: StorageError.offsetOutOfRange(
+                Offset(8),
+                logStartOffset: Offset(9),
+                logEndOffset: Offset(20)
+            )
+        ) {
             try fixture.read(from: Offset(8))
         }
         #expect(fixture.log.nextRemoval(keepingFrom: LogIndex(5)).map { _ = $0.perform() } != nil)
@@ -115,7 +143,9 @@ struct PartitionLogRetentionTests {
         }
     }
 
-    @Test("a leader rolls by size, by age, by number, and when all has outlived retention; never an empty segment")
+    @Test(
+        "a leader rolls by size, by age, by number, and when all has outlived retention; never an empty segment"
+    )
     func rolling() throws {
         let fixture = LogFixture()
         let log = fixture.log

@@ -30,7 +30,9 @@ struct PartitionLogTailTests {
         var makers = Array(repeating: EntryMaker(), count: 5)
         for round in 0..<200 {
             let number = round % 5
-            logs[number].append([makers[number].data(valueByteCount: round % 2 == 0 ? 8_000 : 30_000)])
+            logs[number].append([
+                makers[number].data(valueByteCount: round % 2 == 0 ? 8_000 : 30_000)
+            ])
             logs[number].commit(upTo: logs[number].lastIndex)
             try flush(logs[number])
             #expect(budget.pinnedByteCount <= 1 << 20)
@@ -75,7 +77,9 @@ struct PartitionLogTailTests {
         #expect(fixture.log.journalSuffix()?.isEmpty == true)
     }
 
-    @Test("copies small batches away from the block that they came in, and counts the block of a large one once")
+    @Test(
+        "copies small batches away from the block that they came in, and counts the block of a large one once"
+    )
     func pinnedBlocks() throws {
         let budget = TailBudget(byteCount: 64 << 20)
         let resources = LogResources(disk: MemoryDisk(), tail: budget, segments: SegmentCache())
@@ -109,7 +113,12 @@ struct PartitionLogTailTests {
         var slices: [ByteBuffer] = []
         for number in 0..<100 {
             let body = ByteBuffer(repeating: UInt8(number), count: 1_000)
-            let position = chunk.append(head: ByteBuffer(), body: body, index: LogIndex(UInt64(number) + 1), of: window)
+            let position = chunk.append(
+                head: ByteBuffer(),
+                body: body,
+                index: LogIndex(UInt64(number) + 1),
+                of: window
+            )
             slices.append(chunk.slice(position..<position + 1_000))
         }
         for (number, slice) in slices.enumerated() {
@@ -122,12 +131,17 @@ struct PartitionLogTailTests {
     @Test("the cache keeps its bound, spares what is not synced, and reopens what it closed")
     func segmentCache() throws {
         let fixture = LogFixture(tailByteCount: 0, maximumOpenCount: 3)
-        for number in 0..<20 { fixture.append { $0.data(flags: number % 2 == 0 ? .firstOfSegment : []) } }
+        for number in 0..<20 {
+            fixture.append { $0.data(flags: number % 2 == 0 ? .firstOfSegment : []) }
+        }
         try fixture.commit()
         try fixture.write()
         #expect(fixture.log.segmentCount == 10)
         for offset in 0..<20 {
-            #expect(try fixture.readAll(from: Offset(Int64(offset)), maxByteCount: 1) == fixture.expectedBytes(from: Offset(Int64(offset))))
+            #expect(
+                try fixture.readAll(from: Offset(Int64(offset)), maxByteCount: 1)
+                    == fixture.expectedBytes(from: Offset(Int64(offset)))
+            )
             #expect(fixture.resources.segments.openCount <= 3)
         }
     }

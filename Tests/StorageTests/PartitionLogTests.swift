@@ -15,7 +15,14 @@ struct PartitionLogTests {
             switch number % 5 {
             case 0: fixture.append { $0.control(.termStart) }
             case 1: fixture.append { $0.data(recordCount: 3, valueByteCount: 20_000) }
-            case 4: fixture.append { $0.data(recordCount: 1, valueByteCount: 5, flags: number % 10 == 9 ? .firstOfSegment : []) }
+            case 4:
+                fixture.append {
+                    $0.data(
+                        recordCount: 1,
+                        valueByteCount: 5,
+                        flags: number % 10 == 9 ? .firstOfSegment : []
+                    )
+                }
             default: fixture.append { $0.data(recordCount: number % 7 + 1, valueByteCount: 100) }
             }
         }
@@ -40,11 +47,16 @@ struct PartitionLogTests {
         Self.mixed(fixture)
         try fixture.commit()
         for step in 0..<3 {
-            if step == 1, let write = fixture.log.nextWrite(minimumByteCount: 1) { try fixture.log.finish(write.perform()) }
+            if step == 1, let write = fixture.log.nextWrite(minimumByteCount: 1) {
+                try fixture.log.finish(write.perform())
+            }
             if step == 2 { try fixture.write() }
             for offset in 0..<fixture.log.logEndOffset.rawValue {
                 let start = Offset(offset)
-                #expect(try fixture.readAll(from: start, maxByteCount: 30_000) == fixture.expectedBytes(from: start))
+                #expect(
+                    try fixture.readAll(from: start, maxByteCount: 30_000)
+                        == fixture.expectedBytes(from: start)
+                )
             }
         }
         #expect(fixture.log.segmentCount == 5)
@@ -59,7 +71,10 @@ struct PartitionLogTests {
             if isWritten { try fixture.write() }
             let size = fixture.entries[0].payloadByteCount
             let two = try fixture.read(from: Offset(5), maxByteCount: 2 * size + 1)
-            #expect(two.firstOffset == Offset(4) && two.endOffset == Offset(12) && two.byteCount == 2 * size)
+            #expect(
+                two.firstOffset == Offset(4) && two.endOffset == Offset(12)
+                    && two.byteCount == 2 * size
+            )
             let bounded = try fixture.read(from: .zero, upTo: Offset(11))
             #expect(bounded.endOffset == Offset(8))
             let oversized = try fixture.read(from: .zero, maxByteCount: 1)
@@ -67,7 +82,13 @@ struct PartitionLogTests {
             let refused = try fixture.read(from: .zero, maxByteCount: 1, allowOversizedFirst: false)
             #expect(refused.isEmpty && refused.endOffset == .zero)
             #expect(try fixture.read(from: fixture.log.logEndOffset).isEmpty)
-            #expect(throws: StorageError.offsetOutOfRange(Offset(41), logStartOffset: .zero, logEndOffset: Offset(40))) {
+            #expect(
+                throws: StorageError.offsetOutOfRange(
+                    Offset(41),
+                    logStartOffset: .zero,
+                    logEndOffset: Offset(40)
+                )
+            ) {
                 try fixture.read(from: Offset(41))
             }
         }
@@ -100,7 +121,9 @@ struct PartitionLogTests {
             fixture.append { $0.data(flags: .compressedByBroker) }
             try fixture.commit()
             if isWritten { try fixture.write() }
-            #expect(try fixture.read(from: .zero, upTo: Offset(1)).containsBrokerCompressed == false)
+            #expect(
+                try fixture.read(from: .zero, upTo: Offset(1)).containsBrokerCompressed == false
+            )
             #expect(try fixture.read(from: .zero).containsBrokerCompressed)
         }
     }
@@ -119,7 +142,9 @@ struct PartitionLogTests {
             }
         }
         #expect(try fixture.readEntries(from: fixture.log.lastIndex.next).isEmpty)
-        #expect(throws: StorageError.self) { try fixture.readEntries(from: fixture.log.lastIndex.next.next) }
+        #expect(throws: StorageError.self) {
+            try fixture.readEntries(from: fixture.log.lastIndex.next.next)
+        }
     }
 
     @Test("truncation takes back entries, terms, memberships and counts")
@@ -136,7 +161,9 @@ struct PartitionLogTests {
         fixture.append { $0.data(recordCount: 5) }
         #expect(fixture.log.memberships.map(\.membership) == [first, second])
         fixture.truncate(from: LogIndex(3))
-        #expect(fixture.log.memberships == [IndexedMembership(index: LogIndex(1), membership: first)])
+        #expect(
+            fixture.log.memberships == [IndexedMembership(index: LogIndex(1), membership: first)]
+        )
         #expect(fixture.log.term(at: LogIndex(2)) == Term(1))
         #expect(fixture.log.term(at: LogIndex(3)) == nil)
         #expect(fixture.log.lastPosition == LogPosition(term: Term(1), index: LogIndex(2)))
@@ -144,7 +171,10 @@ struct PartitionLogTests {
         #expect(fixture.log.unsegmentedByteCount == before)
         fixture.maker.term = Term(3)
         fixture.append { $0.data() }
-        #expect(fixture.log.endOffset(ofEpoch: Term(2)).map { [$0.0.rawValue, UInt32($0.1.rawValue)] } == [1, 1])
+        #expect(
+            fixture.log.endOffset(ofEpoch: Term(2)).map { [$0.0.rawValue, UInt32($0.1.rawValue)] }
+                == [1, 1]
+        )
     }
 
     @Test("epochs end where the next one begins")
@@ -155,7 +185,9 @@ struct PartitionLogTests {
             fixture.append { $0.control(.termStart) }
             fixture.append { $0.data(recordCount: 10) }
         }
-        let expected: [UInt32: (UInt32, Int64)?] = [1: nil, 2: (2, 10), 3: (2, 10), 5: (5, 20), 6: (6, 30), 7: nil]
+        let expected: [UInt32: (UInt32, Int64)?] = [
+            1: nil, 2: (2, 10), 3: (2, 10), 5: (5, 20), 6: (6, 30), 7: nil,
+        ]
         for (term, answer) in expected {
             let found = fixture.log.endOffset(ofEpoch: Term(term))
             #expect(found?.term.rawValue == answer?.0)
@@ -172,14 +204,32 @@ struct PartitionLogTests {
         try fixture.commit()
         try fixture.write()
         try fixture.sync()
-        let whole = fixture.log.restoredState(hardState: .initial, initialMembership: .empty, isElectable: true)
+        let whole = fixture.log.restoredState(
+            hardState: .initial,
+            initialMembership: .empty,
+            isElectable: true
+        )
         #expect(whole.base == .zero)
-        #expect(whole.termRuns == [TermRun(term: Term(1), firstIndex: LogIndex(1)), TermRun(term: Term(2), firstIndex: LogIndex(11))])
+        #expect(
+            whole.termRuns == [
+                TermRun(term: Term(1), firstIndex: LogIndex(1)),
+                TermRun(term: Term(2), firstIndex: LogIndex(11)),
+            ]
+        )
         try fixture.moveStart(to: fixture.entries[15].frame.baseOffset)
         #expect(fixture.log.nextRemoval(keepingFrom: LogIndex(100))?.perform() != nil)
-        let rest = fixture.log.restoredState(hardState: .initial, initialMembership: .empty, isElectable: true)
+        let rest = fixture.log.restoredState(
+            hardState: .initial,
+            initialMembership: .empty,
+            isElectable: true
+        )
         #expect(rest.base == LogPosition(term: Term(1), index: LogIndex(9)))
-        #expect(rest.termRuns == [TermRun(term: Term(1), firstIndex: LogIndex(10)), TermRun(term: Term(2), firstIndex: LogIndex(11))])
+        #expect(
+            rest.termRuns == [
+                TermRun(term: Term(1), firstIndex: LogIndex(10)),
+                TermRun(term: Term(2), firstIndex: LogIndex(11)),
+            ]
+        )
         #expect(rest.lastIndex == fixture.log.lastIndex && rest.commitIndex == rest.lastIndex)
     }
 }

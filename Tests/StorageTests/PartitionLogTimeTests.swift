@@ -8,7 +8,8 @@ import struct NIOCore.ByteBuffer
 
 @Suite("A log searched by time")
 struct PartitionLogTimeTests {
-    /// Batches whose times go up and down, in segments and in memory, with entries of other kinds between them.
+    /// Batches whose times go up and down, in segments and in memory, with entries of other kinds
+    /// between them.
     private func makeFixture(seed: UInt64) throws -> LogFixture {
         var random = SeededRandom(seed: seed)
         let fixture = LogFixture(tailByteCount: Bool.random(using: &random) ? 0 : 1 << 20)
@@ -26,7 +27,9 @@ struct PartitionLogTimeTests {
     }
 
     private func maximumTimestamp(of entry: LogEntry) -> Timestamp {
-        guard let header = try? RecordBatchHeader(parsing: entry.payload.readableBytesSpan) else { return .none }
+        guard let header = try? RecordBatchHeader(parsing: entry.payload.readableBytesSpan) else {
+            return .none
+        }
         return header.maxTimestamp
     }
 
@@ -38,7 +41,10 @@ struct PartitionLogTimeTests {
         }
     }
 
-    @Test("finds the first batch at or after a time, as a walk over all batches does", arguments: UInt64(0)..<20)
+    @Test(
+        "finds the first batch at or after a time, as a walk over all batches does",
+        arguments: UInt64(0)..<20
+    )
     func firstBatch(seed: UInt64) throws {
         let fixture = try makeFixture(seed: seed)
         var random = SeededRandom(seed: seed + 1_000)
@@ -48,9 +54,16 @@ struct PartitionLogTimeTests {
             let upper = Offset(Int64.random(in: lower.rawValue...end, using: &random))
             let time = Timestamp(Int64.random(in: 90..<280, using: &random))
             let found = try fixture.ready { isAfterLoad in
-                try fixture.log.firstBatch(atOrAfter: time, from: lower, upTo: upper, afterLoad: isAfterLoad)
+                try fixture.log.firstBatch(
+                    atOrAfter: time,
+                    from: lower,
+                    upTo: upper,
+                    afterLoad: isAfterLoad
+                )
             }
-            let expected = batches(fixture, lower..<upper).first { maximumTimestamp(of: $0) >= time }
+            let expected = batches(fixture, lower..<upper).first {
+                maximumTimestamp(of: $0) >= time
+            }
             #expect(found?.baseOffset == expected?.frame.baseOffset)
             #expect(found?.endOffset == expected?.frame.endOffset)
             #expect(found?.term == expected?.frame.term)
@@ -58,7 +71,10 @@ struct PartitionLogTimeTests {
         }
     }
 
-    @Test("finds the batch with the largest time, as a walk over all batches does", arguments: UInt64(0)..<20)
+    @Test(
+        "finds the batch with the largest time, as a walk over all batches does",
+        arguments: UInt64(0)..<20
+    )
     func maximum(seed: UInt64) throws {
         let fixture = try makeFixture(seed: seed)
         var random = SeededRandom(seed: seed + 2_000)
@@ -67,7 +83,11 @@ struct PartitionLogTimeTests {
             let lower = Offset(Int64.random(in: 0...end, using: &random))
             let upper = Offset(Int64.random(in: lower.rawValue...end, using: &random))
             let found = try fixture.ready { isAfterLoad in
-                try fixture.log.maximumTimestampBatch(from: lower, upTo: upper, afterLoad: isAfterLoad)
+                try fixture.log.maximumTimestampBatch(
+                    from: lower,
+                    upTo: upper,
+                    afterLoad: isAfterLoad
+                )
             }
             let candidates = batches(fixture, lower..<upper)
             let maximum = candidates.map(maximumTimestamp).max()
@@ -80,7 +100,14 @@ struct PartitionLogTimeTests {
     @Test("an empty log has no batch at any time")
     func empty() throws {
         let fixture = LogFixture()
-        #expect(try fixture.ready { _ in try fixture.log.firstBatch(atOrAfter: .none, from: .zero, upTo: .zero) } == nil)
-        #expect(try fixture.ready { _ in try fixture.log.maximumTimestampBatch(from: .zero, upTo: .zero) } == nil)
+        #expect(
+            try fixture.ready { _ in
+                try fixture.log.firstBatch(atOrAfter: .none, from: .zero, upTo: .zero)
+            } == nil
+        )
+        #expect(
+            try fixture.ready { _ in try fixture.log.maximumTimestampBatch(from: .zero, upTo: .zero)
+            } == nil
+        )
     }
 }

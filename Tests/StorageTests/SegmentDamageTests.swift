@@ -13,9 +13,13 @@ struct SegmentDamageTests {
         for number in 0..<9 {
             let flags: FrameFlags = number % 3 == 0 ? .firstOfSegment : []
             if number == 4 {
-                fixture.append { $0.control(.termStart, payload: ByteBuffer(string: "hello"), flags: flags) }
+                fixture.append {
+                    $0.control(.termStart, payload: ByteBuffer(string: "hello"), flags: flags)
+                }
             } else {
-                fixture.append { $0.data(valueByteCount: 8, timestamp: Timestamp(Int64(number)), flags: flags) }
+                fixture.append {
+                    $0.data(valueByteCount: 8, timestamp: Timestamp(Int64(number)), flags: flags)
+                }
             }
         }
         try fixture.commit()
@@ -27,18 +31,25 @@ struct SegmentDamageTests {
         JournalSuffix(commitIndex: fixture.log.lastIndex, lastIndex: fixture.log.lastIndex)
     }
 
-    /// Reads batch by batch; the ones that cannot be read, or whose own checksum fails, by base offset.
+    /// Reads batch by batch; the ones that cannot be read, or whose own checksum fails, by base
+    /// offset.
     private func unreadable(_ fixture: LogFixture, _ entries: [LogEntry]) throws -> [Offset] {
         var lost: [Offset] = []
         for entry in entries where entry.frame.kind == .data {
             do {
-                let slice = try fixture.read(from: entry.frame.baseOffset, upTo: entry.frame.endOffset)
+                let slice = try fixture.read(
+                    from: entry.frame.baseOffset,
+                    upTo: entry.frame.endOffset
+                )
                 guard !slice.isEmpty else {
                     lost.append(entry.frame.baseOffset)
                     continue
                 }
                 let batch = try RecordBatch(parsing: slice.joined())
-                #expect(batch.bytes == entry.payload, "what is answered without an error is what was written")
+                #expect(
+                    batch.bytes == entry.payload,
+                    "what is answered without an error is what was written"
+                )
             } catch is RecordsError {
                 lost.append(entry.frame.baseOffset)
             } catch StorageError.damaged {
@@ -48,14 +59,20 @@ struct SegmentDamageTests {
         return lost
     }
 
-    @Test("is found by verification in every file, never changes an answer, and costs one batch at most")
+    @Test(
+        "is found by verification in every file, never changes an answer, and costs one batch at most"
+    )
     func everyByte() throws {
         let whole = try makeFixture()
         for path in whole.paths("") {
             for position in 0..<whole.disk.contents(path).readableBytes {
                 let disk = whole.disk.copy()
                 disk.flip(path, at: Int64(position), mask: 1 << UInt8(position % 8))
-                let report = try LogVerification(group: LogFixture.group, directory: "data", disk: disk).perform()
+                let report = try LogVerification(
+                    group: LogFixture.group,
+                    directory: "data",
+                    disk: disk
+                ).perform()
                 #expect(!report.damage.isEmpty, "\(path) byte \(position)")
                 let fixture = LogFixture(disk: disk, tailByteCount: 0)
                 try fixture.reopen(suffix(whole))
@@ -63,9 +80,12 @@ struct SegmentDamageTests {
                 #expect(fixture.log.logEndOffset == whole.log.logEndOffset)
                 #expect(fixture.log.lastFrameChecksum == whole.log.lastFrameChecksum)
                 let lost = try unreadable(fixture, whole.entries)
-                let isContent = path.hasSuffix(".log") || path.hasSuffix(".frames") && position >= 64
+                let isContent =
+                    path.hasSuffix(".log") || path.hasSuffix(".frames") && position >= 64
                 #expect(lost.count <= (isContent ? 1 : 0), "\(path) byte \(position): \(lost)")
-                #expect(disk.contents(path).readableBytes == whole.disk.contents(path).readableBytes)
+                #expect(
+                    disk.contents(path).readableBytes == whole.disk.contents(path).readableBytes
+                )
             }
         }
     }
@@ -96,7 +116,10 @@ struct SegmentDamageTests {
             let lost = try unreadable(next, fixture.entries)
             #expect(lost == [Offset(Int64(row) * 2)])
             let log = fixture.paths(".log")[0]
-            #expect(disk.contents(log) == fixture.disk.contents(log), "the journal's part went to its old place")
+            #expect(
+                disk.contents(log) == fixture.disk.contents(log),
+                "the journal's part went to its old place"
+            )
         }
     }
 
@@ -108,7 +131,8 @@ struct SegmentDamageTests {
         try fixture.write()
         try fixture.sync()
         for path in fixture.paths("") {
-            for position in 0..<fixture.disk.contents(path).readableBytes where path.hasSuffix(".log") || position >= 64 {
+            for position in 0..<fixture.disk.contents(path).readableBytes
+            where path.hasSuffix(".log") || position >= 64 {
                 let disk = fixture.disk.copy()
                 disk.flip(path, at: Int64(position))
                 let next = LogFixture(disk: disk, tailByteCount: 0)
@@ -127,7 +151,8 @@ struct SegmentDamageTests {
         for path in whole.paths("") {
             let disk = whole.disk.copy()
             try disk.remove(path)
-            let report = try LogVerification(group: LogFixture.group, directory: "data", disk: disk).perform()
+            let report = try LogVerification(group: LogFixture.group, directory: "data", disk: disk)
+                .perform()
             let fixture = LogFixture(disk: disk, tailByteCount: 0)
             try fixture.reopen(suffix(whole))
             let lost = try unreadable(fixture, whole.entries)

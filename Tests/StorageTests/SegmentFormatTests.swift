@@ -50,9 +50,12 @@ struct SegmentFormatTests {
         #expect(SegmentName(name.description) == name)
         let later = SegmentName(baseOffset: Offset(42), firstIndex: LogIndex(10))
         #expect(name < later && name.description < later.description)
-        let bad = ["", "42-7", "00000000000000000042", "00000000000000000042-0000000000000000000x",
-            "-0000000000000000042-00000000000000000007", "00000000000000000042-00000000000000000000",
-            "00000000000000000042-00000000000000000007-"]
+        let bad = [
+            "", "42-7", "00000000000000000042", "00000000000000000042-0000000000000000000x",
+            "-0000000000000000042-00000000000000000007",
+            "00000000000000000042-00000000000000000000",
+            "00000000000000000042-00000000000000000007-",
+        ]
         #expect(bad.allSatisfy { SegmentName($0) == nil })
         #expect(SegmentFileName("\(name).log")?.kind == .log)
         #expect(SegmentFileName("\(name).index") == nil && SegmentFileName("\(name)") == nil)
@@ -64,26 +67,40 @@ struct SegmentFormatTests {
         let bytes = state.bytes(of: partition)
         #expect(try LogState(parsing: bytes, partition: partition) == state)
         #expect(state.bytes(of: partition) == bytes)
-        #expect(try LogState(parsing: LogState.initial.bytes(of: partition), partition: partition) == .initial)
+        #expect(
+            try LogState(parsing: LogState.initial.bytes(of: partition), partition: partition)
+                == .initial
+        )
     }
 
-    @Test("a state with any byte changed, or cut anywhere, is damaged; one of another partition is foreign")
+    @Test(
+        "a state with any byte changed, or cut anywhere, is damaged; one of another partition is foreign"
+    )
     func damagedState() throws {
         let bytes = state.bytes(of: partition)
         for position in 0..<bytes.readableBytes {
             for mask: UInt8 in [0x01, 0x80, 0xFF] {
                 var changed = bytes
-                changed.setInteger(try #require(bytes.getInteger(at: position, as: UInt8.self)) ^ mask, at: position)
-                #expect(throws: LogState.Problem.damaged) { try LogState(parsing: changed, partition: partition) }
+                changed.setInteger(
+                    try #require(bytes.getInteger(at: position, as: UInt8.self)) ^ mask,
+                    at: position
+                )
+                #expect(throws: LogState.Problem.damaged) {
+                    try LogState(parsing: changed, partition: partition)
+                }
             }
             let cut = try #require(bytes.getSlice(at: 0, length: position))
-            #expect(throws: LogState.Problem.damaged) { try LogState(parsing: cut, partition: partition) }
+            #expect(throws: LogState.Problem.damaged) {
+                try LogState(parsing: cut, partition: partition)
+            }
         }
         let other = TopicPartition(topic: partition.topic, partition: 4)
         #expect(throws: LogState.Problem.foreign) { try LogState(parsing: bytes, partition: other) }
     }
 
-    @Test("a header and a row come back as they were; with any byte changed they do not, or fail the frame's checksum")
+    @Test(
+        "a header and a row come back as they were; with any byte changed they do not, or fail the frame's checksum"
+    )
     func rows() throws {
         let header = FrameTableHeader(
             partition: partition,
@@ -94,8 +111,13 @@ struct SegmentFormatTests {
         #expect(try FrameTableHeader(parsing: header.bytes) == header)
         for position in 0..<FrameTableHeader.byteCount {
             var changed = header.bytes
-            changed.setInteger(try #require(changed.getInteger(at: position, as: UInt8.self)) ^ 4, at: position)
-            #expect(throws: FrameTableHeader.Problem.self) { try FrameTableHeader(parsing: changed) }
+            changed.setInteger(
+                try #require(changed.getInteger(at: position, as: UInt8.self)) ^ 4,
+                at: position
+            )
+            #expect(throws: FrameTableHeader.Problem.self) {
+                try FrameTableHeader(parsing: changed)
+            }
         }
         var maker = EntryMaker()
         let entry = maker.data(recordCount: 3)
@@ -106,7 +128,10 @@ struct SegmentFormatTests {
         #expect(try FrameRow(parsing: bytes.readableBytesSpan) == row)
         for position in 0..<FrameRow.byteCount {
             var changed = bytes
-            changed.setInteger(try #require(bytes.getInteger(at: position, as: UInt8.self)) ^ 4, at: position)
+            changed.setInteger(
+                try #require(bytes.getInteger(at: position, as: UInt8.self)) ^ 4,
+                at: position
+            )
             let isSound = (try? FrameRow(parsing: changed.readableBytesSpan)).map { found in
                 (try? found.frame.verify(covering: entry.head.readableBytesSpan)) != nil
             }
@@ -119,7 +144,9 @@ struct SegmentFormatTests {
         let payload = state.membership.membership.payload
         #expect(Membership(payload: payload) == state.membership.membership)
         for length in 0..<payload.readableBytes {
-            #expect(Membership(payload: try #require(payload.getSlice(at: 0, length: length))) == nil)
+            #expect(
+                Membership(payload: try #require(payload.getSlice(at: 0, length: length))) == nil
+            )
         }
         var padded = payload
         padded.writeInteger(UInt8(0))
@@ -138,7 +165,11 @@ struct SegmentFormatTests {
     func terms() {
         var table = TermTable()
         for number in 1...(TermTable.maximumStoredRowCount + 3) {
-            table.note(Term(UInt32(number)), at: LogIndex(UInt64(number * 2)), offset: Offset(Int64(number)))
+            table.note(
+                Term(UInt32(number)),
+                at: LogIndex(UInt64(number * 2)),
+                offset: Offset(Int64(number))
+            )
         }
         #expect(table.capped.rows.count == TermTable.maximumStoredRowCount)
         #expect(table.capped.rows.first?.term == Term(4))

@@ -5,7 +5,8 @@ package import struct NIOCore.ByteBuffer
 package enum LogRead<Value> {
     /// The answer.
     case ready(Value)
-    /// Run `perform()` on a worker, give the result to `PartitionLog.finish(_:)`, and ask again with `afterLoad: true`.
+    /// Run `perform()` on a worker, give the result to `PartitionLog.finish(_:)`, and ask again
+    /// with `afterLoad: true`.
     case load(SegmentLoad)
 }
 
@@ -19,7 +20,8 @@ package struct FetchSlice {
     package var firstOffset: Offset
     /// The offset after the last batch; where the next read begins.
     package var endOffset: Offset
-    /// Whether a batch was compressed by the broker, and has to be inflated for clients that do not read lz4.
+    /// Whether a batch was compressed by the broker, and has to be inflated for clients that do not
+    /// read lz4.
     package var containsBrokerCompressed = false
 
     /// Whether there is no batch.

@@ -13,13 +13,17 @@ package struct LogConfiguration: Hashable, Sendable {
         segmentMillis: Int64 = 604_800_000,
         retention: RetentionPolicy = RetentionPolicy()
     ) {
-        precondition(segmentByteCount > 0 && segmentByteCount <= Int(Int32.max), "segment.bytes is a positive Int32")
+        precondition(
+            segmentByteCount > 0 && segmentByteCount <= Int(Int32.max),
+            "segment.bytes is a positive Int32"
+        )
         self.segmentByteCount = segmentByteCount
         self.segmentMillis = segmentMillis
         self.retention = retention
     }
 
-    /// The number of entries from which the leader begins another segment whatever its bytes: `.frames` stays at 64 MiB.
+    /// The number of entries from which the leader begins another segment whatever its bytes:
+    /// `.frames` stays at 64 MiB.
     package static let maximumSegmentEntryCount = 1 << 20
 }
 

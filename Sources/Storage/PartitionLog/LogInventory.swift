@@ -9,13 +9,15 @@ struct LogInventory {
     var states: [SegmentName] = []
     /// Files below the first segment that lack their `.frames`.
     ///
-    /// A removal unlinks that one first and from the oldest segment on, so they are its remains, if the log's start lies behind them. If it does not, they are
-    /// what damage left.
+    /// A removal unlinks that one first and from the oldest segment on, so they are its remains, if
+    /// the log's start lies behind them. If it does not, they are what damage left.
     private(set) var remains: [String] = []
     /// What an unfinished write left.
     private(set) var staged: [String] = []
 
-    /// Lists a directory; one that is not there is empty. Names that are not ours are left alone.
+    /// Lists a directory; one that is not there is empty.
+    ///
+    /// Names that are not ours are left alone.
     init(of directory: String, on disk: any Disk) throws(DiskError) {
         guard try disk.exists(directory) else { return }
         var others: [SegmentFileName] = []

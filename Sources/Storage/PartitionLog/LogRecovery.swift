@@ -4,12 +4,14 @@ import FlotillaRaft
 import FlotillaRecords
 import struct NIOCore.ByteBuffer
 
-/// Opens a replica's log after a start: finds the last checkpoint, verifies what lies behind it, and joins the journal's
-/// entries to it.
+/// Opens a replica's log after a start: finds the last checkpoint, verifies what lies behind it,
+/// and joins the journal's entries to it.
 ///
-/// With a checkpoint at the log's end, as a clean stop leaves it, only heads and last rows are read. Otherwise rows are
-/// verified by the chain from the checkpoint up to where the journal takes over; what the journal still has is rewritten in place,
-/// byte for byte, so its state in the segments does not matter. What the journal let go must be there: if it is not, that is damage, and never a reason to cut.
+/// With a checkpoint at the log's end, as a clean stop leaves it, only heads and last rows are
+/// read. Otherwise rows are verified by the chain from the checkpoint up to where the journal takes
+/// over; what the journal still has is rewritten in place, byte for byte, so its state in the
+/// segments does not matter. What the journal let go must be there: if it is not, that is damage,
+/// and never a reason to cut.
 ///
 /// Blocks; runs at the start or on a worker.
 package struct LogRecovery: Sendable {
@@ -30,8 +32,12 @@ package struct LogRecovery: Sendable {
     /// Describes what to open.
     ///
     /// - Parameters:
+    ///   - group: the replica.
     ///   - directory: the data directory; the replica's is `partitions/<group>` in it.
-    ///   - journal: what the journal has; nil when there is no journal that knows this replica, and then what cannot be proven durable may be cut.
+    ///   - disk: where it lives.
+    ///   - journal: what the journal has; nil when there is no journal that knows this replica, and
+    ///     then what cannot be proven durable may be cut.
+    ///   - verification: how much the page cache is trusted.
     package init(
         group: GroupID,
         directory: String,
@@ -51,7 +57,8 @@ package struct LogRecovery: Sendable {
 
     /// Does the work; blocks.
     ///
-    /// - Throws: `.disk`, `.unsupportedVersion`, `.foreignFile`; `.damaged` when no `.state` is left to open from.
+    /// - Throws: `.disk`, `.unsupportedVersion`, `.foreignFile`; `.damaged` when no `.state` is
+    ///   left to open from.
     package func perform() throws(StorageError) -> RecoveredLog {
         let inventory = try inventory()
         try wrapped { () throws(DiskError) in try inventory.removeStaged(in: directory, on: disk) }
@@ -73,7 +80,8 @@ package struct LogRecovery: Sendable {
     // MARK: States
 
     /// The newest `.state` that is readable, and what is wrong with newer ones.
-    private func newestState(_ inventory: LogInventory) throws(StorageError) -> (LogState, [Damage]) {
+    private func newestState(_ inventory: LogInventory) throws(StorageError) -> (LogState, [Damage])
+    {
         var damage: [Damage] = []
         for name in inventory.states.reversed() {
             switch try state(name) {
@@ -117,7 +125,8 @@ package struct LogRecovery: Sendable {
         case .success, .failure:
             extent.runningMaximum = RecoveredLog.unknownTimestamp
             if scanner.rowCount >= entryCount {
-                let problem = if case .failure(let problem) = lastRow { problem } else { RowProblem.chain }
+                let problem =
+                    if case .failure(let problem) = lastRow { problem } else { RowProblem.chain }
                 recovered.note(damagedRow(entryCount - 1, of: name, problem, offsets: nil))
             }
         }
@@ -126,7 +135,9 @@ package struct LogRecovery: Sendable {
         )
     }
 
-    private func missingRows(_ rows: Range<Int>, of name: SegmentName, before next: SegmentName) -> Damage {
+    private func missingRows(_ rows: Range<Int>, of name: SegmentName, before next: SegmentName)
+        -> Damage
+    {
         Damage(
             indexes: name.firstIndex + UInt64(rows.lowerBound)...next.firstIndex - 1,
             offsets: rows.lowerBound == 0 ? name.baseOffset..<next.baseOffset : nil,
@@ -143,7 +154,8 @@ extension LogRecovery {
         try wrapped { () throws(DiskError) in try LogInventory(of: directory, on: disk) }
     }
 
-    /// Reads a `.state` file; damaged ones are answered, those of another version or partition thrown.
+    /// Reads a `.state` file; damaged ones are answered, those of another version or partition
+    /// thrown.
     func state(_ name: SegmentName) throws(StorageError) -> Result<LogState, LogState.Problem> {
         let path = "\(directory)/\(name.fileName(.state))"
         let bytes = try wrapped { () throws(DiskError) in
@@ -154,7 +166,11 @@ extension LogRecovery {
             let state = try LogState(parsing: bytes, partition: group.partition)
             return state.name == name ? .success(state) : .failure(.damaged)
         } catch .unsupportedVersion(let found) {
-            throw .unsupportedVersion(file: path, found: Int(found), supported: Int(LogState.version))
+            throw .unsupportedVersion(
+                file: path,
+                found: Int(found),
+                supported: Int(LogState.version)
+            )
         } catch .foreign {
             throw .foreignFile(file: path)
         } catch {
@@ -170,12 +186,20 @@ extension LogRecovery {
 
     /// Describes a file that should be there.
     func missing(file: String) -> Damage {
-        Damage(indexes: nil, offsets: nil, file: "\(directory)/\(file)", position: 0, reason: .missing)
+        Damage(
+            indexes: nil,
+            offsets: nil,
+            file: "\(directory)/\(file)",
+            position: 0,
+            reason: .missing
+        )
     }
 
     /// Opens a segment for reading from end to end.
     func openScanner(_ name: SegmentName) throws(StorageError) -> SegmentScanner {
-        try wrapped { () throws(DiskError) in try SegmentScanner(name, in: directory, on: disk, manner) }
+        try wrapped { () throws(DiskError) in
+            try SegmentScanner(name, in: directory, on: disk, manner)
+        }
     }
 
     /// The same; nil when one of its files is gone.
@@ -190,7 +214,9 @@ extension LogRecovery {
     }
 
     /// The same; files that are gone are told and made again, so that what can be kept is.
-    func openScanner(_ name: SegmentName, noting recovered: inout RecoveredLog) throws(StorageError) -> SegmentScanner {
+    func openScanner(_ name: SegmentName, noting recovered: inout RecoveredLog) throws(StorageError)
+        -> SegmentScanner
+    {
         if let scanner = try openScannerIfThere(name) { return scanner }
         for kind in [SegmentFileKind.log, .control] {
             let path = "\(directory)/\(name.fileName(kind))"
@@ -211,19 +237,31 @@ extension LogRecovery {
         let file = "\(directory)/\(name.fileName(.frames))"
         switch header {
         case .failure(.unsupportedVersion(let found)):
-            throw .unsupportedVersion(file: file, found: Int(found), supported: Int(FrameTableHeader.version))
+            throw .unsupportedVersion(
+                file: file,
+                found: Int(found),
+                supported: Int(FrameTableHeader.version)
+            )
         case .success(let header) where header.partition != group.partition:
             throw .foreignFile(file: file)
         case .success(let header)
-        where header.name == name && header.previousChecksum == previousChecksum ?? header.previousChecksum:
+        where header.name == name
+            && header.previousChecksum == previousChecksum ?? header.previousChecksum:
             break
         case .success, .failure(.damaged):
-            recovered.note(Damage(indexes: nil, offsets: nil, file: file, position: 0, reason: .header))
+            recovered.note(
+                Damage(indexes: nil, offsets: nil, file: file, position: 0, reason: .header)
+            )
         }
     }
 
     /// Describes a row that is not readable.
-    func damagedRow(_ row: Int, of name: SegmentName, _ problem: RowProblem, offsets: Range<Offset>?) -> Damage {
+    func damagedRow(
+        _ row: Int,
+        of name: SegmentName,
+        _ problem: RowProblem,
+        offsets: Range<Offset>?
+    ) -> Damage {
         let index = name.firstIndex + UInt64(row)
         return Damage(
             indexes: index...index,

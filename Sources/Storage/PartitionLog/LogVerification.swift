@@ -18,9 +18,11 @@ package struct LogReport: Hashable, Sendable {
     package var damage: [Damage] = []
 }
 
-/// Reads every byte of a replica's segments and checks it: each `.state`, header, row, frame and batch, and the chain through all of them.
+/// Reads every byte of a replica's segments and checks it: each `.state`, header, row, frame and
+/// batch, and the chain through all of them.
 ///
-/// For `partition verify` and scrubbing. It changes nothing and needs no journal; on a log in use it sees what is written.
+/// For `partition verify` and scrubbing. It changes nothing and needs no journal; on a log in use
+/// it sees what is written.
 package struct LogVerification: Sendable {
     private let recovery: LogRecovery
 
@@ -42,10 +44,13 @@ package struct LogVerification: Sendable {
             case .failure: found.note(recovery.damagedState(name))
             }
         }
-        if let first = inventory.segments.first, let state = inventory.states.last.flatMap({ marks[$0] }),
+        if let first = inventory.segments.first,
+            let state = inventory.states.last.flatMap({ marks[$0] }),
             state.logStartOffset < first.baseOffset
         {
-            found.note(recovery.missing(file: "records \(state.logStartOffset) up to \(first.baseOffset)"))
+            found.note(
+                recovery.missing(file: "records \(state.logStartOffset) up to \(first.baseOffset)")
+            )
         }
         var report = LogReport()
         report.segmentCount = inventory.segments.count
@@ -54,8 +59,14 @@ package struct LogVerification: Sendable {
             let next = inventory.segments.dropFirst(position + 1).first
             try verify(name, before: next, from: &place, marks, &found, &report)
         }
-        if let promised = inventory.states.last(where: { marks[$0] != nil }), promised.firstIndex > place.mark.index.next {
-            found.note(recovery.missing(file: "entries \(place.mark.index.next) to \(promised.firstIndex - 1)"))
+        if let promised = inventory.states.last(where: { marks[$0] != nil }),
+            promised.firstIndex > place.mark.index.next
+        {
+            found.note(
+                recovery.missing(
+                    file: "entries \(place.mark.index.next) to \(promised.firstIndex - 1)"
+                )
+            )
         }
         report.damage = found.damage
         report.lastIndex = place.mark.index
@@ -77,24 +88,32 @@ package struct LogVerification: Sendable {
         _ found: inout RecoveredLog,
         _ report: inout LogReport
     ) throws(StorageError) {
-        if let state = states[name], place.mark == .start || !place.isCurrent { place = Place(mark: state.mark) }
+        if let state = states[name], place.mark == .start || !place.isCurrent {
+            place = Place(mark: state.mark)
+        }
         guard var scanner = try recovery.openScannerIfThere(name) else {
             found.note(recovery.missing(file: name.fileName(.log)))
             place.isCurrent = false
             return
         }
-        let link = place.isCurrent && name.firstIndex == place.mark.index.next ? place.mark.checksum : nil
+        let link =
+            place.isCurrent && name.firstIndex == place.mark.index.next ? place.mark.checksum : nil
         try recovery.check(scanner.header, of: name, previousChecksum: link, in: &found)
-        let count = next.map { Int($0.firstIndex.rawValue - name.firstIndex.rawValue) } ?? scanner.rowCount
+        let count =
+            next.map { Int($0.firstIndex.rawValue - name.firstIndex.rawValue) } ?? scanner.rowCount
         var extent = SegmentExtent()
         for number in 0..<count {
             switch try recovery.wrapped({ () throws(DiskError) in try scanner.row(number) }) {
-            case .success(let row) where !place.isCurrent || (place.mark.isContinued(by: row.frame) && extent.isContinued(by: row)):
+            case .success(let row)
+            where !place.isCurrent
+                || (place.mark.isContinued(by: row.frame) && extent.isContinued(by: row)):
                 extent.take(row)
                 place = Place(mark: LogMark(row.frame))
                 report.entryCount += 1
                 report.byteCount += row.frame.payloadByteCount
-                if let state = states[SegmentName(baseOffset: row.frame.endOffset, firstIndex: row.frame.index.next)],
+                if let state = states[
+                    SegmentName(baseOffset: row.frame.endOffset, firstIndex: row.frame.index.next)
+                ],
                     state.mark != place.mark
                 {
                     found.note(recovery.damagedState(state.name))

@@ -6,11 +6,18 @@ extension PartitionLog {
         "\(dataDirectory)/partitions/\(group)"
     }
 
-    /// Opens a log at the start: recovery and all. Blocks; a shard that serves runs `LogRecovery` on a worker instead.
+    /// Opens a log at the start, recovery and all.
+    ///
+    /// Blocks; a shard that serves runs `LogRecovery` on a worker instead.
     ///
     /// - Parameters:
+    ///   - group: the replica.
     ///   - directory: the data directory.
+    ///   - resources: what the shard's logs share.
+    ///   - configuration: the topic's values.
     ///   - journal: what the journal has; nil when no journal knows the replica.
+    /// - Returns: the log, with the journal's entries behind its segments.
+    /// - Throws: what `LogRecovery.perform()` throws.
     package static func open(
         group: GroupID,
         directory: String,
@@ -18,8 +25,17 @@ extension PartitionLog {
         configuration: LogConfiguration,
         journal: JournalSuffix?
     ) throws(StorageError) -> PartitionLog {
-        let recovery = LogRecovery(group: group, directory: directory, disk: resources.disk, journal: journal)
-        return PartitionLog(try recovery.perform(), resources: resources, configuration: configuration)
+        let recovery = LogRecovery(
+            group: group,
+            directory: directory,
+            disk: resources.disk,
+            journal: journal
+        )
+        return PartitionLog(
+            try recovery.perform(),
+            resources: resources,
+            configuration: configuration
+        )
     }
 
     /// A log for a replica that has just been made; its directory appears with the first write.
@@ -29,7 +45,10 @@ extension PartitionLog {
         resources: LogResources,
         configuration: LogConfiguration
     ) -> PartitionLog {
-        let recovered = RecoveredLog(empty: group, directory: Self.directory(of: group, in: directory))
+        let recovered = RecoveredLog(
+            empty: group,
+            directory: Self.directory(of: group, in: directory)
+        )
         return PartitionLog(recovered, resources: resources, configuration: configuration)
     }
 }

@@ -8,11 +8,14 @@ extension PartitionLog {
     ///
     /// - Parameters:
     ///   - offset: where to begin; a batch that holds it is returned whole.
-    ///   - endOffset: batches that end beyond it are left out: the high watermark or the last stable offset.
+    ///   - endOffset: batches that end beyond it are left out: the high watermark or the last
+    ///     stable offset.
     ///   - maxByteCount: the most bytes to return.
     ///   - allowOversizedFirst: whether the first batch may be larger than that.
     ///   - afterLoad: whether the load that an earlier call asked for has been done.
-    /// - Throws: `.offsetOutOfRange`; `.damaged` when the batch at `offset` cannot be read. A slice ends before damage.
+    /// - Returns: the batches; none when there are none below `endOffset`, or the first is too
+    ///   large. A slice may end early: at the end of a segment, and before damage.
+    /// - Throws: `.offsetOutOfRange`; `.damaged` when the batch at `offset` cannot be read.
     package func read(
         from offset: Offset,
         upTo endOffset: Offset,
@@ -21,7 +24,11 @@ extension PartitionLog {
         afterLoad: Bool = false
     ) throws(StorageError) -> LogRead<FetchSlice> {
         guard offset >= logStartOffset, offset <= logEndOffset else {
-            throw .offsetOutOfRange(offset, logStartOffset: logStartOffset, logEndOffset: logEndOffset)
+            throw .offsetOutOfRange(
+                offset,
+                logStartOffset: logStartOffset,
+                logEndOffset: logEndOffset
+            )
         }
         var slice = FetchSlice(firstOffset: offset, endOffset: offset)
         var limit = ReadLimit(
@@ -30,7 +37,9 @@ extension PartitionLog {
             allowOversizedFirst: allowOversizedFirst
         )
         while slice.endOffset < limit.endOffset {
-            if let first = window.isEmpty ? nil : window[window.firstIndex].frame.baseOffset, slice.endOffset >= first {
+            if let first = window.isEmpty ? nil : window[window.firstIndex].frame.baseOffset,
+                slice.endOffset >= first
+            {
                 readWindow(into: &slice, limit)
                 break
             }
@@ -73,12 +82,15 @@ extension PartitionLog {
             throw .damaged(known)
         }
         let target = SegmentLoad.Target.offset(offset)
-        guard let reader = usableReader(of: segment, for: offset), afterLoad || reader.isTableResident else {
+        guard let reader = usableReader(of: segment, for: offset),
+            afterLoad || reader.isTableResident
+        else {
             return .load(load(segment, target, byteCount: limit.remainingByteCount))
         }
         do {
             let row = try reader.firstRow(holding: offset)
-            guard afterLoad || reader.isResident(from: row, byteCount: limit.remainingByteCount) else {
+            guard afterLoad || reader.isResident(from: row, byteCount: limit.remainingByteCount)
+            else {
                 return .load(load(segment, target, byteCount: limit.remainingByteCount))
             }
             let run = try reader.run(
@@ -105,12 +117,15 @@ extension PartitionLog {
             guard entry.frame.kind == .data else { continue }
             guard entry.frame.endOffset <= limit.endOffset else { break }
             let byteCount = gatherer.byteCount + entry.frame.payloadByteCount
-            let isOversizedFirst = slice.isEmpty && gatherer.byteCount == 0 && limit.allowOversizedFirst
+            let isOversizedFirst =
+                slice.isEmpty && gatherer.byteCount == 0 && limit.allowOversizedFirst
             guard byteCount <= limit.remainingByteCount || isOversizedFirst else { break }
             if slice.isEmpty, gatherer.byteCount == 0 { slice.firstOffset = entry.frame.baseOffset }
             gatherer.add(entry)
             slice.endOffset = entry.frame.endOffset
-            if entry.frame.flags.contains(.compressedByBroker) { slice.containsBrokerCompressed = true }
+            if entry.frame.flags.contains(.compressedByBroker) {
+                slice.containsBrokerCompressed = true
+            }
         }
         slice.parts += gatherer.finish().map { .memory($0) }
         slice.byteCount += gatherer.byteCount
@@ -120,7 +135,11 @@ extension PartitionLog {
 
     /// Reads entries, for followers and for state machines that replay.
     ///
-    /// - Parameter maxByteCount: the most bytes to return; the first entry is returned whatever its size.
+    /// - Parameters:
+    ///   - index: where to begin.
+    ///   - maxByteCount: the most bytes to return; the first entry is returned whatever its size.
+    ///   - maxCount: the most entries to return.
+    ///   - afterLoad: whether the load that an earlier call asked for has been done.
     /// - Returns: none when `index` is one beyond the last entry.
     /// - Throws: `.indexOutOfRange`; `.damaged` when the entry at `index` cannot be read.
     package func entries(
@@ -140,7 +159,12 @@ extension PartitionLog {
             if window.contains(next) {
                 entry = window[next].entry
             } else {
-                switch try segmentEntry(next, isFirst: entries.isEmpty, byteCount: maxByteCount, afterLoad) {
+                switch try segmentEntry(
+                    next,
+                    isFirst: entries.isEmpty,
+                    byteCount: maxByteCount,
+                    afterLoad
+                ) {
                 case .ready(let found?): entry = found
                 case .ready(nil): return .ready(entries)
                 case .load(let load): return entries.isEmpty ? .load(load) : .ready(entries)
@@ -225,20 +249,30 @@ extension PartitionLog {
         } catch {
             throw .disk(error)
         }
-        if (segment.reader?.extent.entryCount ?? -1) < reader.extent.entryCount { segment.reader = reader }
+        if (segment.reader?.extent.entryCount ?? -1) < reader.extent.entryCount {
+            segment.reader = reader
+        }
         resources.segments.touch(segment)
     }
 
     /// What recovery said of an entry that no segment has.
     private func lost(_ index: LogIndex) -> Damage {
         damage.first { $0.indexes?.contains(index) ?? false }
-            ?? Damage(indexes: index...index, offsets: nil, file: directory, position: 0, reason: .missing)
+            ?? Damage(
+                indexes: index...index,
+                offsets: nil,
+                file: directory,
+                position: 0,
+                reason: .missing
+            )
     }
 
     /// Remembers a row that turned out to be damaged.
     func note(_ failure: RowFailure, in reader: SegmentReader) -> Damage {
         let found = reader.damage(at: failure.row, failure.problem, in: directory)
-        if foundDamage.count < Self.maximumDamageCount, !foundDamage.contains(found) { foundDamage.append(found) }
+        if foundDamage.count < Self.maximumDamageCount, !foundDamage.contains(found) {
+            foundDamage.append(found)
+        }
         return found
     }
 

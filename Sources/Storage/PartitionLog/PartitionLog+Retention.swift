@@ -1,36 +1,49 @@
 package import FlotillaModel
 
-// When a segment begins and when it goes. The leader decides both, by entries that every replica obeys.
+// When a segment begins and when it goes. The leader decides both, by entries that every replica
+// obeys.
 
 extension PartitionLog {
-    /// Whether the leader's next entry should begin a segment (`firstOfSegment`); an idle log rolls by a zero-width entry.
+    /// Whether the leader's next entry should begin a segment (`firstOfSegment`); an idle log rolls
+    /// by a zero-width entry.
     ///
-    /// By size, by the number of entries, by age, or because all records of the segment have outlived retention and only whole sealed segments go.
+    /// By size, by the number of entries, by age, or because all records of the segment have
+    /// outlived retention and only whole sealed segments go.
     ///
     /// - Parameters:
     ///   - now: the leader's time; compared with append times.
     ///   - byteCount: the size of the batch about to be appended; 0 for an idle log.
+    /// - Returns: false for a segment without records, unless it has too many entries.
     package func shouldRoll(now: Timestamp, appending byteCount: Int = 0) -> Bool {
         if openSegment.entryCount >= LogConfiguration.maximumSegmentEntryCount { return true }
         guard openSegment.logByteCount > 0 else { return false }
         if openSegment.logByteCount + byteCount > configuration.segmentByteCount { return true }
-        if now.rawValue - openSegment.firstAppendTime.rawValue >= configuration.segmentMillis { return true }
+        if now.rawValue - openSegment.firstAppendTime.rawValue >= configuration.segmentMillis {
+            return true
+        }
         guard let millis = configuration.retention.millis else { return false }
         return now.rawValue - lastAppendTime.rawValue > millis
     }
 
-    /// Where retention would move the log's start, whole sealed segments at a time; nil when nothing is to go.
+    /// Where retention would move the log's start, whole sealed segments at a time; nil when
+    /// nothing is to go.
     ///
     /// - Parameters:
     ///   - policy: what to keep.
     ///   - now: the leader's time; compared with append times, never with what producers claim.
-    ///   - limit: the start does not pass it: the smallest offset that a state machine or reader of the log still needs.
-    package func retentionStart(policy: RetentionPolicy, now: Timestamp, notPast limit: Offset) -> Offset? {
+    ///   - limit: the start does not pass it: the smallest offset that a state machine or reader of
+    ///     the log still needs.
+    /// - Returns: the end of the last segment that is to go.
+    package func retentionStart(policy: RetentionPolicy, now: Timestamp, notPast limit: Offset)
+        -> Offset?
+    {
         let readable = segments.filter { $0.endOffset > logStartOffset }
         var byteCount = readable.reduce(Int64(0)) { $0 + Int64($1.extent.logByteCount) }
         var start = logStartOffset
         for segment in readable.dropLast() {
-            let isExpired = policy.millis.map { now.rawValue - segment.lastMark.appendTime.rawValue > $0 } ?? false
+            let isExpired =
+                policy.millis.map { now.rawValue - segment.lastMark.appendTime.rawValue > $0 }
+                ?? false
             let size = Int64(segment.extent.logByteCount)
             let isExcess = policy.byteCount.map { byteCount - size >= $0 } ?? false
             guard isExpired || isExcess, segment.endOffset <= limit else { break }
@@ -49,12 +62,16 @@ extension PartitionLog {
 
     /// The files of whole segments below the start, to be deleted; the log forgets them at once.
     ///
-    /// What an interrupted removal left goes with them. Readers that hold a view of such a segment go on reading it.
+    /// What an interrupted removal left goes with them. Readers that hold a view of such a segment
+    /// go on reading it.
     ///
     /// - Parameter index: entries from here on are kept, whatever the start.
+    /// - Returns: the job; nil when nothing is to go.
     package func nextRemoval(keepingFrom index: LogIndex) -> SegmentRemoval? {
         let floor = min(index, syncedIndex.next)
-        let count = segments.dropLast().prefix { $0.endOffset <= logStartOffset && $0.endIndex <= floor }.count
+        let count = segments.dropLast().prefix {
+            $0.endOffset <= logStartOffset && $0.endIndex <= floor
+        }.count
         let gone = segments.prefix(count)
         gone.forEach(resources.segments.drop)
         segments.removeFirst(count)

@@ -12,14 +12,17 @@ extension PartitionLog {
     ///   - endOffset: batches that begin at or beyond it are left out.
     ///   - afterLoad: whether the load that an earlier call asked for has been done.
     /// - Returns: nil when there is none. The batch says which of its records it is.
+    /// - Throws: `.damaged` when a row or batch that has to be looked at cannot be read.
     package func firstBatch(
         atOrAfter timestamp: Timestamp,
         from offset: Offset,
         upTo endOffset: Offset,
         afterLoad: Bool = false
     ) throws(StorageError) -> LogRead<BatchCandidate?> {
-        for segment in segments where mayHold(segment, atOrAfter: timestamp, offset..<max(offset, endOffset)) {
-            guard let reader = segment.reader, reader.extent.entryCount == segment.extent.entryCount,
+        for segment in segments
+        where mayHold(segment, atOrAfter: timestamp, offset..<max(offset, endOffset)) {
+            guard let reader = segment.reader,
+                reader.extent.entryCount == segment.extent.entryCount,
                 afterLoad || reader.isTableResident
             else { return .load(load(segment, .timestamp(timestamp, from: offset), byteCount: 0)) }
             resources.segments.touch(segment)
@@ -54,9 +57,18 @@ extension PartitionLog {
                 maximum = max(maximum, segment.extent.runningMaximum)
                 continue
             }
-            guard let reader = segment.reader, reader.extent.entryCount == segment.extent.entryCount,
+            guard let reader = segment.reader,
+                reader.extent.entryCount == segment.extent.entryCount,
                 afterLoad || reader.isTableResident
-            else { return .load(load(segment, .timestamp(.none, from: offset), byteCount: segment.extent.logByteCount)) }
+            else {
+                return .load(
+                    load(
+                        segment,
+                        .timestamp(.none, from: offset),
+                        byteCount: segment.extent.logByteCount
+                    )
+                )
+            }
             resources.segments.touch(segment)
             do {
                 maximum = max(maximum, try reader.maximumTimestamp(in: range))
@@ -68,11 +80,19 @@ extension PartitionLog {
             maximum = max(maximum, entry.maximumTimestamp)
             return false
         }
-        return try firstBatch(atOrAfter: maximum, from: offset, upTo: endOffset, afterLoad: afterLoad)
+        return try firstBatch(
+            atOrAfter: maximum,
+            from: offset,
+            upTo: endOffset,
+            afterLoad: afterLoad
+        )
     }
 
-    /// Whether a segment has written batches in the range that memory does not have, and one that is late enough.
-    private func mayHold(_ segment: Segment, atOrAfter timestamp: Timestamp, _ range: Range<Offset>) -> Bool {
+    /// Whether a segment has written batches in the range that memory does not have, and one that
+    /// is late enough.
+    private func mayHold(_ segment: Segment, atOrAfter timestamp: Timestamp, _ range: Range<Offset>)
+        -> Bool
+    {
         segment.extent.runningMaximum >= timestamp && segment.extent.logByteCount > 0
             && segment.endOffset > range.lowerBound && segment.name.baseOffset < range.upperBound
             && segment.name.firstIndex < window.firstIndex

@@ -12,16 +12,18 @@ extension PartitionLog {
 
     /// Gives the state machines' snapshot as of the entry before `index`.
     ///
-    /// Before an entry with `firstOfSegment` is applied this is a duty: writing stops in front of the entry until its segment's `.state` can
-    /// be written. Anywhere else it is a checkpoint: when the writing has reached it, the next sync writes it out, and a start after
-    /// that replays from there. Of checkpoints the newest counts.
+    /// Before an entry with `firstOfSegment` is applied this is a duty: writing stops in front of
+    /// the entry until its segment's `.state` can be written. Anywhere else it is a checkpoint:
+    /// when the writing has reached it, the next sync writes it out, and a start after that replays
+    /// from there. Of checkpoints the newest counts.
     ///
     /// - Parameters:
     ///   - index: the next entry to apply; all before it are applied and committed.
     ///   - stateMachine: bytes that only the state machines understand; the same on every replica.
     package func provideState(before index: LogIndex, stateMachine: ByteBuffer) {
         precondition(index <= commitIndex.next, "a snapshot describes committed entries")
-        guard index > writtenIndex, !pendingStates.contains(where: { $0.mark.index.next == index }) else { return }
+        guard index > writtenIndex, !pendingStates.contains(where: { $0.mark.index.next == index })
+        else { return }
         let mark = mark(at: index - 1)
         let isRoll = beginsSegment(index)
         let state = LogState(
@@ -46,7 +48,8 @@ extension PartitionLog {
 
     /// Turns a checkpoint that the writing has reached into one that the next sync writes.
     private func completeCheckpoint() {
-        guard var state = pendingStates.first, state.mark.index == writtenIndex, !beginsSegment(writtenIndex.next),
+        guard var state = pendingStates.first, state.mark.index == writtenIndex,
+            !beginsSegment(writtenIndex.next),
             let active = segments.last
         else { return }
         pendingStates.removeFirst()
@@ -57,30 +60,43 @@ extension PartitionLog {
 
     // MARK: Writing
 
-    /// The next write of committed entries to a segment; nil when one is under way or there is too little to write.
+    /// Whether a write or a sync is under way; `remove()` waits until there is none.
+    package var isBusy: Bool {
+        isWriting || isSyncing
+    }
+
+    /// The next write of committed entries to a segment; nil when one is under way or there is too
+    /// little to write.
     ///
-    /// - Parameter minimumByteCount: how much makes a write worth while; 1 flushes. The end of a segment and a
-    ///   checkpoint are worth while whatever the bytes.
+    /// - Parameter minimumByteCount: how much makes a write worth while; 1 flushes. The end of a
+    ///   segment and a checkpoint are worth while whatever the bytes.
+    /// - Returns: the job.
     package func nextWrite(minimumByteCount: Int) -> SegmentWrite? {
         let first = writtenIndex.next
         guard !isWriting, first <= commitIndex else { return nil }
+        guard pendingByteCount >= minimumByteCount || !pendingStates.isEmpty else { return nil }
         let beginsNew = segments.isEmpty || beginsSegment(first)
         let state = pendingStates.first { $0.mark.index.next == first }
         if beginsNew, first > LogIndex(1), state == nil { return nil }
-        guard let last = lastIndexOfWrite(from: first, minimumByteCount: minimumByteCount) else { return nil }
+        guard let last = lastIndexOfWrite(from: first, minimumByteCount: minimumByteCount) else {
+            return nil
+        }
         isWriting = true
         let active = beginsNew ? nil : segments.last
         segments.last?.isDirty = true
         return makeWrite(first...last, in: active, state: state)
     }
 
-    /// Where the next write ends: before a segment's first entry, at a checkpoint, at the size of a write, or at the commit index.
+    /// Where the next write ends: before a segment's first entry, at a checkpoint, at the size of a
+    /// write, or at the commit index.
     private func lastIndexOfWrite(from first: LogIndex, minimumByteCount: Int) -> LogIndex? {
         var byteCount = 0
         var index = first
         while true {
             byteCount += window[index].frame.entryByteCount
-            if byteCount >= Self.maximumWriteByteCount || pendingStates.contains(where: { $0.mark.index == index }) {
+            if byteCount >= Self.maximumWriteByteCount
+                || pendingStates.contains(where: { $0.mark.index == index })
+            {
                 return index
             }
             guard index < commitIndex else { break }
@@ -90,15 +106,20 @@ extension PartitionLog {
         return byteCount >= minimumByteCount ? index : nil
     }
 
-    private func makeWrite(_ range: ClosedRange<LogIndex>, in active: Segment?, state: LogState?) -> SegmentWrite {
+    private func makeWrite(_ range: ClosedRange<LogIndex>, in active: Segment?, state: LogState?)
+        -> SegmentWrite
+    {
         let first = window[range.lowerBound].frame
-        let name = active?.name ?? SegmentName(baseOffset: first.baseOffset, firstIndex: first.index)
+        let name =
+            active?.name ?? SegmentName(baseOffset: first.baseOffset, firstIndex: first.index)
         let start = active?.extent ?? SegmentExtent()
         var extent = start
         var log = PayloadGatherer()
         var control = PayloadGatherer()
         var rows = ByteBuffer()
-        rows.reserveCapacity(Int(range.upperBound.rawValue - range.lowerBound.rawValue + 1) * FrameRow.byteCount)
+        rows.reserveCapacity(
+            Int(range.upperBound.rawValue - range.lowerBound.rawValue + 1) * FrameRow.byteCount
+        )
         var index = range.lowerBound
         while index <= range.upperBound {
             let entry = window[index]
@@ -111,9 +132,13 @@ extension PartitionLog {
             directory: directory,
             name: name,
             files: active?.files,
-            beginning: active == nil ? beginning(of: name, after: first.previousChecksum, state: state) : nil,
+            beginning: active == nil
+                ? beginning(of: name, after: first.previousChecksum, state: state) : nil,
             log: SegmentWrite.Piece(position: start.logByteCount, buffers: log.finish()),
-            control: SegmentWrite.Piece(position: start.controlByteCount, buffers: control.finish()),
+            control: SegmentWrite.Piece(
+                position: start.controlByteCount,
+                buffers: control.finish()
+            ),
             frames: SegmentWrite.Piece(position: start.frameTableByteCount, buffers: [rows]),
             extent: extent,
             lastMark: mark(at: range.upperBound)
@@ -147,10 +172,11 @@ extension PartitionLog {
         )
     }
 
-    /// Takes a write's result in: what was written can be read from the segment, and may leave memory.
+    /// Takes a write's result in: what was written can be read from the segment, and may leave
+    /// memory.
     ///
-    /// - Throws: `.volumeFull` and `.disk`: the log is as it was, and `nextWrite` offers the same again. `.syncFailed`:
-    ///   the process must stop.
+    /// - Throws: `.volumeFull` and `.disk`: the log is as it was, and `nextWrite` offers the same
+    ///   again. `.syncFailed`: the process must stop.
     package func finish(_ result: SegmentWriteResult) throws(StorageError) {
         precondition(isWriting, "a write is finished once")
         isWriting = false
@@ -163,7 +189,9 @@ extension PartitionLog {
             }
             pendingStates.removeAll { $0.name == write.name }
             checkpointNames.removeAll { $0 == write.name }
-            segments.append(Segment(name: write.name, extent: SegmentExtent(), lastMark: writtenMark))
+            segments.append(
+                Segment(name: write.name, extent: SegmentExtent(), lastMark: writtenMark)
+            )
         }
         take(write, files)
         knownMemberships.removeFirst(knownMemberships.lastIndex { $0.index <= writtenIndex } ?? 0)
@@ -214,8 +242,8 @@ extension PartitionLog {
 
     /// Takes a sync's result in; the journal may then forget up to `syncedIndex`.
     ///
-    /// - Throws: `.syncFailed`: the process must stop. `.volumeFull` and `.disk`: the checkpoint was not written; entries stay
-    ///   in the journal, and the next sync tries again.
+    /// - Throws: `.syncFailed`: the process must stop. `.volumeFull` and `.disk`: the checkpoint
+    ///   was not written; entries stay in the journal, and the next sync tries again.
     package func finish(_ result: SegmentSyncResult) throws(StorageError) {
         precondition(isSyncing, "a sync is finished once")
         isSyncing = false
@@ -228,7 +256,8 @@ extension PartitionLog {
             resources.segments.touch(active)
         }
         if let checkpoint = sync.checkpoint {
-            checkpointNames = segments.contains { $0.name == checkpoint.name } ? [] : [checkpoint.name]
+            checkpointNames =
+                segments.contains { $0.name == checkpoint.name } ? [] : [checkpoint.name]
         }
     }
 }

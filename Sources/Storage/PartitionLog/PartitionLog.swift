@@ -23,11 +23,12 @@ package struct LogResources {
 
 /// One replica's log: recent entries in memory, committed ones in segments.
 ///
-/// Confined to its shard, synchronous, and without a call to the disk: what blocks leaves as a `Sendable` job whose
-/// `perform()` runs on a worker and whose result comes back to a `finish(_:)`. Durability before the segments is the journal's business.
+/// Confined to its shard, synchronous, and without a call to the disk: what blocks leaves as a
+/// `Sendable` job whose `perform()` runs on a worker and whose result comes back to a `finish(_:)`.
+/// Durability before the segments is the journal's business.
 ///
-/// At every instant `syncedIndex` ≤ `writtenIndex` ≤ `commitIndex` ≤ `lastIndex`, and the window in memory holds at
-/// least all entries above `writtenIndex`.
+/// At every instant `syncedIndex` ≤ `writtenIndex` ≤ `commitIndex` ≤ `lastIndex`, and the window in
+/// memory holds at least all entries above `writtenIndex`.
 package final class PartitionLog {
     /// The replica.
     package let group: GroupID
@@ -74,7 +75,11 @@ package final class PartitionLog {
     var isSyncing = false
 
     /// Opens a log from what recovery found; no call to the disk.
-    package init(_ recovered: RecoveredLog, resources: LogResources, configuration: LogConfiguration) {
+    package init(
+        _ recovered: RecoveredLog,
+        resources: LogResources,
+        configuration: LogConfiguration
+    ) {
         group = recovered.group
         directory = recovered.directory
         self.resources = resources
@@ -83,7 +88,9 @@ package final class PartitionLog {
         foundDamage = recovered.damage
         remains = recovered.remains
         logStartOffset = recovered.state.logStartOffset
-        segments = recovered.segments.map { Segment(name: $0.name, extent: $0.extent, lastMark: $0.lastMark) }
+        segments = recovered.segments.map {
+            Segment(name: $0.name, extent: $0.extent, lastMark: $0.lastMark)
+        }
         terms = recovered.terms
         knownMemberships = recovered.memberships
         endMark = recovered.writtenMark
@@ -140,9 +147,12 @@ package final class PartitionLog {
         syncedMark.index
     }
 
-    /// What is known to be damaged or missing; ask when the state machines have replayed, since only then the log's start is known.
+    /// What is known to be damaged or missing; ask when the state machines have replayed, since
+    /// only then the log's start is known.
     package var damage: [Damage] {
-        guard let first = segments.first?.name, logStartOffset < first.baseOffset else { return foundDamage }
+        guard let first = segments.first?.name, logStartOffset < first.baseOffset else {
+            return foundDamage
+        }
         let lost = Damage(
             indexes: nil,
             offsets: logStartOffset..<first.baseOffset,
@@ -153,19 +163,22 @@ package final class PartitionLog {
         return [lost] + foundDamage
     }
 
-    /// The memberships that count: the one in effect at the commit index, and every later one in the log.
+    /// The memberships that count: the one in effect at the commit index, and every later one in
+    /// the log.
     package var memberships: [IndexedMembership] {
         let inEffect = knownMemberships.lastIndex { $0.index <= commitIndex } ?? 0
         return Array(knownMemberships.dropFirst(inEffect))
     }
 
-    /// The term of an entry, or of the one before the first; nil beyond the log, or where the log began with a shipped segment.
+    /// The term of an entry, or of the one before the first; nil beyond the log, or where the log
+    /// began with a shipped segment.
     package func term(at index: LogIndex) -> Term? {
         guard index > .zero else { return .zero }
         return index <= lastIndex ? terms.term(at: index) : nil
     }
 
-    /// The largest term up to `term` and its end offset (Kafka's OffsetForLeaderEpoch); nil when there is none.
+    /// The largest term up to `term` and its end offset (Kafka's OffsetForLeaderEpoch); nil when
+    /// there is none.
     package func endOffset(ofEpoch term: Term) -> (term: Term, endOffset: Offset)? {
         terms.endOffset(of: term, logEndOffset: logEndOffset)
     }
@@ -189,7 +202,10 @@ package final class PartitionLog {
     /// Adds entries behind the last; they must continue its chain.
     package func append(_ entries: [LogEntry]) {
         for entry in entries {
-            precondition(endMark.isContinued(by: entry.frame), "an appended entry continues the log's chain")
+            precondition(
+                endMark.isContinued(by: entry.frame),
+                "an appended entry continues the log's chain"
+            )
             if entry.frame.kind == .membership { noteMembership(of: entry) }
             terms.note(entry.frame.term, at: entry.frame.index, offset: entry.frame.baseOffset)
             resources.tail.admit(entry, to: window)
@@ -231,7 +247,8 @@ package final class PartitionLog {
         }
     }
 
-    /// The entries that segments do not durably have, for a journal that wants to drop its oldest file.
+    /// The entries that segments do not durably have, for a journal that wants to drop its oldest
+    /// file.
     ///
     /// - Returns: nil when some of them left memory; a sync then does what a copy would.
     package func journalSuffix() -> [LogEntry]? {
@@ -278,7 +295,10 @@ package final class PartitionLog {
     /// The place of an entry that is in memory, or is the last written one.
     func mark(at index: LogIndex) -> LogMark {
         if window.contains(index) { return LogMark(window[index].frame) }
-        precondition(index == writtenIndex, "only entries in memory and the last written one are asked for")
+        precondition(
+            index == writtenIndex,
+            "only entries in memory and the last written one are asked for"
+        )
         return writtenMark
     }
 
@@ -307,8 +327,10 @@ extension PartitionLog {
     ///
     /// - Parameters:
     ///   - hardState: from the journal.
-    ///   - initialMembership: what the group was created with, for a log that has no membership entry yet.
+    ///   - initialMembership: what the group was created with, for a log that has no membership
+    ///     entry yet.
     ///   - isElectable: whether journal and log are known to hold all that was acknowledged.
+    /// - Returns: the log as terms, memberships and indexes.
     package func restoredState(
         hardState: HardState,
         initialMembership: Membership,

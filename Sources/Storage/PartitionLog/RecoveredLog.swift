@@ -4,7 +4,8 @@ package import FlotillaRecords
 
 /// What the journal still has of a replica's log when the broker starts.
 package struct JournalSuffix: Sendable {
-    /// The entries in order; the journal may hold some that segments have as well, and lack some after damage.
+    /// The entries in order; the journal may hold some that segments have as well, and lack some
+    /// after damage.
     package var entries: [LogEntry]
     /// Up to where the journal knows the log to be committed; a hint that may lag.
     package var commitIndex: LogIndex
@@ -12,7 +13,11 @@ package struct JournalSuffix: Sendable {
     package var lastIndex: LogIndex
 
     /// Describes what the journal has; empty for a replica whose entries were all let go.
-    package init(entries: [LogEntry] = [], commitIndex: LogIndex = .zero, lastIndex: LogIndex = .zero) {
+    package init(
+        entries: [LogEntry] = [],
+        commitIndex: LogIndex = .zero,
+        lastIndex: LogIndex = .zero
+    ) {
         self.entries = entries
         self.commitIndex = commitIndex
         self.lastIndex = max(lastIndex, entries.last?.frame.index ?? .zero)
@@ -40,9 +45,11 @@ package struct RecoveredLog: Sendable {
     package internal(set) var entries: [LogEntry] = []
     /// Up to where the log is known to be committed.
     package internal(set) var commitIndex: LogIndex
-    /// Whether the log's end is known: false when entries that were committed are missing behind the last readable one.
+    /// Whether the log's end is known: false when entries that were committed are missing behind
+    /// the last readable one.
     ///
-    /// A replica that does not know its end must neither vote nor lead until a leader has matched it.
+    /// A replica that does not know its end must neither vote nor lead until a leader has matched
+    /// it.
     package internal(set) var isEndKnown = true
 
     var segments: [RecoveredSegment] = []
@@ -66,7 +73,8 @@ package struct RecoveredLog: Sendable {
         memberships = [state.membership]
     }
 
-    /// Stands for the largest timestamp of a segment whose last row is damaged: no search passes the segment by.
+    /// Stands for the largest timestamp of a segment whose last row is damaged: no search passes
+    /// the segment by.
     static let unknownTimestamp = Timestamp(.max)
 
     /// Notes damage, joined with what lies right before it.

@@ -7,10 +7,13 @@ import FlotillaRecords
 ///
 /// Three stretches, by index:
 ///
-/// 1. From the checkpoint up to the journal's first entry: let go by the journal, so durable. Each row is verified; what fails is damage.
-/// 2. The journal's entries: whatever the segments have of them is rewritten. Rows that equal them tell that they were committed.
-/// 3. Behind the journal's last entry. There is nothing, unless the journal lost its end or is not there at all: rows are then
-///    verified to the last byte, and the first that fails is a torn tail if nothing sound follows.
+/// 1. From the checkpoint up to the journal's first entry: let go by the journal, so durable. Each
+///    row is verified; what fails is damage.
+/// 2. The journal's entries: whatever the segments have of them is rewritten. Rows that equal them
+///    tell that they were committed.
+/// 3. Behind the journal's last entry. There is nothing, unless the journal lost its end or is not
+///    there at all: rows are then verified to the last byte, and the first that fails is a torn
+///    tail if nothing sound follows.
 struct RecoveryWalk {
     let recovery: LogRecovery
     private(set) var recovered: RecoveredLog
@@ -51,7 +54,8 @@ struct RecoveryWalk {
     private static func firstRun(of entries: ArraySlice<LogEntry>) -> ArraySlice<LogEntry> {
         var end = entries.startIndex
         while end < entries.endIndex,
-            end == entries.startIndex || LogMark(entries[end - 1].frame).isContinued(by: entries[end].frame)
+            end == entries.startIndex
+                || LogMark(entries[end - 1].frame).isContinued(by: entries[end].frame)
         {
             end += 1
         }
@@ -91,7 +95,8 @@ struct RecoveryWalk {
     }
 
     /// Goes through the first stretch in one segment; false where it ends.
-    private mutating func walkDurable(_ scanner: inout SegmentScanner) throws(StorageError) -> Bool {
+    private mutating func walkDurable(_ scanner: inout SegmentScanner) throws(StorageError) -> Bool
+    {
         while nextIndex != firstJournalIndex {
             let number = Int(nextIndex.rawValue - scanner.name.firstIndex.rawValue)
             guard number < scanner.rowCount else { return true }
@@ -111,12 +116,16 @@ struct RecoveryWalk {
         return false
     }
 
-    private mutating func take(_ row: FrameRow, _ scanner: inout SegmentScanner) throws(StorageError) {
+    private mutating func take(_ row: FrameRow, _ scanner: inout SegmentScanner)
+        throws(StorageError)
+    {
         if row.frame.kind == .membership,
             let entry = try wrapped({ () throws(DiskError) in try scanner.entry(row) }),
             let membership = Membership(payload: entry.body)
         {
-            recovered.memberships.append(IndexedMembership(index: row.frame.index, membership: membership))
+            recovered.memberships.append(
+                IndexedMembership(index: row.frame.index, membership: membership)
+            )
         }
         recovered.terms.note(row.frame.term, at: row.frame.index, offset: row.frame.baseOffset)
         closeDamage(before: row.frame.baseOffset)
@@ -127,7 +136,8 @@ struct RecoveryWalk {
     }
 
     /// Whether nothing sound follows a row that nobody promised: then a write was cut off there.
-    private func isTorn(_ number: Int, _ scanner: inout SegmentScanner) throws(StorageError) -> Bool {
+    private func isTorn(_ number: Int, _ scanner: inout SegmentScanner) throws(StorageError) -> Bool
+    {
         guard !isAllDurable, firstJournalIndex == nil, nextIndex > commitHint else { return false }
         var rest = scanner
         for later in number + 1..<max(scanner.rowCount, number + 1) {
@@ -141,7 +151,14 @@ struct RecoveryWalk {
 
     private mutating func passDamaged(_ number: Int, _ problem: RowProblem) {
         guard let segment else { preconditionFailure("rows lie in a segment") }
-        recovered.note(recovery.damagedRow(number, of: segment, problem, offsets: mark.endOffset..<mark.endOffset))
+        recovered.note(
+            recovery.damagedRow(
+                number,
+                of: segment,
+                problem,
+                offsets: mark.endOffset..<mark.endOffset
+            )
+        )
         isMarkCurrent = false
         extent.entryCount += 1
         nextIndex = nextIndex.next
@@ -149,7 +166,9 @@ struct RecoveryWalk {
 
     /// Now that a sound row follows, it is known which offsets the damage took.
     private mutating func closeDamage(before offset: Offset) {
-        guard !isMarkCurrent, let last = recovered.damage.indices.last, recovered.damage[last].indexes != nil else { return }
+        guard !isMarkCurrent, let last = recovered.damage.indices.last,
+            recovered.damage[last].indexes != nil
+        else { return }
         recovered.damage[last].offsets = mark.endOffset..<max(mark.endOffset, offset)
     }
 
@@ -198,8 +217,12 @@ struct RecoveryWalk {
                     reason: .missing
                 )
             )
-        } else if scanner.logByteCount < extent.logByteCount || scanner.controlByteCount < extent.controlByteCount {
-            recovered.note(Damage(indexes: nil, offsets: nil, file: file, position: 0, reason: .payload))
+        } else if scanner.logByteCount < extent.logByteCount
+            || scanner.controlByteCount < extent.controlByteCount
+        {
+            recovered.note(
+                Damage(indexes: nil, offsets: nil, file: file, position: 0, reason: .payload)
+            )
         }
     }
 
@@ -236,18 +259,32 @@ struct RecoveryWalk {
         }
         keepSegment()
         if isCut { try cutTail() }
-        let expectedEnd = max(commitHint, recovered.state.mark.index, recovery.journal?.lastIndex ?? .zero)
+        let expectedEnd = max(
+            commitHint,
+            recovered.state.mark.index,
+            recovery.journal?.lastIndex ?? .zero
+        )
         if lastEntryIndex < expectedEnd { recovered.isEndKnown = false }
         recovered.writtenMark = mark
         recovered.syncedMark = recovery.journal == nil ? recovered.state.mark : mark
-        recovered.commitIndex = max(recovered.commitIndex, min(commitHint, lastEntryIndex), mark.index)
+        recovered.commitIndex = max(
+            recovered.commitIndex,
+            min(commitHint, lastEntryIndex),
+            mark.index
+        )
     }
 
-    /// Cuts what a write left unfinished where no journal promises anything, so that the sealed segment will be like all others.
+    /// Cuts what a write left unfinished where no journal promises anything, so that the sealed
+    /// segment will be like all others.
     private func cutTail() throws(StorageError) {
         guard let segment else { return }
         try wrapped { () throws(DiskError) in
-            let files = try SegmentFiles.open(segment, in: recovery.directory, on: recovery.disk, .readWrite)
+            let files = try SegmentFiles.open(
+                segment,
+                in: recovery.directory,
+                on: recovery.disk,
+                .readWrite
+            )
             try files.frames.truncate(to: Int64(extent.frameTableByteCount))
             try files.log.truncate(to: Int64(extent.logByteCount))
             try files.control.truncate(to: Int64(extent.controlByteCount))
@@ -258,7 +295,8 @@ struct RecoveryWalk {
         recovered.entries.last?.frame.index ?? mark.index
     }
 
-    /// Continues with the journal's entries, and finds how many of them segments had: those were committed.
+    /// Continues with the journal's entries, and finds how many of them segments had: those were
+    /// committed.
     private mutating func joinJournal(_ first: Frame, _ names: [SegmentName]) throws(StorageError) {
         if !mark.isContinued(by: first) {
             if isMarkCurrent {
@@ -278,7 +316,8 @@ struct RecoveryWalk {
         var committed = mark.index
         var index = first.index
         for name in names where name.firstIndex <= lastEntryIndex.next {
-            guard name.firstIndex <= index, var scanner = try recovery.openScannerIfThere(name) else { break }
+            guard name.firstIndex <= index, var scanner = try recovery.openScannerIfThere(name)
+            else { break }
             while let row = try unprovenRow(index, &scanner) {
                 let position = Int(index.rawValue - first.index.rawValue)
                 if position < suffix.count {
@@ -293,22 +332,30 @@ struct RecoveryWalk {
         }
         recovered.commitIndex = committed
         for entry in remainder where entry.frame.index == lastEntryIndex.next {
-            guard let last = recovered.entries.last, LogMark(last.frame).isContinued(by: entry.frame) else { break }
+            guard let last = recovered.entries.last,
+                LogMark(last.frame).isContinued(by: entry.frame)
+            else { break }
             recovered.entries.append(entry)
         }
     }
 
-    private func unprovenRow(_ index: LogIndex, _ scanner: inout SegmentScanner) throws(StorageError) -> FrameRow? {
+    private func unprovenRow(_ index: LogIndex, _ scanner: inout SegmentScanner)
+        throws(StorageError) -> FrameRow?
+    {
         let number = Int(index.rawValue - scanner.name.firstIndex.rawValue)
         let row = try wrapped { () throws(DiskError) in try scanner.unprovenRow(number) }
         return try? row.get()
     }
 
     /// An entry that only the segments have, if it continues the log and every byte of it is right.
-    private func provenEntry(_ index: LogIndex, _ scanner: inout SegmentScanner) throws(StorageError) -> LogEntry? {
+    private func provenEntry(_ index: LogIndex, _ scanner: inout SegmentScanner)
+        throws(StorageError) -> LogEntry?
+    {
         let number = Int(index.rawValue - scanner.name.firstIndex.rawValue)
         let last = LogMark((recovered.entries.last ?? suffix[suffix.count - 1]).frame)
-        guard case .success(let row) = try wrapped({ () throws(DiskError) in try scanner.row(number) }),
+        guard
+            case .success(let row) = try wrapped({ () throws(DiskError) in try scanner.row(number) }
+            ),
             last.isContinued(by: row.frame),
             let entry = try wrapped({ () throws(DiskError) in try scanner.entry(row) }),
             (try? entry.verifyBatch()) != nil
@@ -316,10 +363,13 @@ struct RecoveryWalk {
         return entry
     }
 
-    /// Behind damage it is not known where the next payload goes: a row of the segment that equals the journal's entry tells,
-    /// else the batches in `.log`, else the files' lengths.
-    private mutating func findPositions(_ first: Frame, _ names: [SegmentName]) throws(StorageError) {
-        guard let segment, names.contains(segment), !first.flags.contains(.firstOfSegment) else { return }
+    /// Behind damage it is not known where the next payload goes: a row of the segment that equals
+    /// the journal's entry tells, else the batches in `.log`, else the files' lengths.
+    private mutating func findPositions(_ first: Frame, _ names: [SegmentName]) throws(StorageError)
+    {
+        guard let segment, names.contains(segment), !first.flags.contains(.firstOfSegment) else {
+            return
+        }
         guard var scanner = try recovery.openScannerIfThere(segment) else { return }
         let start = extent.logByteCount
         let walked = try wrapped { () throws(DiskError) in
@@ -330,7 +380,8 @@ struct RecoveryWalk {
         var hasLogEnd = false
         var hasControlEnd = false
         for entry in suffix {
-            guard let row = try unprovenRow(entry.frame.index, &scanner), row.frame == entry.frame else { break }
+            guard let row = try unprovenRow(entry.frame.index, &scanner), row.frame == entry.frame
+            else { break }
             if row.frame.kind == .data, !hasLogEnd {
                 logEnd = Int(row.position)
                 hasLogEnd = true
@@ -349,7 +400,8 @@ struct RecoveryWalk {
         return recovery.damagedRow(row, of: name, .chain, offsets: nil)
     }
 
-    private func wrapped<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value {
+    private func wrapped<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value
+    {
         try recovery.wrapped(body)
     }
 }

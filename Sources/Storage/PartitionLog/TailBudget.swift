@@ -2,21 +2,25 @@ import FlotillaModel
 import FlotillaRecords
 import struct NIOCore.ByteBuffer
 
-/// Bounds the memory of recent entries over all logs of a shard, and owns the ring of chunks that small ones are copied to.
+/// Bounds the memory of recent entries over all logs of a shard, and owns the ring of chunks that
+/// small ones are copied to.
 ///
-/// What came first goes first, whichever log it belongs to, as soon as segments have it. The count is of bytes *pinned*:
-/// a chunk counts whole, and a slice of a receive block counts the block. Entries that segments do not have yet cannot go; their bound
-/// is the journal's cap on unsegmented bytes.
+/// What came first goes first, whichever log it belongs to, as soon as segments have it. The count
+/// is of bytes *pinned*: a chunk counts whole, and a slice of a receive block counts the block.
+/// Entries that segments do not have yet cannot go; their bound is the journal's cap on unsegmented
+/// bytes.
 package final class TailBudget {
     /// The bytes that recent entries of the shard may pin.
     package let byteCount: Int
     /// The bytes that they pin now.
     package private(set) var pinnedByteCount = 0
 
-    /// Payloads of this size and more are kept as they came; smaller ones are copied, so that they do not pin a receive block.
+    /// Payloads of this size and more are kept as they came; smaller ones are copied, so that they
+    /// do not pin a receive block.
     package static let copyLimit = 16 << 10
 
-    /// How many pins one call looks at: work per append stays bounded when a slow disk holds many of them.
+    /// How many pins one call looks at: work per append stays bounded when a slow disk holds many
+    /// of them.
     static let maximumExaminedCount = 64
 
     private enum Pin {
@@ -27,7 +31,8 @@ package final class TailBudget {
     private var pins: [Pin] = []
     private var head = 0
     private var current: TailChunk?
-    /// The block that the last large entry lies in; forgotten when something is released, since blocks are reused.
+    /// The block that the last large entry lies in; forgotten when something is released, since
+    /// blocks are reused.
     private var lastBlock: ObjectIdentifier?
 
     /// A budget of this many bytes.
@@ -42,11 +47,19 @@ package final class TailBudget {
         let payload: TailEntry.Payload
         if entry.payloadByteCount < Self.copyLimit {
             let chunk = chunk(withRoomFor: entry.payloadByteCount)
-            let position = chunk.append(head: entry.head, body: entry.body, index: entry.frame.index, of: window)
+            let position = chunk.append(
+                head: entry.head,
+                body: entry.body,
+                index: entry.frame.index,
+                of: window
+            )
             payload = .chunk(chunk, position: position)
         } else {
             let byteCount = newlyPinnedByteCount(by: entry)
-            pin(.entry(window: window, index: entry.frame.index, byteCount: byteCount), byteCount: byteCount)
+            pin(
+                .entry(window: window, index: entry.frame.index, byteCount: byteCount),
+                byteCount: byteCount
+            )
             payload = .entry(entry)
         }
         window.append(TailEntry(frame: entry.frame, maximumTimestamp: maximum, payload: payload))
@@ -55,7 +68,9 @@ package final class TailBudget {
     /// Evicts from the oldest on until the budget holds, or what is left has to stay.
     func trim() {
         var examinedCount = 0
-        while pinnedByteCount > byteCount, head < pins.count, examinedCount < Self.maximumExaminedCount {
+        while pinnedByteCount > byteCount, head < pins.count,
+            examinedCount < Self.maximumExaminedCount
+        {
             release(pins[head])
             head += 1
             examinedCount += 1
@@ -105,7 +120,8 @@ package final class TailBudget {
 
     /// The whole block that a payload is a slice of, unless the entry before pinned it already.
     private func newlyPinnedByteCount(by entry: LogEntry) -> Int {
-        // Safe: only the block's identity is taken, and compared while its first entry is still pinned.
+        // Safe: only the block's identity is taken, and compared while its first entry is still
+        // pinned.
         let block = unsafe entry.body.withVeryUnsafeBytesWithStorageManagement { _, storage in
             unsafe ObjectIdentifier(storage.takeUnretainedValue())
         }

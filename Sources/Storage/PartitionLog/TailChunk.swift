@@ -4,8 +4,8 @@ import struct NIOCore.ByteBuffer
 
 /// A block of the shard's tail ring: small payloads of all its logs, one after the other.
 ///
-/// Payloads that follow each other in a chunk are one slice for whoever reads a run of them. Bytes are only ever added
-/// behind all slices that were given out.
+/// Payloads that follow each other in a chunk are one slice for whoever reads a run of them. Bytes
+/// are only ever added behind all slices that were given out.
 final class TailChunk {
     /// The size of a chunk; what one stuck entry can keep in memory until it is moved out.
     static let byteCapacity = 256 << 10
@@ -51,15 +51,15 @@ final class TailChunk {
         return slice
     }
 
-    /// Writes behind the readable bytes without asking who else holds the block: a write through `ByteBuffer` would
-    /// copy all of it whenever a slice is on its way to a consumer.
+    /// Writes behind the readable bytes without asking who else holds the block: a write through
+    /// `ByteBuffer` would copy all of it whenever a slice is on its way to a consumer.
     private func copy(_ source: ByteBuffer) {
         let count = source.readableBytes
         guard count > 0 else { return }
         let start = buffer.writerIndex
         precondition(hasRoom(for: count), "a chunk is asked for room before it is filled")
-        // Safe: the block has `byteCapacity` bytes; those from the writer index on were never part of a slice, so
-        // nobody reads them, and this chunk's shard is the only one that writes.
+        // Safe: the block has `byteCapacity` bytes; those from the writer index on were never part
+        // of a slice, so nobody reads them, and this chunk's shard is the only one that writes.
         unsafe buffer.withVeryUnsafeBytes { block in
             unsafe source.withUnsafeReadableBytes { bytes in
                 guard let target = block.baseAddress, let origin = bytes.baseAddress else { return }

@@ -24,7 +24,10 @@ struct TailEntry {
             return entry
         case .chunk(let chunk, let position):
             do {
-                return try LogEntry(frame: frame, payload: chunk.slice(position..<position + frame.payloadByteCount))
+                return try LogEntry(
+                    frame: frame,
+                    payload: chunk.slice(position..<position + frame.payloadByteCount)
+                )
             } catch {
                 preconditionFailure("an entry in memory is what was appended: \(error)")
             }
@@ -32,9 +35,11 @@ struct TailEntry {
     }
 }
 
-/// The entries of one log that are in memory: always all that is not in segments, and as much before that as the budget lets.
+/// The entries of one log that are in memory: always all that is not in segments, and as much
+/// before that as the budget lets.
 ///
-/// Dense and in order. Entries leave at the front when the budget evicts them, at the back by truncation.
+/// Dense and in order. Entries leave at the front when the budget evicts them, at the back by
+/// truncation.
 final class TailWindow {
     private var entries: [TailEntry] = []
     /// Entries before this position are gone; the array is compacted when half of it is.
@@ -94,11 +99,13 @@ final class TailWindow {
         return true
     }
 
-    /// Gives the entries that lie in `chunk` memory of their own; the number of bytes that then take.
+    /// Gives the entries that lie in `chunk` memory of their own; the number of bytes that then
+    /// take.
     func moveOut(of chunk: TailChunk) -> Int {
         var byteCount = 0
         for position in head..<entries.count {
-            guard case .chunk(let holder, let start) = entries[position].payload, holder === chunk else { continue }
+            guard case .chunk(let holder, let start) = entries[position].payload, holder === chunk
+            else { continue }
             let frame = entries[position].frame
             var copy = ByteBuffer()
             copy.reserveCapacity(frame.payloadByteCount)

@@ -1,8 +1,10 @@
 package import FlotillaModel
 
-/// Where each term of a log begins: answers "which term has this index" and Kafka's "where does this epoch end".
+/// Where each term of a log begins: answers "which term has this index" and Kafka's "where does
+/// this epoch end".
 ///
-/// Terms grow along the log, so one row per term that has entries is the whole history, and no entry has to be read.
+/// Terms grow along the log, so one row per term that has entries is the whole history, and no
+/// entry has to be read.
 package struct TermTable: Hashable, Sendable {
     /// A term and its first entry.
     package struct Row: Hashable, Sendable {
@@ -45,7 +47,8 @@ package struct TermTable: Hashable, Sendable {
         }
     }
 
-    /// The term of the entry at `index`, which must not lie beyond the log's end; nil below what is known.
+    /// The term of the entry at `index`, which must not lie beyond the log's end; nil below what is
+    /// known.
     package func term(at index: LogIndex) -> Term? {
         let position = partitioningIndex { $0.firstIndex > index }
         return position == 0 ? nil : rows[position - 1].term
@@ -53,14 +56,21 @@ package struct TermTable: Hashable, Sendable {
 
     /// The largest term up to `term`, and where it ends.
     ///
-    /// - Parameter logEndOffset: the end of the log's last term.
-    /// - Returns: nil when the log knows no such term: all known are larger, or `term` is larger than all.
+    /// - Parameters:
+    ///   - term: the epoch that is asked for.
+    ///   - logEndOffset: the end of the log's last term.
+    /// - Returns: nil when the log knows no such term: all known are larger, or `term` is larger
+    ///   than all.
     /// - Source: KIP-101 and KIP-279; Kafka's rules for OffsetForLeaderEpoch.
-    package func endOffset(of term: Term, logEndOffset: Offset) -> (term: Term, endOffset: Offset)? {
+    package func endOffset(of term: Term, logEndOffset: Offset) -> (term: Term, endOffset: Offset)?
+    {
         guard let last = rows.last, term <= last.term else { return nil }
         let position = partitioningIndex { $0.term > term }
         guard position > 0 else { return nil }
-        return (rows[position - 1].term, position < rows.count ? rows[position].firstOffset : logEndOffset)
+        return (
+            rows[position - 1].term,
+            position < rows.count ? rows[position].firstOffset : logEndOffset
+        )
     }
 
     /// The terms that begin below `index`.

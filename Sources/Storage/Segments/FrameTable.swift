@@ -2,7 +2,8 @@ package import FlotillaModel
 package import FlotillaRecords
 import struct NIOCore.ByteBuffer
 
-// The `.frames` file of a segment: a header, then one row per entry, dense and in order. Little endian.
+// The `.frames` file of a segment: a header, then one row per entry, dense and in order. Little
+// endian.
 //
 //   header, 64 bytes                              row, 64 bytes
 //    0-7   magic "FLFRAMES"                        0-47  the entry's frame
@@ -15,7 +16,8 @@ import struct NIOCore.ByteBuffer
 //   48-55  base offset
 //   56-63  zero
 //
-// The running timestamp starts anew in each segment, so that a file depends on nothing that retention may delete.
+// The running timestamp starts anew in each segment, so that a file depends on nothing that
+// retention may delete.
 
 /// The first 64 bytes of a `.frames` file.
 struct FrameTableHeader: Hashable, Sendable {
@@ -95,7 +97,8 @@ package struct FrameRow: Hashable, Sendable {
 
     /// The entry's frame.
     package var frame: Frame
-    /// The largest record timestamp in the segment up to and with this entry; `.none` before the first record.
+    /// The largest record timestamp in the segment up to and with this entry; `.none` before the
+    /// first record.
     package var runningMaximum: Timestamp
     /// The payload's first byte in `.log` for data, in `.control` for other kinds.
     package var position: UInt32
@@ -114,13 +117,16 @@ package struct FrameRow: Hashable, Sendable {
         buffer.writeInteger(runningMaximum.rawValue, endianness: .little)
         buffer.writeInteger(position, endianness: .little)
         let droppedCount = start - buffer.readerIndex
-        let checksum = CRC32C.checksum(buffer.readableBytesSpan.extracting(droppingFirst: droppedCount))
+        let checksum = CRC32C.checksum(
+            buffer.readableBytesSpan.extracting(droppingFirst: droppedCount)
+        )
         buffer.writeInteger(checksum, endianness: .little)
     }
 
     /// Reads a row, without looking at the payload.
     init(parsing row: RawSpan) throws(RowProblem) {
-        guard row.littleEndian(UInt32.self, at: 60) == CRC32C.checksum(row.extracting(48..<60)) else {
+        guard row.littleEndian(UInt32.self, at: 60) == CRC32C.checksum(row.extracting(48..<60))
+        else {
             throw .row
         }
         do {
@@ -160,18 +166,27 @@ enum RowProblem: Error {
 extension RawSpan {
     /// The little-endian integer at `position`.
     @inline(__always)
-    func littleEndian<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, at position: Int) -> Number {
+    func littleEndian<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ type: Number.Type,
+        at position: Int
+    ) -> Number {
         precondition(
             position >= 0 && byteCount - position >= MemoryLayout<Number>.size,
             "a number is read within its bytes"
         )
-        // Safe: the line above keeps the whole number within the span; every bit pattern is an integer.
-        return Number(littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: position, as: type))
+        // Safe: the line above keeps the whole number within the span; every bit pattern is an
+        // integer.
+        return Number(
+            littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: position, as: type)
+        )
     }
 
     /// The big-endian integer at `position`, as Kafka writes it.
     @inline(__always)
-    func bigEndian<Number: FixedWidthInteger & BitwiseCopyable>(_ type: Number.Type, at position: Int) -> Number {
+    func bigEndian<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ type: Number.Type,
+        at position: Int
+    ) -> Number {
         littleEndian(type, at: position).byteSwapped
     }
 }

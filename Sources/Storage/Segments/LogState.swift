@@ -4,8 +4,9 @@ package import struct NIOCore.ByteBuffer
 
 /// What holds in a partition's log just before an entry: the content of a `.state` file.
 ///
-/// A log opens from any segment and the state beside it. The content is canonical: it follows from the entries below it alone, so
-/// all replicas write the same bytes. Its presence is a promise: everything below lies synced in segments. Little endian:
+/// A log opens from any segment and the state beside it. The content is canonical: it follows from
+/// the entries below it alone, so all replicas write the same bytes. Its presence is a promise:
+/// everything below lies synced in segments. Little endian:
 ///
 /// | bytes | field |
 /// |---|---|
@@ -115,7 +116,8 @@ extension LogState {
         buffer.writeInteger(extent.firstAppendTime.rawValue, endianness: .little)
     }
 
-    /// Reads a `.state` file; a sound one of another version or partition is told apart from a damaged one.
+    /// Reads a `.state` file; a sound one of another version or partition is told apart from a
+    /// damaged one.
     init(parsing buffer: ByteBuffer, partition: TopicPartition) throws(Problem) {
         var rest = buffer.slice()
         guard rest.readableBytes >= 128, rest.readBytes(length: 8) == Self.magic,
@@ -127,7 +129,8 @@ extension LogState {
         let high = Self.read(UInt64.self, from: &rest) ?? 0
         let low = Self.read(UInt64.self, from: &rest) ?? 0
         let number = Self.read(Int32.self, from: &rest) ?? 0
-        guard TopicPartition(topic: TopicID(high: high, low: low), partition: number) == partition else {
+        guard TopicPartition(topic: TopicID(high: high, low: low), partition: number) == partition
+        else {
             throw .foreign
         }
         guard let mark = Self.readMark(&rest), let start = Self.read(Int64.self, from: &rest),
@@ -147,13 +150,18 @@ extension LogState {
         )
     }
 
-    private static func read<Number: FixedWidthInteger>(_ type: Number.Type, from buffer: inout ByteBuffer) -> Number? {
+    private static func read<Number: FixedWidthInteger>(
+        _ type: Number.Type,
+        from buffer: inout ByteBuffer
+    ) -> Number? {
         buffer.readInteger(endianness: .little, as: type)
     }
 
     private static func readMark(_ buffer: inout ByteBuffer) -> LogMark? {
-        guard let index = read(UInt64.self, from: &buffer), let term = read(UInt32.self, from: &buffer),
-            let checksum = read(UInt32.self, from: &buffer), let endOffset = read(Int64.self, from: &buffer),
+        guard let index = read(UInt64.self, from: &buffer),
+            let term = read(UInt32.self, from: &buffer),
+            let checksum = read(UInt32.self, from: &buffer),
+            let endOffset = read(Int64.self, from: &buffer),
             let appendTime = read(Int64.self, from: &buffer)
         else { return nil }
         return LogMark(
@@ -166,10 +174,13 @@ extension LogState {
     }
 
     private static func readSegment(_ buffer: inout ByteBuffer) -> (SegmentName, SegmentExtent)? {
-        guard let index = read(UInt64.self, from: &buffer), let offset = read(Int64.self, from: &buffer),
-            let entryCount = read(UInt32.self, from: &buffer), let logByteCount = read(UInt32.self, from: &buffer),
+        guard let index = read(UInt64.self, from: &buffer),
+            let offset = read(Int64.self, from: &buffer),
+            let entryCount = read(UInt32.self, from: &buffer),
+            let logByteCount = read(UInt32.self, from: &buffer),
             let controlByteCount = read(UInt32.self, from: &buffer),
-            let maximum = read(Int64.self, from: &buffer), let firstAppendTime = read(Int64.self, from: &buffer)
+            let maximum = read(Int64.self, from: &buffer),
+            let firstAppendTime = read(Int64.self, from: &buffer)
         else { return nil }
         let extent = SegmentExtent(
             entryCount: Int(entryCount),
@@ -182,13 +193,21 @@ extension LogState {
     }
 
     private static func readTerms(_ buffer: inout ByteBuffer) -> TermTable? {
-        guard let count = read(UInt32.self, from: &buffer), count <= TermTable.maximumStoredRowCount else { return nil }
+        guard let count = read(UInt32.self, from: &buffer), count <= TermTable.maximumStoredRowCount
+        else { return nil }
         var rows: [TermTable.Row] = []
         for _ in 0..<count {
-            guard let term = read(UInt32.self, from: &buffer), let index = read(UInt64.self, from: &buffer),
+            guard let term = read(UInt32.self, from: &buffer),
+                let index = read(UInt64.self, from: &buffer),
                 let offset = read(Int64.self, from: &buffer)
             else { return nil }
-            rows.append(TermTable.Row(term: Term(term), firstIndex: LogIndex(index), firstOffset: Offset(offset)))
+            rows.append(
+                TermTable.Row(
+                    term: Term(term),
+                    firstIndex: LogIndex(index),
+                    firstOffset: Offset(offset)
+                )
+            )
         }
         return TermTable(rows: rows)
     }

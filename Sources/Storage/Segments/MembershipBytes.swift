@@ -2,7 +2,8 @@ import FlotillaModel
 package import FlotillaRaft
 package import struct NIOCore.ByteBuffer
 
-// A membership as bytes: the payload of a membership entry, and a part of a `.state` file. Little endian.
+// A membership as bytes: the payload of a membership entry, and a part of a `.state` file. Little
+// endian.
 //
 //   4   number of voters, then each: 4 broker id, 8 creation epoch
 //   4   number of outgoing voters, each likewise
@@ -15,7 +16,10 @@ extension Membership {
     /// Appends the membership to `buffer`.
     package func encode(into buffer: inout ByteBuffer) {
         for members in [voters, outgoingVoters, learners] {
-            precondition(members.count <= Self.maximumListCount, "a group has a bounded number of members")
+            precondition(
+                members.count <= Self.maximumListCount,
+                "a group has a bounded number of members"
+            )
             buffer.writeInteger(UInt32(members.count), endianness: .little)
             for member in members {
                 buffer.writeInteger(member.broker.rawValue, endianness: .little)
@@ -47,7 +51,8 @@ extension Membership {
     }
 
     private static func readMembers(_ buffer: inout ByteBuffer) -> [GroupMember]? {
-        guard let count = buffer.readInteger(endianness: .little, as: UInt32.self), count <= maximumListCount
+        guard let count = buffer.readInteger(endianness: .little, as: UInt32.self),
+            count <= maximumListCount
         else { return nil }
         var members: [GroupMember] = []
         for _ in 0..<count {

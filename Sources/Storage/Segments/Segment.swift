@@ -47,9 +47,10 @@ package final class Segment {
     package internal(set) var lastMark: LogMark
     /// The open files; nil when they were never opened or were closed by the cache.
     var files: SegmentFiles?
-    /// The mapped view; nil likewise. It may cover less than `extent` while the segment grows.
+    /// The mapped view, which may cover less than `extent` while the segment grows; nil likewise.
     var reader: SegmentReader?
-    /// Whether something was written that is not synced, or a write is under way: such files stay open.
+    /// Whether something was written that is not synced, or a write is under way: such files stay
+    /// open.
     var isDirty = false
     /// When the segment was last used, in the cache's count.
     var lastUse: UInt64 = 0
@@ -77,8 +78,9 @@ package final class Segment {
 
 /// The open segments of a shard, closed in the order of their last use when there are too many.
 ///
-/// The bound counts segments; each has up to three descriptors and three mappings. Segments with unsynced content stay
-/// open beyond it: there is one such segment per partition that is written to.
+/// The bound counts segments; each has up to three descriptors and three mappings. Segments with
+/// unsynced content stay open beyond it: there is one such segment per partition that is written
+/// to.
 package final class SegmentCache {
     /// How many segments may be open.
     package let maximumOpenCount: Int

@@ -16,7 +16,11 @@ package struct LogMark: Hashable, Sendable {
 
     /// Before the first entry of any log.
     package static let start = LogMark(
-        index: .zero, term: .zero, checksum: 0, endOffset: .zero, appendTime: .none
+        index: .zero,
+        term: .zero,
+        checksum: 0,
+        endOffset: .zero,
+        appendTime: .none
     )
 
     init(index: LogIndex, term: Term, checksum: UInt32, endOffset: Offset, appendTime: Timestamp) {
@@ -38,7 +42,8 @@ package struct LogMark: Hashable, Sendable {
 
     /// Whether an entry with this frame may stand behind the mark.
     func isContinued(by frame: Frame) -> Bool {
-        frame.index == index.next && frame.previousChecksum == checksum && frame.baseOffset == endOffset
+        frame.index == index.next && frame.previousChecksum == checksum
+            && frame.baseOffset == endOffset
             && frame.term >= term && frame.appendTime >= appendTime
     }
 }
@@ -63,11 +68,13 @@ package struct SegmentExtent: Hashable, Sendable {
 
     /// Takes in the next entry, and gives the row that describes it.
     ///
-    /// - Parameter maximumTimestamp: the largest timestamp of the entry's records; `.none` for other kinds.
+    /// `maximumTimestamp` is the largest of the entry's records; `.none` for other kinds.
     mutating func add(_ frame: Frame, maximumTimestamp: Timestamp) -> FrameRow {
         let start = frame.kind == .data ? logByteCount : controlByteCount
         guard let position = UInt32(exactly: start) else {
-            preconditionFailure("a segment's files stay below 4 GiB: the leader begins another one long before")
+            preconditionFailure(
+                "a segment's files stay below 4 GiB: the leader begins another one long before"
+            )
         }
         runningMaximum = max(runningMaximum, maximumTimestamp)
         let row = FrameRow(frame: frame, runningMaximum: runningMaximum, position: position)

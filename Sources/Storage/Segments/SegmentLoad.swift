@@ -1,10 +1,11 @@
 import FlotillaEnvironment
 import FlotillaModel
 
-/// Opens, maps and reads a part of a segment into memory, so that a shard can read it without blocking.
+/// Opens, maps and reads a part of a segment into memory, so that a shard can read it without
+/// blocking.
 ///
-/// A log answers with one where it would have to wait: `perform()` runs on a worker, the result goes to the log's
-/// `finish(_:)`, and the question is asked again with `afterLoad: true`.
+/// A log answers with one where it would have to wait: `perform()` runs on a worker, the result
+/// goes to the log's `finish(_:)`, and the question is asked again with `afterLoad: true`.
 package struct SegmentLoad: Sendable {
     /// What is about to be read.
     enum Target: Sendable {
@@ -50,7 +51,10 @@ package struct SegmentLoad: Sendable {
         case .timestamp(let timestamp, let offset):
             try populate(reader, timestamp, from: offset)
         case .index(let index):
-            try reader.populate(from: Int(index.rawValue - name.firstIndex.rawValue), byteCount: byteCount)
+            try reader.populate(
+                from: Int(index.rawValue - name.firstIndex.rawValue),
+                byteCount: byteCount
+            )
         case .offset(let offset):
             try reader.populate(from: extent.entryCount, byteCount: 0)
             let row = reader.partitioningRow { $0.endOffset > offset }
@@ -59,7 +63,9 @@ package struct SegmentLoad: Sendable {
     }
 
     /// A search that begins within the segment may look at every batch behind.
-    private func populate(_ reader: SegmentReader, _ timestamp: Timestamp, from offset: Offset) throws(DiskError) {
+    private func populate(_ reader: SegmentReader, _ timestamp: Timestamp, from offset: Offset)
+        throws(DiskError)
+    {
         try reader.populate(from: extent.entryCount, byteCount: 0)
         if offset > name.baseOffset || byteCount > 0 {
             let first = reader.partitioningRow { $0.endOffset > offset }

@@ -2,10 +2,11 @@ package import FlotillaModel
 
 /// What a segment's files are called: the Kafka offset and the Raft index of its first entry.
 ///
-/// The offset alone would do for data, but a segment may hold nothing except zero-width entries, and then the next
-/// one begins at the same offset; the index tells them apart, and gives a segment its place without opening it. Both are 20
-/// digits, so the bytes of the names sort as the numbers do. A `.state` file is named the same way, by the entry that
-/// follows it: one written at a roll stands beside its segment, one written at a clean stop lies between two names.
+/// The offset alone would do for data, but a segment may hold nothing except zero-width entries,
+/// and then the next one begins at the same offset; the index tells them apart, and gives a segment
+/// its place without opening it. Both are 20 digits, so the bytes of the names sort as the numbers
+/// do. A `.state` file is named the same way, by the entry that follows it: one written at a roll
+/// stands beside its segment, one written at a clean stop lies between two names.
 package struct SegmentName: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The Kafka offset of the segment's first entry.
     package var baseOffset: Offset

@@ -2,9 +2,11 @@ import FlotillaModel
 import FlotillaRecords
 
 extension SegmentReader {
-    /// The row of the first batch, from the one that holds `offset` on, that has a record at or after `timestamp`.
+    /// The row of the first batch, from the one that holds `offset` on, that has a record at or
+    /// after `timestamp`.
     ///
-    /// Where the range begins within the segment, rows before it may have raised the running maximum already; then batch headers tell.
+    /// Where the range begins within the segment, rows before it may have raised the running
+    /// maximum already; then batch headers tell.
     func firstRow(atOrAfter timestamp: Timestamp, from offset: Offset) throws(RowFailure) -> Int? {
         let first = offset <= name.baseOffset ? 0 : try firstRow(holding: offset)
         if try runningMaximum(before: first) < timestamp {
@@ -12,7 +14,8 @@ extension SegmentReader {
             if found == rowCount, rowCount == extent.entryCount { return nil }
             if try isJump(to: timestamp, at: found) { return found }
         }
-        for number in first..<extent.entryCount where try largestTimestamp(of: number) >= timestamp {
+        for number in first..<extent.entryCount where try largestTimestamp(of: number) >= timestamp
+        {
             return number
         }
         return nil
@@ -21,7 +24,8 @@ extension SegmentReader {
     /// The largest record time of the batches that lie in `range`, wholly or in part.
     func maximumTimestamp(in range: Range<Offset>) throws(RowFailure) -> Timestamp {
         var maximum = Timestamp.none
-        let first = range.lowerBound <= name.baseOffset ? 0 : try firstRow(holding: range.lowerBound)
+        let first =
+            range.lowerBound <= name.baseOffset ? 0 : try firstRow(holding: range.lowerBound)
         for number in first..<extent.entryCount {
             guard try soundRow(number).frame.baseOffset < range.upperBound else { break }
             maximum = max(maximum, try largestTimestamp(of: number))

@@ -5,8 +5,9 @@ package import struct NIOCore.ByteBuffer
 
 /// A mapped view of what was written to a segment when the view was made.
 ///
-/// It never changes: a segment that grows gets a wider view. Whoever holds it pins files and mappings, so retention may unlink the files at any time.
-/// Bytes outside what was written are never mapped.
+/// It never changes: a segment that grows gets a wider view. Whoever holds it pins files and
+/// mappings, so retention may unlink the files at any time. Bytes outside what was written are
+/// never mapped.
 ///
 /// Every row and every batch head that is handed out was checked against its checksum just before.
 package final class SegmentReader: Sendable {
@@ -24,7 +25,9 @@ package final class SegmentReader: Sendable {
     private let control: (any FileMapping)?
 
     /// Maps what `extent` says was written, as far as the files reach.
-    init(name: SegmentName, extent: SegmentExtent, endOffset: Offset, files: SegmentFiles) throws(DiskError) {
+    init(name: SegmentName, extent: SegmentExtent, endOffset: Offset, files: SegmentFiles)
+        throws(DiskError)
+    {
         self.name = name
         self.extent = extent
         self.endOffset = endOffset
@@ -39,7 +42,9 @@ package final class SegmentReader: Sendable {
         control = try Self.map(files.control, extent.controlByteCount)
     }
 
-    private static func map(_ file: any DiskFile, _ byteCount: Int) throws(DiskError) -> (any FileMapping)? {
+    private static func map(_ file: any DiskFile, _ byteCount: Int) throws(DiskError) -> (
+        any FileMapping
+    )? {
         let byteCount = min(Int64(byteCount), try file.byteCount())
         return byteCount == 0 ? nil : try file.map(0..<byteCount)
     }
@@ -63,7 +68,8 @@ package final class SegmentReader: Sendable {
     func isResident(from row: Int, byteCount: Int) -> Bool {
         guard row < rowCount else { return true }
         let last = min(row + Self.residencyRowCount, rowCount)
-        guard frames.isResident(Self.range(of: row).lowerBound..<Self.range(of: last).lowerBound) else { return false }
+        guard frames.isResident(Self.range(of: row).lowerBound..<Self.range(of: last).lowerBound)
+        else { return false }
         guard let log else { return true }
         return log.isResident(logRange(from: row, byteCount: byteCount))
     }
@@ -88,7 +94,8 @@ package final class SegmentReader: Sendable {
 
     private func logRange(from row: Int, byteCount: Int) -> Range<Int> {
         frames.withBytes(Self.range(of: row)) { bytes in
-            let start = bytes.littleEndian(UInt8.self, at: 20) == EntryKind.data.rawValue
+            let start =
+                bytes.littleEndian(UInt8.self, at: 20) == EntryKind.data.rawValue
                 ? Int(bytes.littleEndian(UInt32.self, at: 56)) : 0
             let wanted = max(byteCount, Int(bytes.littleEndian(UInt32.self, at: 4)))
             let end = log?.byteCount ?? 0
@@ -114,7 +121,8 @@ package final class SegmentReader: Sendable {
         var endOffset: Offset { Offset(baseOffset.rawValue &+ span) }
     }
 
-    /// The first row from `first` on for which `predicate` holds, if it fails for all before and holds for all after; `rowCount` if none.
+    /// The first row from `first` on for which `predicate` holds, if it fails for all before and
+    /// holds for all after; `rowCount` if none.
     func partitioningRow(from first: Int = 0, where predicate: (RawRow) -> Bool) -> Int {
         frames.withBytes(0..<frames.byteCount) { bytes in
             var low = first
@@ -133,7 +141,8 @@ package final class SegmentReader: Sendable {
         }
     }
 
-    /// The row, checked against its checksums, its payload's covered bytes and its place in the segment.
+    /// The row, checked against its checksums, its payload's covered bytes and its place in the
+    /// segment.
     func row(_ number: Int) throws(RowProblem) -> FrameRow {
         guard number < rowCount else { throw .missing }
         let row = try frames.withBytes(Self.range(of: number)) { bytes throws(RowProblem) in
@@ -180,7 +189,9 @@ package final class SegmentReader: Sendable {
         let index = name.firstIndex + UInt64(number)
         var offsets: Range<Offset>?
         let lower = number == 0 ? name.baseOffset : (try? row(number - 1))?.frame.endOffset
-        if let lower, number + 1 < extent.entryCount, let next = try? row(number + 1), next.frame.baseOffset >= lower {
+        if let lower, number + 1 < extent.entryCount, let next = try? row(number + 1),
+            next.frame.baseOffset >= lower
+        {
             offsets = lower..<next.frame.baseOffset
         }
         return Damage(

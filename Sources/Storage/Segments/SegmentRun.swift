@@ -16,7 +16,8 @@ struct SegmentRun {
 }
 
 extension SegmentReader {
-    /// The row of the batch that holds `offset`, or of the next one; there is one, since `offset` lies below the view's end.
+    /// The row of the batch that holds `offset`, or of the next one; there is one, since `offset`
+    /// lies below the view's end.
     ///
     /// - Throws: why the row that should hold it is not readable, with its number.
     func firstRow(holding offset: Offset) throws(RowFailure) -> Int {
@@ -54,7 +55,11 @@ extension SegmentReader {
 
     /// The batches from a row on: whole ones below `endOffset`, up to `maxByteCount` bytes.
     ///
-    /// - Parameter allowOversizedFirst: whether the first batch may be larger than `maxByteCount`.
+    /// - Parameters:
+    ///   - first: the row to begin with.
+    ///   - endOffset: batches that end beyond it are left out.
+    ///   - maxByteCount: the most bytes.
+    ///   - allowOversizedFirst: whether the first batch may be larger than that.
     /// - Returns: nil when no batch fits; the run ends before a damaged row.
     /// - Throws: when the first row is damaged.
     func run(
@@ -76,8 +81,12 @@ extension SegmentReader {
             if row.frame.kind == .data {
                 guard row.frame.endOffset <= endOffset else { break }
                 let byteCount = (run?.range.count ?? 0) + row.frame.payloadByteCount
-                guard byteCount <= maxByteCount || (run == nil && allowOversizedFirst) else { break }
-                guard run.map({ $0.range.upperBound == row.payloadRange.lowerBound }) ?? true else { break }
+                guard byteCount <= maxByteCount || (run == nil && allowOversizedFirst) else {
+                    break
+                }
+                guard run.map({ $0.range.upperBound == row.payloadRange.lowerBound }) ?? true else {
+                    break
+                }
                 run.extend(by: row)
             }
             number += 1
@@ -91,7 +100,8 @@ extension SegmentRun? {
     fileprivate mutating func extend(by row: FrameRow) {
         let isCompressed = row.frame.flags.contains(.compressedByBroker)
         self = SegmentRun(
-            range: (self?.range.lowerBound ?? row.payloadRange.lowerBound)..<row.payloadRange.upperBound,
+            range: (self?.range.lowerBound ?? row.payloadRange.lowerBound)..<row.payloadRange
+                .upperBound,
             firstOffset: self?.firstOffset ?? row.frame.baseOffset,
             endOffset: row.frame.endOffset,
             containsBrokerCompressed: isCompressed || self?.containsBrokerCompressed ?? false,

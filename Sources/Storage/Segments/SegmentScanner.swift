@@ -24,7 +24,9 @@ struct SegmentScanner {
     private var log: WindowedFile
     private var control: WindowedFile
 
-    init(_ name: SegmentName, in directory: String, on disk: any Disk, _ manner: Manner) throws(DiskError) {
+    init(_ name: SegmentName, in directory: String, on disk: any Disk, _ manner: Manner)
+        throws(DiskError)
+    {
         let files = try SegmentFiles.open(name, in: directory, on: disk, .read)
         self.name = name
         self.manner = manner
@@ -35,8 +37,13 @@ struct SegmentScanner {
         controlByteCount = Int(try files.control.byteCount())
         let byteCount = Int(try files.frames.byteCount())
         rowCount = max(0, byteCount - FrameTableHeader.byteCount) / FrameRow.byteCount
-        let bytes = try frames.bytes(0..<min(byteCount, FrameTableHeader.byteCount), window: FrameTableHeader.byteCount)
-        header = Result { () throws(FrameTableHeader.Problem) in try FrameTableHeader(parsing: bytes) }
+        let bytes = try frames.bytes(
+            0..<min(byteCount, FrameTableHeader.byteCount),
+            window: FrameTableHeader.byteCount
+        )
+        header = Result { () throws(FrameTableHeader.Problem) in
+            try FrameTableHeader(parsing: bytes)
+        }
     }
 
     /// A row as it stands in `.frames`, if it parses; its payload is not looked at.
@@ -54,15 +61,22 @@ struct SegmentScanner {
         case .failure(let problem): return .failure(problem)
         }
         guard row.frame.index == name.firstIndex + UInt64(number) else { return .failure(.frame) }
-        let covered = row.payloadRange.lowerBound..<row.payloadRange.lowerBound + row.frame.coveredByteCount
-        guard row.payloadRange.upperBound <= (row.frame.kind == .data ? logByteCount : controlByteCount) else {
+        let covered =
+            row.payloadRange.lowerBound..<row.payloadRange.lowerBound + row.frame.coveredByteCount
+        guard
+            row.payloadRange.upperBound
+                <= (row.frame.kind == .data ? logByteCount : controlByteCount)
+        else {
             return .failure(.missing)
         }
         let bytes = try payload(row.frame.kind, covered, of: row)
-        guard bytes.readableBytes == covered.count, (try? row.frame.verify(covering: bytes.readableBytesSpan)) != nil
+        guard bytes.readableBytes == covered.count,
+            (try? row.frame.verify(covering: bytes.readableBytesSpan)) != nil
         else { return .failure(.frame) }
         if manner.verifiesPayload, row.frame.kind == .data {
-            guard let entry = try entry(row), (try? entry.verifyBatch()) != nil else { return .failure(.payload) }
+            guard let entry = try entry(row), (try? entry.verifyBatch()) != nil else {
+                return .failure(.payload)
+            }
         }
         return .success(row)
     }
@@ -73,13 +87,18 @@ struct SegmentScanner {
         return try? LogEntry(frame: row.frame, payload: bytes)
     }
 
-    /// Where the batch that begins at `baseOffset` lies in `.log`, found by going from batch to batch; batches tell their length.
+    /// Where the batch that begins at `baseOffset` lies in `.log`, found by going from batch to
+    /// batch; batches tell their length.
     ///
-    /// - Parameter start: a position at which some earlier batch begins.
-    mutating func position(ofBatchAt baseOffset: Offset, from start: Int) throws(DiskError) -> Int? {
+    /// `start` is a position at which some earlier batch begins.
+    mutating func position(ofBatchAt baseOffset: Offset, from start: Int) throws(DiskError) -> Int?
+    {
         var position = start
         while position < logByteCount {
-            let bytes = try log.bytes(position..<position + RecordBatchHeader.prefixByteCount, window: Self.payloadWindow)
+            let bytes = try log.bytes(
+                position..<position + RecordBatchHeader.prefixByteCount,
+                window: Self.payloadWindow
+            )
             guard bytes.readableBytes == RecordBatchHeader.prefixByteCount else { return nil }
             let span = bytes.readableBytesSpan
             let length = span.bigEndian(Int32.self, at: 8)
@@ -96,8 +115,11 @@ struct SegmentScanner {
         _ range: Range<Int>,
         of row: FrameRow
     ) throws(DiskError) -> ByteBuffer {
-        // Heads of small batches lie close together, so they are read a window at a time; those of large ones alone.
-        let window = manner.verifiesPayload || row.frame.payloadByteCount < Self.largePayload ? Self.payloadWindow : range.count
+        // Heads of small batches lie close together, so they are read a window at a time; those of
+        // large ones alone.
+        let window =
+            manner.verifiesPayload || row.frame.payloadByteCount < Self.largePayload
+            ? Self.payloadWindow : range.count
         if kind == .data { return try log.bytes(range, window: window) }
         return try control.bytes(range, window: window)
     }
@@ -123,7 +145,8 @@ private struct WindowedFile {
     mutating func bytes(_ range: Range<Int>, window size: Int) throws(DiskError) -> ByteBuffer {
         if range.lowerBound < start || range.upperBound > start + window.readableBytes {
             let count = max(range.count, size)
-            window = isUncached
+            window =
+                isUncached
                 ? try file.readUncached(at: Int64(range.lowerBound), count: count)
                 : try file.read(at: Int64(range.lowerBound), count: count)
             start = range.lowerBound

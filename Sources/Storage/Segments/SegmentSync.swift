@@ -1,7 +1,8 @@
 package import FlotillaEnvironment
 import FlotillaModel
 
-/// Makes what was written to the active segment durable, and a checkpoint with it; one per log at a time.
+/// Makes what was written to the active segment durable, and a checkpoint with it; one per log at a
+/// time.
 package struct SegmentSync: Sendable {
     let disk: any Disk
     let directory: String
@@ -56,8 +57,9 @@ package struct SegmentSyncResult: Sendable {
 
 /// Deletes the files of segments that lie below the log's start.
 ///
-/// `.frames` goes first and durably, segment by segment from the oldest: whatever instant the power fails at, the
-/// segments with a `.frames` file are the log without a gap, and files without one are remains.
+/// `.frames` goes first and durably, segment by segment from the oldest: whatever instant the power
+/// fails at, the segments with a `.frames` file are the log without a gap, and files without one
+/// are remains.
 package struct SegmentRemoval: Sendable {
     let disk: any Disk
     let directory: String
@@ -65,7 +67,9 @@ package struct SegmentRemoval: Sendable {
     /// Files that an earlier removal left.
     let remains: [String]
 
-    /// Does the work; blocks. What fails is removed at the next start.
+    /// Does the work; blocks.
+    ///
+    /// What fails is found at the next start, and removed with the next removal.
     package func perform() -> Result<Void, DiskError> {
         do throws(DiskError) {
             for name in names {

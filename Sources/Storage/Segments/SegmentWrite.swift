@@ -4,8 +4,9 @@ import struct NIOCore.ByteBuffer
 
 /// Committed entries on their way to a segment; one per log at a time.
 ///
-/// Everything is decided on the shard; `perform()` runs on a worker and its result goes to the log's `finish(_:)`. A
-/// failed write leaves garbage at most behind what was written before, and is offered again at the same place.
+/// Everything is decided on the shard; `perform()` runs on a worker and its result goes to the
+/// log's `finish(_:)`. A failed write leaves garbage at most behind what was written before, and is
+/// offered again at the same place.
 package struct SegmentWrite: Sendable {
     /// What has to happen before the first entry of a segment may be written.
     struct Beginning: Sendable {
@@ -56,7 +57,8 @@ package struct SegmentWrite: Sendable {
         }
     }
 
-    /// Ends the segment before: its content becomes durable, then the state that promises it, then the new files.
+    /// Ends the segment before: its content becomes durable, then the state that promises it, then
+    /// the new files.
     private func begin(_ beginning: Beginning) throws(StorageError) {
         if let previous = beginning.previous {
             let files = try open(previous, beginning.previousFiles, .readWrite)
@@ -75,10 +77,15 @@ package struct SegmentWrite: Sendable {
         try syncDirectory(directory)
     }
 
-    /// A file that damage took is made again: its lost rows stay told, and what follows them is kept.
-    private func open(_ name: SegmentName, _ known: SegmentFiles?, _ mode: OpenMode) throws(StorageError) -> SegmentFiles {
+    /// A file that damage took is made again: its lost rows stay told, and what follows them is
+    /// kept.
+    private func open(_ name: SegmentName, _ known: SegmentFiles?, _ mode: OpenMode)
+        throws(StorageError) -> SegmentFiles
+    {
         if let known { return known }
-        return try wrapped { () throws(DiskError) in try SegmentFiles.open(name, in: directory, on: disk, mode) }
+        return try wrapped { () throws(DiskError) in
+            try SegmentFiles.open(name, in: directory, on: disk, mode)
+        }
     }
 
     private func write(_ piece: Piece, to file: any DiskFile) throws(StorageError) {
@@ -86,11 +93,19 @@ package struct SegmentWrite: Sendable {
         try wrapped { () throws(DiskError) in
             let start = Int64(piece.position)
             try file.write(piece.buffers, at: start)
-            try file.startWriteback(start..<start + Int64(piece.buffers.reduce(0) { $0 + $1.readableBytes }))
+            let count = piece.buffers.reduce(0) { $0 + $1.readableBytes }
+            if count >= Self.writebackByteCount {
+                try file.startWriteback(start..<start + Int64(count))
+            }
         }
     }
 
-    private func wrapped<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value {
+    /// Smaller writes are left to the sync: a page that fills in steps would go to the disk at each
+    /// of them.
+    private static let writebackByteCount = 256 << 10
+
+    private func wrapped<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value
+    {
         do {
             return try body()
         } catch {
@@ -113,7 +128,8 @@ package struct SegmentWriteResult: Sendable {
     let outcome: Result<SegmentFiles, StorageError>
 }
 
-/// A `.state` file on its way to the disk: written beside, synced, renamed, and the directory synced.
+/// A `.state` file on its way to the disk: written beside, synced, renamed, and the directory
+/// synced.
 struct StateWrite: Sendable {
     let disk: any Disk
     let directory: String
