@@ -83,7 +83,15 @@ package final class BrokerNode: Service {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: shardCount)
         let eventLoops = Array(group.makeIterator())
         let mailboxes = eventLoops.map { ShardMailbox<ShardMessage>(eventLoop: $0) }
-        let (journal, recovery) = try await openJournal(settings, disk, mailboxes, metrics, logger)
+        let hasSyncFailed = try SyncFailureMark.isSet(in: settings.dataDirectory, disk: disk)
+        let (journal, recovery) = try await openJournal(
+            settings,
+            disk,
+            pastPageCache: hasSyncFailed,
+            mailboxes,
+            metrics,
+            logger
+        )
         report(recovery, logger)
         let pool = WorkerPool(
             threadCount: settings.workerCount
@@ -92,7 +100,8 @@ package final class BrokerNode: Service {
         let recovered = try await ReplicaRecovery(
             dataDirectory: settings.dataDirectory,
             disk: disk,
-            journal: recovery
+            journal: recovery,
+            verification: hasSyncFailed ? .pastPageCache : .sinceCheckpoint
         ).perform(threadCount: System.coreCount)
         for failure in recovered.failures {
             logger.error(
@@ -119,6 +128,7 @@ package final class BrokerNode: Service {
                     mailboxes: mailboxes,
                     journal: journal,
                     pool: pool,
+                    dataDirectory: shardSettings.dataDirectory,
                     logger: logger
                 )
                 let shard = Shard(
@@ -134,6 +144,7 @@ package final class BrokerNode: Service {
             places.append(Place(eventLoop: eventLoop, shard: shard))
         }
         try await waitUntilReady(places)
+        if hasSyncFailed { try SyncFailureMark.clear(in: settings.dataDirectory, disk: disk) }
         let census = ConnectionCensus(
             maximum: ProcessSetup.connectionLimit(
                 asked: settings.maximumConnectionCount,
@@ -161,6 +172,7 @@ package final class BrokerNode: Service {
     private static func openJournal(
         _ settings: Settings,
         _ disk: any Disk,
+        pastPageCache: Bool,
         _ mailboxes: [ShardMailbox<ShardMessage>],
         _ metrics: MetricsRegistry,
         _ logger: Logger
@@ -181,7 +193,8 @@ package final class BrokerNode: Service {
                     ),
                     disk: disk,
                     configuration: configuration,
-                    newIdentity: { DirectoryID(high: random.next(), low: random.next()) }
+                    newIdentity: { DirectoryID(high: random.next(), low: random.next()) },
+                    pastPageCache: pastPageCache
                 )
                 continuation.yield(recovery)
                 return JournalService(
@@ -194,8 +207,7 @@ package final class BrokerNode: Service {
             failed: { error in
                 // Before the start is complete the error is the start's; afterwards nobody knows what the disk holds.
                 guard case .terminated = continuation.yield(with: .failure(error)) else { return }
-                logger.critical("stopping: the journal failed", metadata: .of([.error: "\(error)"]))
-                ExitCode.diskFailure.endProcess()
+                SyncFailureMark.endProcess(error, in: settings.dataDirectory, logger: logger)
             }
         )
         for try await recovery in outcome {

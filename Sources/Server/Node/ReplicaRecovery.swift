@@ -10,6 +10,7 @@ struct ReplicaRecovery {
     let dataDirectory: String
     let disk: any Disk
     let journal: JournalRecovery
+    let verification: LogRecovery.Verification
 
     /// A replica that could not be opened, and why; it is left as it is, and its partition has no leader.
     struct Failure {
@@ -55,30 +56,23 @@ struct ReplicaRecovery {
     private func recover(_ group: GroupID, _ state: RecoveredGroup?) -> Result<
         RecoveredReplica, StorageError
     > {
-        let first = state?.entries.first?.frame.index ?? .zero
-        let continuation = state?.continuation(
-            after: first == .zero ? .zero : first - 1,
-            checksum: nil
-        )
-        let suffix = state.map {
-            JournalSuffix(entries: continuation?.entries ?? [], commitIndex: $0.commitIndex)
-        }
+        // A replica that the journal does not know owes it nothing, unless damage may have swallowed it.
+        let unknown = journal.areUnknownGroupsSuspect ? nil : JournalSuffix()
         let recovery = LogRecovery(
             group: group,
             directory: dataDirectory,
             disk: disk,
-            journal: suffix ?? (journal.areUnknownGroupsSuspect ? nil : JournalSuffix()),
-            verification: .sinceCheckpoint
+            journal: state.map { JournalSuffix($0) } ?? unknown,
+            verification: verification
         )
         do throws(StorageError) {
             let log = try recovery.perform()
-            let isWhole =
-                log.isEndKnown && continuation?.isSuspect != true && state?.isHardStateLost != true
+            let isSuspect = state.map { $0.isSuspect || $0.isHardStateLost } ?? journal.areUnknownGroupsSuspect
             return .success(
                 RecoveredReplica(
                     log: log,
                     hardState: state?.hardState ?? .initial,
-                    isElectable: isWhole && !(state == nil && journal.areUnknownGroupsSuspect)
+                    isElectable: log.isEndKnown && !isSuspect
                 )
             )
         } catch {

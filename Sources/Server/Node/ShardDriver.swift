@@ -14,6 +14,7 @@ final class ShardDriver: ShardEnvironment {
     private let index: Int
     private let mailboxes: [ShardMailbox<ShardMessage>]
     private let journal: JournalThread<JournalService>
+    private let dataDirectory: String
     private let logger: Logger
     private var turn: TurnScheduler?
     private var timer: ShardTimer?
@@ -24,11 +25,13 @@ final class ShardDriver: ShardEnvironment {
         mailboxes: [ShardMailbox<ShardMessage>],
         journal: JournalThread<JournalService>,
         pool: WorkerPool,
+        dataDirectory: String,
         logger: Logger
     ) {
         self.index = index
         self.mailboxes = mailboxes
         self.journal = journal
+        self.dataDirectory = dataDirectory
         self.logger = logger
         workers = ShardWorkers(pool: pool, eventLoop: eventLoop)
     }
@@ -61,11 +64,7 @@ final class ShardDriver: ShardEnvironment {
     }
 
     func fail(_ error: StorageError) {
-        logger.critical(
-            "stopping: what the disk holds is unknown",
-            metadata: .of([.error: error.description])
-        )
-        ExitCode.diskFailure.endProcess()
+        SyncFailureMark.endProcess(error, in: dataDirectory, logger: logger)
     }
 
     func log(_ event: BrokerEvent) {
