@@ -9,7 +9,13 @@ struct Flotilla: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             ServeCommand.self,
+            ProduceCommand.self,
+            ConsumeCommand.self,
+            TopicCommand.self,
+            ClusterCommand.self,
             ConfigCommand.self,
+            BenchCommand.self,
+            DoctorCommand.self,
             VersionCommand.self,
         ]
     )

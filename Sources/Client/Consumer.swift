@@ -1,0 +1,344 @@
+import DequeModule
+import FlotillaKafkaWire
+public import FlotillaModel
+import FlotillaRecords
+public import NIOCore
+import Synchronization
+
+/// A record that was read.
+public struct ConsumerRecord: Hashable, Sendable {
+    /// Its partition.
+    public var partition: NamedPartition
+    /// Its place there.
+    public var offset: Offset
+    /// When it happened, or was appended where the topic says so.
+    public var timestamp: Timestamp
+    /// Whether the broker gave the timestamp.
+    public var isLogAppendTime: Bool
+    /// The key.
+    public var key: ByteBuffer?
+    /// The value; nil is a tombstone.
+    public var value: ByteBuffer?
+    /// The headers in their order.
+    public var headers: [Header]
+}
+
+/// What one fetch brought of one partition.
+public struct ConsumedRecords: Sendable {
+    /// The partition.
+    public var partition: NamedPartition
+    /// In the order of their offsets; may be empty where only control records or gaps were passed.
+    public var records: [ConsumerRecord]
+    /// The records of the batches that came, also those before the offset asked for.
+    public var recordCount = 0
+    /// The bytes of the batches as they came.
+    public var byteCount = 0
+    /// Where reading goes on.
+    public var nextOffset: Offset
+    /// One past the last record that is committed, at the time of the fetch.
+    public var highWatermark: Offset
+    /// The first offset that can still be read, nil where the broker is too old to say.
+    public var logStartOffset: Offset?
+}
+
+/// Which records of transactions a consumer sees.
+public enum IsolationLevel: Int8, Hashable, Sendable {
+    /// All.
+    case readUncommitted = 0
+    /// Those of committed transactions, and those outside of transactions.
+    case readCommitted = 1
+}
+
+/// How much a consumer asks for, and how long it waits.
+public struct ConsumerConfiguration: Sendable {
+    /// How long a broker may wait for `minimumByteCount`.
+    public var maximumWait = Duration.milliseconds(500)
+    /// A broker answers at once when it has this much.
+    public var minimumByteCount = 1
+    /// The most bytes of an answer; a single batch may be larger.
+    public var maximumByteCount = 16 << 20
+    /// The most bytes of one partition in an answer; a single batch may be larger.
+    public var maximumPartitionByteCount = 4 << 20
+    /// Which records of transactions to return.
+    public var isolationLevel = IsolationLevel.readCommitted
+    /// Where to go on when an offset does not exist any more; nil throws instead.
+    public var resetsTo: StartOffset? = .earliest
+    /// The most bytes that one batch may unfold to.
+    public var maximumUnfoldedByteCount = 64 << 20
+
+    /// Whether to read the records of batches; else only `recordCount` and `byteCount` tell of them.
+    public var decodesRecords = true
+
+    /// The defaults.
+    public init() {}
+}
+
+/// A place in a partition, named instead of numbered.
+public enum StartOffset: Hashable, Sendable {
+    /// The first record that can be read.
+    case earliest
+    /// Behind the last record.
+    case latest
+    /// The first record at or after a time, in milliseconds since 1970; the end where there is none.
+    case time(Timestamp)
+    /// A number.
+    case offset(Offset)
+}
+
+/// Reads assigned partitions from chosen offsets.
+///
+/// ```swift
+/// let consumer = try await Consumer(client, [NamedPartition(topic: "greetings", index: 0): .earliest])
+/// for try await batch in consumer {
+///     for record in batch.records { print(record.offset) }
+/// }
+/// ```
+///
+/// One fetch is on its way to each broker while the last one is being read.
+public actor Consumer: AsyncSequence {
+    public typealias Element = ConsumedRecords
+
+    private static let counter = Atomic<Int>(0)
+
+    /// Where reading one partition stands.
+    private struct Position {
+        var offset: Offset
+        var leader: BrokerID?
+        var isInFlight = false
+        /// Counts seeks: an answer to a question from before one is dropped.
+        var generation = 0
+        var isPaused = false
+    }
+
+    /// What the loop hands over.
+    private struct Answer: Sendable {
+        var broker: BrokerID
+        var asked: [(partition: NamedPartition, generation: Int)]
+        var result: Result<FetchResponse, ClientError>
+    }
+
+    private let client: KafkaClient
+    private let configuration: ConsumerConfiguration
+    private let number: Int
+    private let inbox = Inbox<Answer>()
+    private let decoder: BatchDecoder
+    private var positions: [NamedPartition: Position] = [:]
+    private var busyBrokers: Set<BrokerID> = []
+    private var decoded: Deque<ConsumedRecords> = []
+    private var backoff: Backoff
+    private var isRefreshDue = true
+
+    /// Starts at the given places; names such as `.latest` are looked up now.
+    public init(
+        _ client: KafkaClient,
+        _ assignment: [NamedPartition: StartOffset],
+        _ configuration: ConsumerConfiguration = ConsumerConfiguration()
+    ) async throws(ClientError) {
+        self.client = client
+        self.configuration = configuration
+        number = Self.counter.add(1, ordering: .relaxed).newValue
+        backoff = Backoff(client.configuration)
+        decoder = BatchDecoder(
+            limit: configuration.maximumUnfoldedByteCount,
+            isolationLevel: configuration.isolationLevel,
+            isReading: configuration.decodesRecords
+        )
+        let offsets = try await Admin(client).offsets(assignment, isolationLevel: configuration.isolationLevel)
+        for (partition, offset) in offsets { positions[partition] = Position(offset: offset) }
+    }
+
+    /// Goes on elsewhere in a partition; what was fetched already of it is dropped.
+    public func seek(_ partition: NamedPartition, to place: StartOffset) async throws(ClientError) {
+        let offset = try await Admin(client).offsets([partition: place], isolationLevel: configuration.isolationLevel)
+        guard positions[partition] != nil, let offset = offset[partition] else { throw .noSuchPartition(partition) }
+        positions[partition]?.offset = offset
+        positions[partition]?.generation += 1
+        decoded.removeAll { $0.partition == partition }
+    }
+
+    /// Stops fetching a partition, for good or until `resume`; what was fetched already still comes.
+    public func pause(_ partition: NamedPartition) {
+        positions[partition]?.isPaused = true
+    }
+
+    /// Fetches a partition again.
+    public func resume(_ partition: NamedPartition) {
+        positions[partition]?.isPaused = false
+    }
+
+    /// Where reading each partition goes on, behind what `next()` has returned or holds ready.
+    public var offsets: [NamedPartition: Offset] {
+        positions.mapValues(\.offset)
+    }
+
+    /// Waits for the next records of any partition.
+    ///
+    /// - Returns: never nil: a partition has no last record.
+    public func next() async throws(ClientError) -> ConsumedRecords? {
+        while true {
+            if let ready = decoded.popFirst() {
+                try await fetch()
+                return ready
+            }
+            try await fetch()
+            if busyBrokers.isEmpty {
+                // No leader is known, or all is paused.
+                try await KafkaClient.sleep(backoff.next())
+                continue
+            }
+            guard let answer = await inbox.next() else { throw .cancelled }
+            try await take(answer)
+        }
+    }
+
+    // MARK: Asking
+
+    /// Sends a fetch to every leader that has none.
+    private func fetch() async throws(ClientError) {
+        if isRefreshDue { try await refresh() }
+        guard decoded.count < 64 else { return }
+        var wanted: [BrokerID: [NamedPartition]] = [:]
+        for (partition, position) in positions where !position.isPaused && !position.isInFlight {
+            guard let leader = position.leader else {
+                isRefreshDue = true
+                continue
+            }
+            if !busyBrokers.contains(leader) { wanted[leader, default: []].append(partition) }
+        }
+        for (broker, partitions) in wanted { send(partitions.shuffled(), to: broker) }
+    }
+
+    private func send(_ partitions: [NamedPartition], to broker: BrokerID) {
+        var topics: [String: [FetchRequest.FetchPartition]] = [:]
+        var asked: [(partition: NamedPartition, generation: Int)] = []
+        for partition in partitions {
+            guard let position = positions[partition] else { continue }
+            positions[partition]?.isInFlight = true
+            asked.append((partition, position.generation))
+            topics[partition.topic, default: []].append(
+                FetchRequest.FetchPartition(
+                    partition: partition.index,
+                    fetchOffset: position.offset.rawValue,
+                    partitionMaxBytes: Int32(clamping: configuration.maximumPartitionByteCount)
+                )
+            )
+        }
+        busyBrokers.insert(broker)
+        let request = FetchRequest(
+            replicaId: -1,
+            maxWaitMs: Int32(clamping: configuration.maximumWait.milliseconds),
+            minBytes: Int32(clamping: configuration.minimumByteCount),
+            maxBytes: Int32(clamping: configuration.maximumByteCount),
+            isolationLevel: configuration.isolationLevel.rawValue,
+            topics: topics.map { FetchRequest.FetchTopic(topic: $0, partitions: $1) }
+        )
+        let timeout = TimeAmount(client.configuration.requestTimeout + configuration.maximumWait)
+        let purpose = Core.Purpose.fetch(consumer: number)
+        client.loop.execute { [client, inbox, asked] in
+            let core = client.loopCore
+            core.send(to: .broker(broker), for: purpose, limit: 12, timeout: timeout) { _ in
+                request
+            } complete: { result in
+                inbox.put(Answer(broker: broker, asked: asked, result: result))
+            }
+        }
+    }
+
+    // MARK: Answers
+
+    private func take(_ answer: Answer) async throws(ClientError) {
+        busyBrokers.remove(answer.broker)
+        for (partition, _) in answer.asked { positions[partition]?.isInFlight = false }
+        switch answer.result {
+        case .failure(let error):
+            guard error.isRetriable else { throw error }
+            isRefreshDue = true
+            try await KafkaClient.sleep(backoff.next())
+        case .success(let response):
+            if let error = ClientError(code: response.errorCode, subject: "fetch") {
+                guard error.isRetriable else { throw error }
+                return try await KafkaClient.sleep(backoff.next())
+            }
+            let generations = Dictionary(uniqueKeysWithValues: answer.asked.map { ($0.partition, $0.generation) })
+            for topic in response.responses {
+                for data in topic.partitions {
+                    let partition = NamedPartition(topic: topic.topic, index: data.partitionIndex)
+                    guard let position = positions[partition], position.generation == generations[partition] else {
+                        continue
+                    }
+                    try await take(data, of: partition, at: position.offset)
+                }
+            }
+        }
+    }
+
+    private func take(
+        _ data: FetchResponse.PartitionData,
+        of partition: NamedPartition,
+        at offset: Offset
+    ) async throws(ClientError) {
+        let code = ErrorCode(rawValue: data.errorCode) ?? .unknownServerError
+        if code == .offsetOutOfRange {
+            guard let place = configuration.resetsTo else {
+                throw .refused(code, subject: partition.description, message: "offset \(offset)")
+            }
+            return try await seek(partition, to: place)
+        }
+        if let error = ClientError(code: data.errorCode, subject: partition.description) {
+            guard error.isRetriable else { throw error }
+            positions[partition]?.leader = nil
+            isRefreshDue = true
+            return try await KafkaClient.sleep(backoff.next())
+        }
+        backoff.reset()
+        guard let consumed = try decoder.decode(data, of: partition, from: offset) else { return }
+        positions[partition]?.offset = consumed.nextOffset
+        decoded.append(consumed)
+    }
+
+    private func refresh() async throws(ClientError) {
+        isRefreshDue = false
+        let topics = Set(positions.keys.map(\.topic)).sorted()
+        let metadata = try await client.metadata(topics: topics)
+        for name in topics {
+            guard let topic = metadata.topic(name), topic.error == .noError else {
+                let code = metadata.topic(name)?.error ?? .unknownTopicOrPartition
+                // A topic that was deleted stays away; a leader that is missing comes back.
+                if code == .unknownTopicOrPartition || !code.isRetriable {
+                    throw .refused(code, subject: "topic \(name)", message: nil)
+                }
+                continue
+            }
+            for partition in topic.partitions {
+                positions[NamedPartition(topic: name, index: partition.index)]?.leader = partition.leader
+            }
+        }
+    }
+
+    /// Reads on from where the consumer stands.
+    public nonisolated func makeAsyncIterator() -> Iterator {
+        Iterator(consumer: self)
+    }
+
+    /// Reads a consumer batch by batch.
+    public struct Iterator: AsyncIteratorProtocol {
+        let consumer: Consumer
+
+        /// Waits for the next records.
+        public func next() async throws(ClientError) -> ConsumedRecords? {
+            try await consumer.next()
+        }
+
+        /// Waits for the next records.
+        public func next(isolation actor: isolated (any Actor)?) async throws(ClientError) -> ConsumedRecords? {
+            try await consumer.next()
+        }
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds.
+    var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}

@@ -1,0 +1,121 @@
+import FlotillaKafkaWire
+import FlotillaModel
+public import Logging
+public import NIOCore
+import NIOPosix
+
+/// A client of a Kafka-compatible cluster: producers, consumers and administration share its connections.
+///
+/// ```swift
+/// let client = KafkaClient(ClientConfiguration(brokers: [BrokerAddress(host: "localhost", port: 9092)]))
+/// let producer = Producer(client)
+/// let place = try await producer.send(ProducerRecord(topic: "greetings", value: ByteBuffer(string: "hello")))
+/// await producer.close()
+/// await client.close()
+/// ```
+///
+/// Everything behind it runs on one event loop of the group; no task is started.
+public final class KafkaClient: Sendable {
+    /// What it was made with.
+    public let configuration: ClientConfiguration
+    let loop: any EventLoop
+    private let core: NIOLoopBoundBox<Core>
+
+    /// Makes a client; it connects when it is first asked for something.
+    ///
+    /// - Parameter group: whose event loop to use; nil for NIO's own.
+    public init(
+        _ configuration: ClientConfiguration,
+        group: (any EventLoopGroup)? = nil,
+        logger: Logger = Logger(label: "flotilla.client")
+    ) {
+        self.configuration = configuration
+        let loop = (group ?? MultiThreadedEventLoopGroup.singleton).next()
+        self.loop = loop
+        core = NIOLoopBoundBox.makeBoxSendingValue(
+            Core(loop: loop, configuration: configuration, logger: logger),
+            eventLoop: loop
+        )
+    }
+
+    /// Ends all connections. Close producers first: what they still hold would fail.
+    public func close() async {
+        await withCheckedContinuation { continuation in
+            loop.execute {
+                self.core.value.close()
+                continuation.resume()
+            }
+        }
+    }
+
+    /// Runs `body` on the loop and returns what it completes with.
+    func call<Value: Sendable>(
+        _ body: @escaping @Sendable (Core, @escaping Completion<Value>) -> Void
+    ) async throws(ClientError) -> Value {
+        let result: Result<Value, ClientError> = await withCheckedContinuation { continuation in
+            loop.execute {
+                body(self.core.value) { continuation.resume(returning: $0) }
+            }
+        }
+        return try result.get()
+    }
+
+    /// The state on the loop, for those who are on it.
+    var loopCore: Core {
+        core.value
+    }
+
+    /// Sends one request and returns its answer, whatever error code is in it.
+    func request<Request: KafkaRequest>(
+        to target: Core.Target,
+        limit: Int16 = .max,
+        _ make: @escaping @Sendable (Int16) -> Request
+    ) async throws(ClientError) -> Request.Response {
+        try await call { core, complete in
+            core.send(to: target, limit: limit, make, complete: complete)
+        }
+    }
+
+    /// Repeats `attempt` with growing pauses while it fails with what may pass, up to the retry timeout.
+    func retrying<Value: Sendable>(
+        for limit: Duration? = nil,
+        _ attempt: () async throws(ClientError) -> Value
+    ) async throws(ClientError) -> Value {
+        let end = ContinuousClock.now + (limit ?? configuration.retryTimeout)
+        var backoff = Backoff(configuration)
+        while true {
+            do throws(ClientError) {
+                return try await attempt()
+            } catch {
+                let pause = backoff.next()
+                guard error.isRetriable, ContinuousClock.now + pause < end else { throw error }
+                try await Self.sleep(pause)
+            }
+        }
+    }
+
+    /// Waits; a cancelled task does not.
+    static func sleep(_ duration: Duration) async throws(ClientError) {
+        do {
+            try await Task.sleep(for: duration)
+        } catch {
+            throw .cancelled
+        }
+    }
+
+    /// Describes the cluster, and the topics named (nil: all of them).
+    ///
+    /// A topic that does not exist is in the answer with its error.
+    ///
+    /// - Parameter allowsCreation: whether naming a topic may create it, where the cluster allows that.
+    public func metadata(
+        topics: [String]? = nil,
+        allowsCreation: Bool = false
+    ) async throws(ClientError) -> ClusterMetadata {
+        try await retrying { () async throws(ClientError) in
+            try await call { core, complete in
+                core.refreshMetadata(topics: topics, allowsCreation: allowsCreation, complete: complete)
+            }
+        }
+    }
+}

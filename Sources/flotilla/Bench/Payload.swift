@@ -1,0 +1,48 @@
+import ArgumentParser
+import NIOCore
+
+/// What values are made of.
+enum PayloadKind: String, ExpressibleByArgument, CaseIterable {
+    case random, json
+}
+
+/// Ready-made values, taken in turn; together at least a MiB, so that no compressor's window holds a repeat.
+struct Payload {
+    private let values: [ByteBuffer]
+    private var next = 0
+
+    init(_ kind: PayloadKind, byteCount: Int) {
+        let count = max(16, min(4096, (1 << 20) / max(byteCount, 1)))
+        values = (0..<count).map { number in
+            switch kind {
+            case .random: Self.random(byteCount)
+            case .json: Self.json(byteCount, number)
+            }
+        }
+    }
+
+    /// The next value.
+    mutating func value() -> ByteBuffer {
+        next += 1
+        if next >= values.count { next = 0 }
+        return values[next]
+    }
+
+    private static func random(_ byteCount: Int) -> ByteBuffer {
+        var bytes = ByteBuffer()
+        bytes.reserveCapacity(byteCount + 8)
+        var generator = SystemRandomNumberGenerator()
+        while bytes.readableBytes < byteCount { bytes.writeInteger(generator.next()) }
+        return bytes.getSlice(at: 0, length: byteCount) ?? bytes
+    }
+
+    private static func json(_ byteCount: Int, _ number: Int) -> ByteBuffer {
+        var text = ""
+        while text.utf8.count < byteCount {
+            let id = UInt32.random(in: .min ... .max)
+            text += "{\"id\":\(id),\"number\":\(number),\"customer\":\"customer-\(id % 5000)\",\"state\":\"shipped\","
+            text += "\"amount\":\(id % 100_000).\(id % 100),\"currency\":\"EUR\",\"items\":[\(id % 7),\(id % 11)]}"
+        }
+        return ByteBuffer(bytes: text.utf8.prefix(byteCount))
+    }
+}

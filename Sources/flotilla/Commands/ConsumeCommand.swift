@@ -1,0 +1,179 @@
+import ArgumentParser
+import FlotillaClient
+import FlotillaModel
+import NIOCore
+
+/// `flotilla consume`.
+struct ConsumeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "consume",
+        abstract: "Read records.",
+        discussion: """
+            flotilla consume greetings                           what comes from now on
+            flotilla consume greetings -o start -e               all there is
+            flotilla consume greetings -o -10 -o json            the last ten of each partition, as JSON
+            flotilla consume orders -o @-2h:@now -f '%t[%p]@%o %k=%v\\n'
+            """
+    )
+
+    @Argument(help: "The topics.")
+    var topics: [String]
+
+    @OptionGroup var client: ClientOptions
+
+    @Option(
+        name: .customShort("o"),
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "Where to read: start, end (default), 42, +n, -n, @time, FROM:TO; or how to print: text, json. May be given twice.",
+            valueName: "place|format"
+        )
+    )
+    var options: [String] = []
+
+    @Option(name: [.customShort("p"), .customLong("partition")], help: "Only this partition; may be repeated.")
+    var partitions: [Int32] = []
+
+    @Option(name: [.customShort("n"), .customLong("count")], help: "End after so many records.")
+    var count: Int?
+
+    @Flag(name: [.customShort("e"), .customLong("exit")], help: "End at what is the end of the partitions now.")
+    var endsAtEnd = false
+
+    @Option(
+        name: [.customShort("f"), .customLong("format")],
+        help: "How to print: %t %p %o %k %v %T %d{iso} %h %K %S, \\n \\t \\xHH."
+    )
+    var format: String?
+
+    @Option(help: "Only records whose value matches this regular expression.")
+    var grep: String?
+
+    @Option(help: "Only records with this key.")
+    var key: String?
+
+    @Flag(name: .customShort("Z"), help: "Print NULL for null keys and values.")
+    var showsNull = false
+
+    @Flag(help: "Show records of aborted and open transactions too.")
+    var uncommitted = false
+
+    /// What to print, and what not.
+    private struct Printing {
+        var format: RecordFormat
+        var isJSON = false
+        var pattern: Regex<AnyRegexOutput>?
+        var key: ByteBuffer?
+
+        func wants(_ record: ConsumerRecord) -> Bool {
+            if let key, record.key != key { return false }
+            guard let pattern else { return true }
+            guard let value = record.value else { return false }
+            return String(buffer: value).contains(pattern)
+        }
+
+        func write(_ record: ConsumerRecord, into output: inout ByteBuffer) {
+            if isJSON { RecordFormat.writeJSON(record, into: &output) } else { format.write(record, into: &output) }
+        }
+    }
+
+    func run() async throws {
+        try await client.run { client in
+            let (range, printing) = try readOptions()
+            let assignment = try await assign(client, range)
+            try await read(client, assignment.starts, until: assignment.ends, printing)
+        }
+    }
+
+    private func readOptions() throws(CommandFailure) -> (PlaceRange, Printing) {
+        var range: PlaceRange?
+        var printing = Printing(format: try RecordFormat(format ?? "%s\\n"))
+        if showsNull { printing.format.null = "NULL" }
+        for option in options {
+            if option == "json" {
+                printing.isJSON = true
+            } else if option == "text" {
+                printing.isJSON = false
+            } else if let place = PlaceRange(option) {
+                guard range == nil else { throw .usage("two places to read from: -o \(option)") }
+                range = place
+            } else {
+                throw .usage("-o \(option) is neither a place (start, end, 42, +n, -n, @time) nor text or json")
+            }
+        }
+        if let grep {
+            guard let pattern = try? Regex(grep) else { throw .usage("\"\(grep)\" is no regular expression") }
+            printing.pattern = pattern
+        }
+        printing.key = key.map { ByteBuffer(string: $0) }
+        if let count, count < 0 { throw .usage("-n takes a number from 0") }
+        return (range ?? PlaceRange(start: .named(endsAtEnd || count != nil ? .earliest : .latest)), printing)
+    }
+
+    private func assign(
+        _ client: KafkaClient,
+        _ range: PlaceRange
+    ) async throws -> (starts: [NamedPartition: StartOffset], ends: [NamedPartition: Offset]?) {
+        let names = Set(topics).sorted()
+        let metadata = try await client.metadata(topics: names)
+        var wanted: [NamedPartition] = []
+        for name in names {
+            guard let topic = metadata.topic(name), topic.error == .noError else {
+                let code = metadata.topic(name)?.error ?? .unknownTopicOrPartition
+                throw ClientError.refused(code, subject: "topic \(name)", message: nil)
+            }
+            let known = topic.partitions.map(\.index)
+            for index in partitions where !known.contains(index) {
+                throw ClientError.noSuchPartition(NamedPartition(topic: name, index: index))
+            }
+            wanted += (partitions.isEmpty ? known : partitions).map { NamedPartition(topic: name, index: $0) }
+        }
+        let admin = Admin(client)
+        let starts = try await range.start.resolve(wanted, admin)
+        var ends = try await range.end?.resolve(wanted, admin)
+        if endsAtEnd, ends == nil { ends = try await Place.named(.latest).resolve(wanted, admin) }
+        return (starts.mapValues { .offset($0) }, ends)
+    }
+
+    private func read(
+        _ client: KafkaClient,
+        _ starts: [NamedPartition: StartOffset],
+        until ends: [NamedPartition: Offset]?,
+        _ printing: Printing
+    ) async throws {
+        var open = ends ?? [:]
+        if ends != nil {
+            open = open.filter { partition, end in starts[partition].map { $0 != .offset(end) } ?? false }
+            open = open.filter { partition, end in
+                guard case .offset(let start)? = starts[partition] else { return true }
+                return start < end
+            }
+            if open.isEmpty { return }
+        }
+        var left = count ?? .max
+        guard left > 0 else { return }
+        var settings = ConsumerConfiguration()
+        settings.isolationLevel = uncommitted ? .readUncommitted : .readCommitted
+        let wanted = ends == nil ? starts : starts.filter { open[$0.key] != nil }
+        let consumer = try await Consumer(client, wanted, settings)
+        let output = StandardOutput()
+        while let batch = try await consumer.next() {
+            let end = open[batch.partition]
+            if ends != nil, end == nil { continue }
+            try output.write { output in
+                for record in batch.records where left > 0 {
+                    if let end, record.offset >= end { break }
+                    guard printing.wants(record) else { continue }
+                    printing.write(record, into: &output)
+                    left -= 1
+                }
+            }
+            try output.flush()
+            if let end, batch.nextOffset >= end {
+                open[batch.partition] = nil
+                await consumer.pause(batch.partition)
+            }
+            if left == 0 || (ends != nil && open.isEmpty) { return }
+        }
+    }
+}
