@@ -12,7 +12,8 @@ package enum Effect: Hashable, Sendable {
     case append(Range<LogIndex>, term: Term, AppendContent, Ticket)
     /// Leader: the proposal was not taken; none of its entries is in the log.
     case rejectProposal(Rejection)
-    /// Follower: drop every entry from this index on; an `appendReceived` from the same index follows.
+    /// Follower: drop every entry from this index on; an `appendReceived` from the same index
+    /// follows.
     case truncate(from: LogIndex)
     /// Follower: write these entries of the `AppendRequest` just received.
     case appendReceived(Range<LogIndex>, Ticket)
@@ -24,8 +25,9 @@ package enum Effect: Hashable, Sendable {
     /// Read entries from this index on, about `byteLimit` bytes and at least one entry, for
     /// `Input.entriesRead`.
     case readEntries(for: GroupMember, from: LogIndex, byteLimit: Int)
-    /// Ship files to a member whose next entry, `neededIndex`, can no longer be read. The driver picks the
-    /// position, sends a `SnapshotOffer` with this term and sequence, and ends with `Input.snapshotSent`.
+    /// Ship files to a member whose next entry, `neededIndex`, can no longer be read. The driver
+    /// picks the position, sends a `SnapshotOffer` with this term and sequence, and ends with
+    /// `Input.snapshotSent`.
     case sendSnapshot(to: GroupMember, term: Term, sequence: UInt64, neededIndex: LogIndex)
     /// Make room for files up to a position, which this leader is about to ship.
     case receiveSnapshot(LogPosition, from: GroupMember)
@@ -38,7 +40,8 @@ package enum Effect: Hashable, Sendable {
     case roleChanged(Role, Term, leader: GroupMember?)
     /// Leader: its term start is committed; it may serve reads and take proposals.
     case leaderReady(Term)
-    /// This membership holds from now on: appended, or back after a truncation. The index is its entry's.
+    /// This membership holds from now on: appended, or back after a truncation. The index is its
+    /// entry's.
     case membershipChanged(Membership, at: LogIndex)
     /// Leader: the wanted membership is committed and settled.
     case membershipChangeFinished(Membership)
@@ -96,11 +99,13 @@ extension Rejection: CustomStringConvertible {
         switch self {
         case .notLeader(let leader?): "this member does not lead; member \(leader) does"
         case .notLeader(nil): "no leader is known; an election decides"
-        case .notReady: "the leader's term has just begun; it serves once its first entry is committed"
+        case .notReady:
+            "the leader's term has just begun; it serves once its first entry is committed"
         case .transferring: "leadership is being handed over; the next leader takes it"
         case .overloaded: "too much is waiting for a quorum; try again when it has caught up"
         case .membershipChanging: "a membership change is under way; it has to settle first"
-        case .notCaughtUp(let member): "member \(member) is no learner with nearly the whole log yet"
+        case .notCaughtUp(let member):
+            "member \(member) is no learner with nearly the whole log yet"
         case .notEligible: "no such voter could take over"
         case .invalidMembership: "the wanted membership names no voter, or is the present one"
         }

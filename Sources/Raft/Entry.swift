@@ -19,6 +19,9 @@ package struct ProposedEntry: Hashable, Sendable {
     /// The size that counts against the windows: frame and payload.
     package var byteCount: Int
 
+    /// What the entries that Raft writes itself count against the windows: a frame and a little.
+    package static let ownByteCount = 64
+
     /// Describes an entry to propose.
     package init(kind: EntryKind, byteCount: Int) {
         self.kind = kind

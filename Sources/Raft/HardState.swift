@@ -2,8 +2,8 @@ package import FlotillaModel
 
 /// What a member must never forget: the term it has reached and whom it voted for in it.
 ///
-/// The vote belongs to the term: it changes from `nil` to a member once per term and is cleared only
-/// by a newer term, never by stepping down or by handing leadership over.
+/// The vote belongs to the term: it changes from `nil` to a member once per term and is cleared
+/// only by a newer term, never by stepping down or by handing leadership over.
 ///
 /// - Source: Ongaro and Ousterhout (2014), figure 2, "persistent state on all servers".
 package struct HardState: Hashable, Sendable {

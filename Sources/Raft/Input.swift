@@ -4,7 +4,8 @@ package import FlotillaModel
 package enum Input: Hashable, Sendable {
     /// One unit of time has passed, by convention 100 ms.
     case tick
-    /// A message arrived; one that names another target, or another creation of this one, is dropped.
+    /// A message arrived; one that names another target, or another creation of this one, is
+    /// dropped.
     case receive(Message, from: GroupMember, to: GroupMember)
     /// The write with this ticket, and every write before it, is durable.
     case persisted(Ticket)
@@ -20,9 +21,11 @@ package enum Input: Hashable, Sendable {
     /// Campaign without waiting for the election timeout.
     case campaign
 
-    /// The answer to `Effect.readEntries`: entries from `first` on, empty when they cannot be read now.
+    /// The answer to `Effect.readEntries`: entries from `first` on, empty when they cannot be read
+    /// now.
     case entriesRead(for: GroupMember, first: LogIndex, [EntryDescriptor])
-    /// The answer to `Effect.sendSnapshot`: the files were installed up to a position, or `nil`: they were not.
+    /// The answer to `Effect.sendSnapshot`: the files were installed up to a position, or `nil`:
+    /// they were not.
     case snapshotSent(to: GroupMember, LogPosition?)
     /// Offered files are complete, verified and synced, but not yet part of the log.
     case snapshotReceived(LogPosition, Membership)

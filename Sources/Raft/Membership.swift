@@ -135,7 +135,8 @@ package struct Membership: Hashable, Sendable {
         func isStrictlySorted(_ members: [GroupMember]) -> Bool {
             zip(members, members.dropFirst()).allSatisfy { $0 < $1 }
         }
-        return isStrictlySorted(voters) && isStrictlySorted(outgoingVoters) && isStrictlySorted(learners)
+        return isStrictlySorted(voters) && isStrictlySorted(outgoingVoters)
+            && isStrictlySorted(learners)
             && !learners.contains(where: voters.contains)
     }
 }

@@ -33,7 +33,8 @@ package enum Message: Hashable, Sendable {
     }
 }
 
-/// "Would you vote for me?": asked before a campaign, so that a member that cannot win disturbs nobody.
+/// "Would you vote for me?": asked before a campaign, so that a member that cannot win disturbs
+/// nobody.
 ///
 /// - Source: Ongaro (2014), §9.6.
 package struct PreVoteRequest: Hashable, Sendable {
@@ -69,7 +70,8 @@ package struct VoteRequest: Hashable, Sendable {
     package var term: Term
     /// The last entry of the candidate's log.
     package var lastEntry: LogPosition
-    /// Whether the leader itself asked for this campaign; then a live leader is no reason to refuse.
+    /// Whether the leader itself asked for this campaign; then a live leader is no reason to
+    /// refuse.
     package var isTransfer: Bool
 
     package init(term: Term, lastEntry: LogPosition, isTransfer: Bool) {
@@ -104,7 +106,8 @@ package struct AppendRequest: Hashable, Sendable {
     package var entries: [EntryDescriptor]
     /// Up to where the leader knows the log to be committed.
     package var commitIndex: LogIndex
-    /// The end of the leader's log; a follower in doubt about its own log trusts it again from there.
+    /// The end of the leader's log; a follower in doubt about its own log trusts it again from
+    /// there.
     package var lastIndex: LogIndex
 
     package init(

@@ -1,9 +1,10 @@
 import FlotillaModel
 
-/// The durable writes that a member has asked for and not yet heard of, in the order of their tickets.
+/// The durable writes that a member has asked for and not yet heard of, in the order of their
+/// tickets.
 ///
-/// - Source: the ABA hazard is described at `newStorageAppendRespMsg` in etcd's `rawnode.go`; a late
-///   completion that confirmed entries of a replaced suffix was rabbitmq/ra issue 516.
+/// - Source: the ABA hazard is described at `newStorageAppendRespMsg` in etcd's `rawnode.go`; a
+///   late completion that confirmed entries of a replaced suffix was rabbitmq/ra issue 516.
 struct PendingWrites: Hashable, Sendable {
     private enum Content: Hashable, Sendable {
         case hardState
@@ -46,7 +47,8 @@ struct PendingWrites: Hashable, Sendable {
         return ticket
     }
 
-    /// A suffix is replaced: completions of the writes so far say nothing about the log from now on.
+    /// A suffix is replaced: completions of the writes so far say nothing about the log from now
+    /// on.
     mutating func beginGeneration() {
         generation += 1
     }

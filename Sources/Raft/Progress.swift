@@ -2,9 +2,9 @@ package import FlotillaModel
 
 /// What a leader knows of one other member, and what it sends there next.
 ///
-/// A follower is *probed* with one request at a time until the logs are known to agree somewhere, then
-/// *replicated* to with many requests on their way, up to the window's bytes and count. One whose next
-/// entry can no longer be read waits for a *snapshot*: files that the driver ships.
+/// A follower is *probed* with one request at a time until the logs are known to agree somewhere,
+/// then *replicated* to with many requests on their way, up to the window's bytes and count. One
+/// whose next entry can no longer be read waits for a *snapshot*: files that the driver ships.
 ///
 /// - Source: the three states are those of etcd's raft library; windows in bytes are ours.
 package struct Progress: Hashable, Sendable {
@@ -64,7 +64,7 @@ package struct Progress: Hashable, Sendable {
     /// The logs agree up to `match`: from there on the pipe is open.
     mutating func replicate() {
         state = .replicate
-        next = match.next
+        next = max(next, match.next)
         window.removeAll()
         isPaused = false
         stalledTicks = 0
@@ -86,6 +86,11 @@ package struct Progress: Hashable, Sendable {
         }
         window.release(through: match)
         next = max(next, match.next)
+    }
+
+    /// Whether something sent has not been acknowledged.
+    var awaitsAnswer: Bool {
+        state == .replicate && match.next < next
     }
 
     /// Numbers an append request.

@@ -23,8 +23,15 @@ extension Raft {
         }
     }
 
-    private var mayCampaign: Bool {
-        isElectable && membership.isVoter(member)
+    /// Whether this member may try to lead.
+    ///
+    /// A membership that takes its vote away may never be committed, and then the group may be
+    /// unable to do without it, since its log is the longest; so it goes on trying until that
+    /// membership is committed. Its own vote counts only where the newest membership says so.
+    ///
+    /// - Source: Ongaro (2014), §4.2.2.
+    var mayCampaign: Bool {
+        isElectable && log.memberships.contains { $0.membership.isVoter(member) }
     }
 
     /// Asks whether a campaign could succeed; the term stays as it is.
@@ -44,8 +51,8 @@ extension Raft {
     /// Starts a term of its own.
     ///
     /// The requests wait until the term and the vote are durable. Were they not, a candidate that
-    /// crashes could lose the end of its log, come back, repeat the term, and win it with votes that
-    /// were given to the longer log.
+    /// crashes could lose the end of its log, come back, repeat the term, and win it with votes
+    /// that were given to the longer log.
     mutating func campaign(isTransfer: Bool, into effects: inout [Effect]) {
         precondition(term.rawValue < UInt32(Int32.max), "a term fits Kafka's leader epoch")
         hardState = HardState(term: term.next, votedFor: member)
@@ -68,7 +75,7 @@ extension Raft {
     ) {
         let isGranted =
             request.term > term && request.lastEntry >= lastPosition && isElectable
-            && !trustsLeader
+            && !trustsLeader(other: candidate)
         let response = PreVoteResponse(term: isGranted ? request.term : term, isGranted: isGranted)
         let ticket = isGranted ? writes.hardStateTicket : nil
         effects.append(.send(.preVoteResponse(response), to: candidate, after: ticket))
@@ -76,8 +83,9 @@ extension Raft {
 
     /// Answers a candidate, and remembers the promise.
     ///
-    /// A vote outlives a crash, so the answer rests on the ticket of the write that remembers it. Only a
-    /// vote that is given resets the timer: refused candidates must not keep better ones waiting.
+    /// A vote outlives a crash, so the answer rests on the ticket of the write that remembers it.
+    /// Only a vote that is given resets the timer: refused candidates must not keep better ones
+    /// waiting.
     ///
     /// - Source: Ongaro and Ousterhout (2014), §5.2 and §5.4.1.
     mutating func handle(
@@ -90,28 +98,30 @@ extension Raft {
         let isUpToDate = request.lastEntry >= lastPosition
         let isGranted = isFree && isUpToDate && isElectable && leader == nil
         if isGranted {
-            if hardState.votedFor == nil {
-                hardState.votedFor = candidate
-                persistHardState(into: &effects)
-            }
+            hardState.votedFor = candidate
             if case .preCandidate = state {
                 becomeFollower(of: nil, into: &effects)
             }
             resetElectionTimer()
+        }
+        if hardState != writtenHardState {
+            // One write remembers a newer term and the vote in it.
+            persistHardState(into: &effects)
         }
         let response = VoteResponse(term: term, isGranted: isGranted)
         let ticket = isGranted ? writes.hardStateTicket : nil
         effects.append(.send(.voteResponse(response), to: candidate, after: ticket))
     }
 
-    /// Whether a leader was heard so recently that no other is wanted.
+    /// Whether a leader was heard so recently that no other is wanted; a leader that asks for votes
+    /// itself has stepped down.
     ///
     /// - Source: Ongaro (2014), §4.2.3: removed members must not disturb the group.
-    var trustsLeader: Bool {
+    func trustsLeader(other candidate: GroupMember) -> Bool {
         switch state {
         case .leader: true
         case .follower(let follower):
-            follower.leader != nil
+            follower.leader != nil && follower.leader != candidate
                 && (follower.isQuiet || follower.ticksSinceLeader < settings.electionTimeoutTicks)
         case .preCandidate, .candidate: false
         }
@@ -190,16 +200,28 @@ extension Raft {
 
     /// Adopts a newer term, or ends what this member did in the present one.
     ///
-    /// The vote is cleared by a newer term alone: a leader that steps down in its own term has voted
-    /// for itself and stays bound by it.
+    /// The vote is cleared by a newer term alone: a leader that steps down in its own term has
+    /// voted for itself and stays bound by it.
     mutating func follow(_ leader: GroupMember?, in newTerm: Term, into effects: inout [Effect]) {
+        adopt(newTerm)
+        if hardState != writtenHardState {
+            persistHardState(into: &effects)
+        }
+        becomeFollower(of: leader, into: &effects)
+    }
+
+    /// Adopts a candidate's newer term; the answer to its request writes it down.
+    mutating func follow(candidateOf newTerm: Term, into effects: inout [Effect]) {
+        adopt(newTerm)
+        becomeFollower(of: nil, into: &effects)
+    }
+
+    private mutating func adopt(_ newTerm: Term) {
         precondition(newTerm >= term, "terms never fall")
         if newTerm > term {
             hardState = HardState(term: newTerm, votedFor: nil)
-            persistHardState(into: &effects)
             repairedIndex = nil
         }
-        becomeFollower(of: leader, into: &effects)
     }
 
     private mutating func becomeFollower(of leader: GroupMember?, into effects: inout [Effect]) {
@@ -252,6 +274,7 @@ extension Raft {
             )
         )
         effects.append(.roleChanged(.leader, term, leader: member))
-        appendOwn(.termStart, [ProposedEntry(kind: .termStart, byteCount: 0)], into: &effects)
+        let entry = ProposedEntry(kind: .termStart, byteCount: ProposedEntry.ownByteCount)
+        appendOwn(.termStart, [entry], into: &effects)
     }
 }

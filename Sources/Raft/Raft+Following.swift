@@ -29,7 +29,10 @@ extension Raft {
             settleRepair(into: &effects)
         }
         let response = AppendResponse(
-            term: term, sequence: request.sequence, outcome: .matched(matched))
+            term: term,
+            sequence: request.sequence,
+            outcome: .matched(matched)
+        )
         let ticket = ticket(forAnswerAbout: matched)
         effects.append(.send(.appendResponse(response), to: leader, after: ticket))
     }
@@ -146,14 +149,16 @@ extension Raft {
 
     /// Complete files are there; they become the log unless it has caught up by itself.
     ///
-    /// Whichever leader sent them, they hold committed entries. A log that has no such last entry either
-    /// ends before it, or conflicts with a committed entry from there on: what it loses never counted.
+    /// Whichever leader sent them, they hold committed entries. A log that has no such last entry
+    /// either ends before it, or conflicts with a committed entry from there on: what it loses
+    /// never counted.
     mutating func snapshotReceived(
         _ position: LogPosition,
         _ membership: Membership,
         into effects: inout [Effect]
     ) {
-        let offer: SnapshotOffer? = if case .follower(let follower) = state { follower.offer } else { nil }
+        let offer: SnapshotOffer? =
+            if case .follower(let follower) = state { follower.offer } else { nil }
         abandonSnapshot()
         if position.index > commitIndex, !log.contains(position) {
             precondition(role != .leader, "a leader's log has every committed entry")
@@ -187,7 +192,10 @@ extension Raft {
         }
         let matched = max(offer.position.index, commitIndex)
         let response = AppendResponse(
-            term: term, sequence: offer.sequence, outcome: .matched(matched))
+            term: term,
+            sequence: offer.sequence,
+            outcome: .matched(matched)
+        )
         let ticket = ticket(forAnswerAbout: matched)
         effects.append(.send(.appendResponse(response), to: leader, after: ticket))
     }

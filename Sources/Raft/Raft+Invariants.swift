@@ -5,7 +5,11 @@ extension Raft {
     ///
     /// Tests and the simulator call it after every step.
     package func checkInvariants() {
-        precondition(log.isConsistent, "term runs and memberships are sorted and lie within the log")
+        precondition(hardState == writtenHardState, "every term and vote is written down")
+        precondition(
+            log.isConsistent,
+            "term runs and memberships are sorted and lie within the log"
+        )
         precondition(log.base.index <= commitIndex, "only committed entries leave the log")
         precondition(commitIndex <= lastIndex, "only entries in the log are committed")
         precondition(flushedIndex <= lastIndex, "only entries in the log are durable")
@@ -21,10 +25,13 @@ extension Raft {
         switch state {
         case .follower(let follower):
             precondition(follower.verifiedIndex >= commitIndex, "committed entries are verified")
-            precondition(follower.verifiedIndex <= lastIndex, "only entries in the log are verified")
+            precondition(
+                follower.verifiedIndex <= lastIndex,
+                "only entries in the log are verified"
+            )
             precondition(follower.leader != member, "nobody follows itself")
         case .preCandidate:
-            precondition(membership.isVoter(member), "only a voter asks for votes")
+            precondition(mayCampaign, "only a voter asks for votes")
         case .candidate:
             precondition(hardState.votedFor == member, "a candidate votes for itself")
         case .leader(let leader):
@@ -42,12 +49,17 @@ extension Raft {
         precondition(leader.isReady == (commitIndex >= leader.termStartIndex), "ready is committed")
         precondition(leader.acknowledgedIndex <= commitIndex, "acknowledged is committed")
         precondition(
-            leader.recent.endIndex == lastIndex.next, "the newest descriptors reach the log's end")
+            leader.recent.endIndex == lastIndex.next,
+            "the newest descriptors reach the log's end"
+        )
         precondition(leader.reads.isEmpty || leader.readRoundInFlight != nil, "a read has a round")
         for progress in leader.progress {
             precondition(progress.match <= lastIndex, "a follower matches no further than the log")
             precondition(progress.match < progress.next, "what matches is not sent again")
-            precondition(progress.next <= lastIndex.next, "the next entry is in the log or follows it")
+            precondition(
+                progress.next <= lastIndex.next,
+                "the next entry is in the log or follows it"
+            )
             precondition(
                 progress.window.byteCount <= settings.windowByteLimit || progress.window.count == 1,
                 "a window is kept, but for a single larger entry"

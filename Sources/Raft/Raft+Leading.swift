@@ -32,13 +32,14 @@ extension Raft {
             return .transferring
         }
         let waiting = leader.uncommittedByteCount
-        return waiting > 0 && waiting + byteCount > settings.uncommittedByteLimit ? .overloaded : nil
+        return waiting > 0 && waiting + byteCount > settings.uncommittedByteLimit
+            ? .overloaded : nil
     }
 
     /// Puts entries of the leader's term into its log, asks for their write, and sends them on.
     ///
-    /// The leader's disk and the followers work at the same time; the leader's own copy counts towards
-    /// the quorum once it is durable, like everybody else's.
+    /// The leader's disk and the followers work at the same time; the leader's own copy counts
+    /// towards the quorum once it is durable, like everybody else's.
     mutating func appendOwn(
         _ content: AppendContent,
         _ entries: [ProposedEntry],
@@ -52,7 +53,10 @@ extension Raft {
             byteCount += entry.byteCount
             if hasFollowers {
                 let descriptor = EntryDescriptor(
-                    term: term, kind: entry.kind, byteCount: entry.byteCount)
+                    term: term,
+                    kind: entry.kind,
+                    byteCount: entry.byteCount
+                )
                 leading.recent.append(descriptor)
             }
         }
@@ -73,8 +77,8 @@ extension Raft {
 
     /// Commits what a quorum has made durable, if an entry of this term is among it.
     ///
-    /// An entry of an earlier term on a majority may still be replaced; it is committed by the first
-    /// entry of this term after it.
+    /// An entry of an earlier term on a majority may still be replaced; it is committed by the
+    /// first entry of this term after it.
     ///
     /// - Source: Ongaro and Ousterhout (2014), §5.4.2 and figure 8.
     mutating func advanceCommit(into effects: inout [Effect]) {

@@ -5,9 +5,9 @@ import FlotillaModel
 extension Raft {
     /// Begins to change the membership: learners in one step, voters through a joint membership.
     ///
-    /// A change needs a committed entry of the leader's term and no other change in the log. Without the
-    /// first, two leaders could each commit a change that the other's quorum never heard of; without
-    /// the second, quorums of successive memberships need not overlap.
+    /// A change needs a committed entry of the leader's term and no other change in the log.
+    /// Without the first, two leaders could each commit a change that the other's quorum never
+    /// heard of; without the second, quorums of successive memberships need not overlap.
     ///
     /// - Source: Ongaro (2014), §4.3, and the correction to single-server changes that he posted to
     ///   raft-dev in July 2015.
@@ -27,7 +27,10 @@ extension Raft {
             enter(target, into: &effects)
         } else {
             let joint = Membership(
-                voters: voters, outgoingVoters: membership.voters, learners: learners)
+                voters: voters,
+                outgoingVoters: membership.voters,
+                learners: learners
+            )
             enter(joint, into: &effects)
         }
     }
@@ -71,7 +74,10 @@ extension Raft {
             known.first { $0.member == other } ?? Progress(member: other, next: lastIndex.next)
         }
         effects.append(.membershipChanged(membership, at: lastIndex.next))
-        let entry = ProposedEntry(kind: .membership(membership), byteCount: 0)
+        let entry = ProposedEntry(
+            kind: .membership(membership),
+            byteCount: ProposedEntry.ownByteCount
+        )
         appendOwn(.membership(membership), [entry], into: &effects)
     }
 

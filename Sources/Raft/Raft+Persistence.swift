@@ -6,12 +6,14 @@ extension Raft {
     /// Asks for the term and the vote to be remembered.
     @discardableResult
     mutating func persistHardState(into effects: inout [Effect]) -> Ticket {
+        writtenHardState = hardState
         let ticket = writes.addHardState(term: term)
         effects.append(.persistHardState(hardState, ticket))
         return ticket
     }
 
-    /// The ticket that an answer about the log up to `index` rests on: entries and term both durable.
+    /// The ticket that an answer about the log up to `index` rests on: entries and term both
+    /// durable.
     func ticket(forAnswerAbout index: LogIndex) -> Ticket? {
         let entries = index > flushedIndex ? writes.ticket(covering: index) : nil
         guard let term = writes.hardStateTicket else {
@@ -36,8 +38,8 @@ extension Raft {
 
     /// A damaged log is whole again once everything a leader has is durable here.
     ///
-    /// Every leader has every committed entry, so whatever this member once acknowledged and lost is
-    /// back, if it ever counted.
+    /// Every leader has every committed entry, so whatever this member once acknowledged and lost
+    /// is back, if it ever counted.
     mutating func settleRepair(into effects: inout [Effect]) {
         guard isDamaged, let repairedIndex, flushedIndex >= repairedIndex else {
             return

@@ -3,11 +3,12 @@ import FlotillaModel
 // Linearizable reads without a log entry (§6.4).
 
 extension Raft {
-    /// Finds an index at which a read sees everything that was acknowledged before it was asked for.
+    /// Finds an index at which a read sees everything that was acknowledged before it was asked
+    /// for.
     ///
-    /// The commit index of a leader whose term start is committed is such an index, if the member still
-    /// leads: a round of heartbeats that began after the question proves it. No clock is trusted. Reads that
-    /// come while a round is out share the next one.
+    /// The commit index of a leader whose term start is committed is such an index, if the member
+    /// still leads: a round of heartbeats that began after the question proves it. No clock is
+    /// trusted. Reads that come while a round is out share the next one.
     mutating func readIndex(_ requestID: UInt64, into effects: inout [Effect]) {
         guard case .leader(let leader) = state else {
             effects.append(.readFailed(requestID: requestID, .notLeader(self.leader)))
@@ -27,7 +28,10 @@ extension Raft {
         }
         wake(into: &effects)
         let read = LeaderState.PendingRead(
-            requestID: requestID, index: commitIndex, round: leading.round + 1)
+            requestID: requestID,
+            index: commitIndex,
+            round: leading.round + 1
+        )
         leading.reads.append(read)
         if leading.readRoundInFlight == nil {
             sendHeartbeats(into: &effects)

@@ -54,11 +54,11 @@ extension Raft {
                 follow(nil, in: response.term, into: &effects)
             }
         case .voteRequest(let request):
-            if trustsLeader, !request.isTransfer {
+            if trustsLeader(other: sender), !request.isTransfer {
                 wake(into: &effects)
                 return false
             }
-            follow(nil, in: request.term, into: &effects)
+            follow(candidateOf: request.term, into: &effects)
         case .appendRequest, .heartbeatRequest, .snapshotOffer:
             follow(sender, in: message.term, into: &effects)
         case .voteResponse, .appendResponse, .heartbeatResponse, .timeoutNow:
@@ -69,8 +69,8 @@ extension Raft {
 
     /// Tells the sender of an outdated term that there is a newer one.
     ///
-    /// A deposed leader steps down on it, and a candidate that lags catches up. Without the answer a
-    /// member with a newer term and a leader with an older one would ignore each other for ever.
+    /// A deposed leader steps down on it, and a candidate that lags catches up. Without the answer
+    /// a member with a newer term and a leader with an older one would ignore each other for ever.
     private func answerOutdated(
         _ message: Message,
         from sender: GroupMember,
@@ -85,14 +85,19 @@ extension Raft {
             effects.append(.send(.voteResponse(response), to: sender, after: nil))
         case .appendRequest, .heartbeatRequest, .snapshotOffer:
             let response = HeartbeatResponse(
-                term: term, round: 0, verifiedIndex: .zero, commitIndex: commitIndex)
+                term: term,
+                round: 0,
+                verifiedIndex: .zero,
+                commitIndex: commitIndex
+            )
             effects.append(.send(.heartbeatResponse(response), to: sender, after: nil))
         case .preVoteResponse, .voteResponse, .appendResponse, .heartbeatResponse, .timeoutNow:
             break
         }
     }
 
-    /// A leader notes that a member is alive; a quiet member wakes for anything but a beat's answer.
+    /// A leader notes that a member is alive; a quiet member wakes for anything but a beat's
+    /// answer.
     private mutating func noteHeard(
         _ message: Message,
         from sender: GroupMember,

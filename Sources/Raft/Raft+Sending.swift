@@ -63,7 +63,9 @@ extension Raft {
         return true
     }
 
-    /// What fits one request and the room in the window. An entry larger than the whole window goes
+    /// What fits one request and the room in the window.
+    ///
+    /// An entry larger than the whole window goes
     /// when nothing else is on its way, so that it never waits for ever.
     private func recentEntries(
         for slot: Int
@@ -98,6 +100,20 @@ extension Raft {
         effects.append(.send(.appendRequest(request), to: target, after: nil))
     }
 
+    /// Asks again: for an answer alone where everything has arrived, since then only the answer was
+    /// lost or the follower's disk is slow; otherwise for the entries from where they are missing.
+    mutating func repeatAppends(to slot: Int, into effects: inout [Effect]) {
+        let progress = leading.progress[slot]
+        let last = progress.next - 1
+        if progress.verifiedIndex >= last, let lastTerm = log.term(at: last) {
+            leading.progress[slot].stalledTicks = 0
+            send([], after: LogPosition(term: lastTerm, index: last), to: slot, into: &effects)
+        } else {
+            leading.progress[slot].probe(from: max(progress.match, progress.verifiedIndex).next)
+            sendAppends(to: slot, into: &effects)
+        }
+    }
+
     // MARK: Entries from the driver
 
     private mutating func orderRead(for slot: Int, into effects: inout [Effect]) {
@@ -111,7 +127,8 @@ extension Raft {
         effects.append(.readEntries(for: progress.member, from: progress.next, byteLimit: limit))
     }
 
-    /// Sends entries that the driver read; an answer to a question that no longer stands is dropped.
+    /// Sends entries that the driver read; an answer to a question that no longer stands is
+    /// dropped.
     mutating func entriesRead(
         for follower: GroupMember,
         first: LogIndex,
@@ -135,16 +152,23 @@ extension Raft {
             leading.progress[slot].isPaused = true
             return
         }
+        let byteCount = entries.reduce(0) { $0 + $1.byteCount }
+        let window = leader.progress[slot].window
+        guard window.isEmpty || window.byteCount + byteCount <= settings.windowByteLimit else {
+            // A large entry waits until nothing else is on its way; the next answer asks for it
+            // again.
+            return
+        }
         let next = first + UInt64(entries.count)
         let previous = LogPosition(term: previousTerm, index: first - 1)
         send(entries, after: previous, to: slot, into: &effects)
         leading.progress[slot].next = next
-        let byteCount = entries.reduce(0) { $0 + $1.byteCount }
         leading.progress[slot].window.add(lastIndex: next - 1, byteCount: byteCount)
         sendAppends(to: slot, into: &effects)
     }
 
-    /// Whether these are entries of the present log; a read begun under an earlier leadership may not be.
+    /// Whether these are entries of the present log; a read begun under an earlier leadership may
+    /// not be.
     private func isOwnLog(_ entries: [EntryDescriptor], from first: LogIndex) -> Bool {
         var index = first
         for entry in entries {
@@ -217,7 +241,10 @@ extension Raft {
     }
 
     private mutating func matched(_ index: LogIndex, _ slot: Int, into effects: inout [Effect]) {
-        precondition(index <= lastIndex, "a follower's log matches no further than the leader's goes")
+        precondition(
+            index <= lastIndex,
+            "a follower's log matches no further than the leader's goes"
+        )
         guard index >= leading.progress[slot].match else {
             return
         }
@@ -246,22 +273,36 @@ extension Raft {
         _ slot: Int,
         into effects: inout [Effect]
     ) {
-        let agreed = log.lastPosition(notAbove: hint).index
         let progress = leading.progress[slot]
+        let next = firstDifference(from: hint)
         if isDamaged, hint.index < progress.match {
             // It lost what it had acknowledged: what it said before counts no longer.
             leading.progress[slot].match = .zero
             leading.progress[slot].leastSequence = progress.nextSequence
-            leading.progress[slot].probe(from: agreed.next)
+            leading.progress[slot].probe(from: next)
         } else {
             switch progress.state {
-            case .replicate where previous > progress.match, .probe where previous == progress.next - 1:
-                leading.progress[slot].probe(from: max(agreed, progress.match).next)
+            case .replicate where previous > progress.match,
+                .probe where previous == progress.next - 1:
+                leading.progress[slot].probe(from: max(next, progress.match.next))
+                // Every honest refusal leads further back. Asking the same again would go on for
+                // ever.
+                leading.progress[slot].isPaused = leading.progress[slot].next > previous
             case .replicate, .probe, .snapshot:
                 return
             }
         }
         sendAppends(to: slot, into: &effects)
+    }
+
+    /// Where a log whose entry is `hint` may begin to differ from this one; at or below the base,
+    /// out of reach for entries, if the two cannot be compared any more.
+    private func firstDifference(from hint: LogPosition) -> LogIndex {
+        let agreed = log.lastPosition(notAbove: hint)
+        guard agreed.index <= hint.index, agreed.term <= hint.term else {
+            return min(hint.index.next, log.base.index)
+        }
+        return agreed.index.next
     }
 
     // MARK: Heartbeats
@@ -297,14 +338,16 @@ extension Raft {
         let progress = leader.progress[slot]
         leading.progress[slot].answeredRound = response.round
         leading.progress[slot].commitIndex = response.commitIndex
-        if response.verifiedIndex > progress.verifiedIndex || response.verifiedIndex >= progress.next - 1 {
-            // Everything sent has arrived, or more than before: only the follower's disk is awaited.
+        leading.progress[slot].verifiedIndex = response.verifiedIndex
+        if response.verifiedIndex > progress.verifiedIndex {
             leading.progress[slot].stalledTicks = 0
         }
-        leading.progress[slot].verifiedIndex = response.verifiedIndex
         if progress.state == .replicate, response.verifiedIndex < progress.match {
             // It has begun anew and knows nothing of this leader's log.
             leading.progress[slot].probe(from: progress.match.next)
+        } else if progress.state == .probe {
+            // What a probe took along has arrived; it is not sent again.
+            leading.progress[slot].next = max(progress.next, response.verifiedIndex.next)
         }
         leading.progress[slot].isPaused = false
         sendAppends(to: slot, into: &effects)

@@ -34,7 +34,8 @@ extension Raft {
             return
         }
         if case .follower(var follower) = state, follower.offer != nil {
-            // The leader that sent files is gone; its offer no longer keeps this member from voting.
+            // The leader that sent files is gone; its offer no longer keeps this member from
+            // voting.
             follower.offer = nil
             state = .follower(follower)
         }
@@ -74,7 +75,8 @@ extension Raft {
         tickIdle(into: &effects)
     }
 
-    /// Whether a quorum was heard since the last look; a leader that was not heard must not go on alone.
+    /// Whether a quorum was heard since the last look; a leader that was not heard must not go on
+    /// alone.
     ///
     /// - Source: Ongaro (2014), §6.2.
     private mutating func keepsQuorum() -> Bool {
@@ -87,14 +89,12 @@ extension Raft {
         return hasQuorum
     }
 
-    /// Requests that made no difference for long are taken as lost, and the follower is probed anew.
+    /// Requests that made no difference for long are taken as lost.
     private mutating func tickProgress(into effects: inout [Effect]) {
-        for slot in leading.progress.indices where !leading.progress[slot].window.isEmpty {
+        for slot in leading.progress.indices where leading.progress[slot].awaitsAnswer {
             leading.progress[slot].stalledTicks += 1
             if leading.progress[slot].stalledTicks >= settings.retransmitTicks {
-                let match = leading.progress[slot].match
-                leading.progress[slot].probe(from: match.next)
-                sendAppends(to: slot, into: &effects)
+                repeatAppends(to: slot, into: &effects)
             }
         }
         trimRecentEntries()
@@ -117,8 +117,8 @@ extension Raft {
         effects.append(.quietChanged(true))
     }
 
-    /// Whether nothing is left to say: every reachable member acknowledged that commit is the log's end,
-    /// and those reachable are a quorum.
+    /// Whether nothing is left to say: every reachable member acknowledged that commit is the log's
+    /// end, and those reachable are a quorum.
     private var isSettled: Bool {
         let leader = leading
         guard leader.isReady, leader.reads.isEmpty, leader.transfer == nil, !membership.isJoint,

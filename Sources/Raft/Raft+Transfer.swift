@@ -58,10 +58,12 @@ extension Raft {
         }
     }
 
-    /// The leader wants this member to lead: it campaigns at once, and a live leader is no obstacle.
+    /// The leader wants this member to lead: it campaigns at once, and a live leader is no
+    /// obstacle.
     mutating func handleTimeoutNow(from sender: GroupMember, into effects: inout [Effect]) {
-        guard case .follower(let follower) = state, follower.leader == sender || follower.leader == nil,
-            isElectable, membership.isVoter(member)
+        guard case .follower(let follower) = state,
+            follower.leader == sender || follower.leader == nil,
+            mayCampaign
         else {
             return
         }

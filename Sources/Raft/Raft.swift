@@ -3,9 +3,9 @@ import FlotillaEnvironment
 
 /// One member of one Raft group, as a pure state machine.
 ///
-/// Inputs come in, effects come out, and nothing else happens: no clock, no disk, no network, no bytes.
-/// Time arrives as ticks, chance as a seed, so equal inputs give equal effects. The driver performs the
-/// effects in their order and reports what came of them.
+/// Inputs come in, effects come out, and nothing else happens: no clock, no disk, no network, no
+/// bytes. Time arrives as ticks, chance as a seed, so equal inputs give equal effects. The driver
+/// performs the effects in their order and reports what came of them.
 ///
 /// What holds at all times, whatever is lost, delayed, repeated or reordered, and whoever crashes:
 /// - No term has two leaders: a vote changes only with the term, and leaves when it is durable.
@@ -13,9 +13,9 @@ import FlotillaEnvironment
 /// - A committed entry is in the log of every later leader, so it is never truncated.
 /// - A follower commits only what it has verified against the leader of its term.
 ///
-/// - Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014), and
-///   Ongaro, "Consensus: Bridging Theory and Practice" (2014). Section numbers in these files are the thesis's
-///   unless they begin with a 5, which is the paper's.
+/// - Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014),
+///   and Ongaro, "Consensus: Bridging Theory and Practice" (2014). Section numbers in these files
+///   are the thesis's unless they begin with a 5, which is the paper's.
 package struct Raft: Sendable {
     /// Who this is.
     package let member: GroupMember
@@ -30,6 +30,8 @@ package struct Raft: Sendable {
     /// Entries up to here, inclusive, are durable on this member.
     package internal(set) var flushedIndex: LogIndex
 
+    /// The hard state that was last asked to be written.
+    var writtenHardState: HardState
     var state: RoleState
     var writes = PendingWrites()
     var random: SeededRandom
@@ -47,6 +49,7 @@ package struct Raft: Sendable {
     /// - Parameters:
     ///   - member: this member; never a pair that another creation of it has used.
     ///   - restored: what recovery found, or `.new(_:)`.
+    ///   - settings: limits and timeouts.
     ///   - seed: where this member's chance begins; different for each member.
     package init(
         self member: GroupMember,
@@ -55,19 +58,24 @@ package struct Raft: Sendable {
         seed: UInt64
     ) {
         precondition(
-            restored.commitIndex >= restored.base.index && restored.commitIndex <= restored.lastIndex,
+            restored.commitIndex >= restored.base.index
+                && restored.commitIndex <= restored.lastIndex,
             "the commit index lies within the log"
         )
         self.member = member
         self.settings = settings
         hardState = restored.hardState
+        writtenHardState = restored.hardState
         log = RaftLog(restored)
         commitIndex = restored.commitIndex
         flushedIndex = restored.lastIndex
         state = .follower(FollowerState(leader: nil, verifiedIndex: restored.commitIndex))
         random = SeededRandom(seed: seed)
         isDamaged = !restored.isElectable
-        precondition(hardState.term >= log.lastPosition.term, "no entry is newer than the durable term")
+        precondition(
+            hardState.term >= log.lastPosition.term,
+            "no entry is newer than the durable term"
+        )
         log.forgetMemberships(before: commitIndex)
         resetElectionTimer()
     }
@@ -177,7 +185,8 @@ extension Raft {
         }
     }
 
-    /// Whether the member may vote and campaign: its log is whole, and no files are on their way into it.
+    /// Whether the member may vote and campaign: its log is whole, and no files are on their way
+    /// into it.
     package var isElectable: Bool {
         if isDamaged {
             return false
@@ -188,7 +197,8 @@ extension Raft {
         return true
     }
 
-    /// What a leader knows of another member; `nil` for strangers, for itself, and when it does not lead.
+    /// What a leader knows of another member; `nil` for strangers, for itself, and when it does not
+    /// lead.
     package func progress(of other: GroupMember) -> Progress? {
         guard case .leader(let leader) = state, let slot = leader.slot(of: other) else {
             return nil
@@ -200,7 +210,8 @@ extension Raft {
 // MARK: - Roles in place
 
 extension Raft {
-    /// The leader's state, changed where it lies; reading it is our mistake unless this member leads.
+    /// The leader's state, changed where it lies; reading it is our mistake unless this member
+    /// leads.
     var leading: LeaderState {
         get {
             guard case .leader(let leader) = state else {
@@ -219,7 +230,8 @@ extension Raft {
         }
     }
 
-    /// The follower's state, changed where it lies; reading it is our mistake unless this member follows.
+    /// The follower's state, changed where it lies; reading it is our mistake unless this member
+    /// follows.
     var following: FollowerState {
         get {
             guard case .follower(let follower) = state else {

@@ -2,9 +2,9 @@ package import FlotillaModel
 
 /// A log as consensus sees it: where it begins and ends, its terms, and its memberships.
 ///
-/// Terms are kept as runs, since a term has millions of entries and a log has few terms. Memberships
-/// are kept from the one in effect at the commit index on: a truncation takes later ones back, and
-/// nothing ever takes back a committed one.
+/// Terms are kept as runs, since a term has millions of entries and a log has few terms.
+/// Memberships are kept from the one in effect at the commit index on: a truncation takes later
+/// ones back, and nothing ever takes back a committed one.
 package struct RaftLog: Hashable, Sendable {
     /// The entry before the first one that can be read.
     package private(set) var base: LogPosition
@@ -53,12 +53,14 @@ package struct RaftLog: Hashable, Sendable {
         term(at: position.index) == position.term
     }
 
-    /// The last entry of which neither index nor term is above `position`; `base` when there is none.
+    /// The last entry of which neither index nor term is above `position`; `base` when there is
+    /// none.
     ///
     /// Two logs that differ at `position` cannot agree beyond the answer, so one exchange skips a
     /// whole term of conflicting entries.
     ///
-    /// - Source: Ongaro and Ousterhout (2014), §5.3, last paragraphs; KIP-595 calls it the diverging epoch.
+    /// - Source: Ongaro and Ousterhout (2014), §5.3, last paragraphs; KIP-595 calls it the
+    ///   diverging epoch.
     package func lastPosition(notAbove position: LogPosition) -> LogPosition {
         var index = min(position.index, lastIndex)
         while index > base.index, let run = lastRun(startingUpTo: index) {
@@ -74,7 +76,7 @@ package struct RaftLog: Hashable, Sendable {
     mutating func append(term: Term, kind: EntryKind) {
         precondition(term >= lastPosition.term, "terms never fall along a log")
         lastIndex = lastIndex.next
-        if lastPosition.term != term {
+        if runs.last?.term != term {
             runs.append(TermRun(term: term, firstIndex: lastIndex))
         }
         if case .membership(let membership) = kind {
@@ -130,7 +132,8 @@ package struct RaftLog: Hashable, Sendable {
         memberships = [IndexedMembership(index: position.index, membership: membership)]
     }
 
-    /// The last run that starts at or before `index`; searched from the end, where nearly every question points.
+    /// The last run that starts at or before `index`; searched from the end, where nearly every
+    /// question points.
     private func lastRun(startingUpTo index: LogIndex) -> Int? {
         runs.lastIndex { $0.firstIndex <= index }
     }

@@ -45,9 +45,8 @@ struct RecentEntries: Hashable, Sendable {
         }
     }
 
-    /// The descriptors from `index` on that fit the limits.
-    ///
-    /// - Parameter mayExceed: whether a first entry larger than `byteLimit` is taken all the same.
+    /// The descriptors from `index` on that fit the limits; if it `mayExceed` them, a first entry
+    /// larger than `byteLimit` is taken all the same.
     func prefix(
         from index: LogIndex,
         entryLimit: Int,

@@ -42,7 +42,9 @@ package struct RestoredState: Hashable, Sendable {
     package var memberships: [IndexedMembership]
     /// Up to where the log is known to be committed; a hint that may lag, never lead.
     package var commitIndex: LogIndex
-    /// Whether the log is known to hold everything this member ever acknowledged. A member that is
+    /// Whether the log is known to hold everything this member ever acknowledged.
+    ///
+    /// A member that is
     /// not electable neither votes nor campaigns until a leader has matched it to its log's end.
     package var isElectable: Bool
 
@@ -65,9 +67,8 @@ package struct RestoredState: Hashable, Sendable {
         self.isElectable = isElectable
     }
 
-    /// A new member with an empty log.
-    ///
-    /// - Parameter membership: the group's first members, or `.empty` for one that is added later.
+    /// A new member with an empty log, in a group of these first members; `.empty` for a member that
+    /// is added later.
     package static func new(_ membership: Membership) -> RestoredState {
         RestoredState(
             hardState: .initial,

@@ -12,7 +12,8 @@ enum RoleState: Hashable, Sendable {
 struct FollowerState: Hashable, Sendable {
     /// The leader of this term, once it was heard.
     var leader: GroupMember?
-    /// The log equals the leader's up to here; the commit index may follow up to here and no further.
+    /// The log equals the leader's up to here; the commit index may follow up to here and no
+    /// further.
     var verifiedIndex: LogIndex
     /// Ticks since the leader was last heard.
     var ticksSinceLeader = 0

@@ -24,7 +24,8 @@ package struct Settings: Hashable, Sendable {
     package var retransmitTicks = 5
     /// The most bytes that may wait for their commit before proposals are refused.
     package var uncommittedByteLimit = 64 << 20
-    /// How many of the newest entries' descriptors a leader keeps; older ones it asks the driver for.
+    /// How many of the newest entries' descriptors a leader keeps; older ones it asks the driver
+    /// for.
     package var recentEntryLimit = 4096
     /// The most reads that may wait for their round of heartbeats.
     package var pendingReadLimit = 4096

@@ -3,8 +3,8 @@ package import FlotillaModel
 /// Names one durable write that a member asked for, so that its completion can be told apart.
 ///
 /// Writes of one group are numbered and reach the disk in that order: a completed ticket completes
-/// every ticket before it. A ticket also carries the truncation generation of the log it belongs to.
-/// After a suffix was replaced, a late completion of the old suffix says nothing about the new
+/// every ticket before it. A ticket also carries the truncation generation of the log it belongs
+/// to. After a suffix was replaced, a late completion of the old suffix says nothing about the new
 /// entries that now sit at the same indexes; the generation shows it, and it is ignored. The write
 /// that replaced the suffix completes later and attests everything before it.
 package struct Ticket: Hashable, Sendable {
