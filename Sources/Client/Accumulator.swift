@@ -77,14 +77,25 @@ final class Accumulator: Sendable {
     /// Takes a record; true where the sender must be woken.
     ///
     /// - Throws: `.bufferFull`, `.recordTooLarge`, `.noSuchPartition`, `.closed`; the record is then not taken.
-    func append(_ record: ProducerRecord, tag: UInt64, waiter: SendContinuation?) throws(ClientError) -> Bool {
+    func append(_ record: ProducerRecord, tag: UInt64, waiter: SendContinuation?)
+        throws(ClientError) -> Bool
+    {
         let headers = record.headers.map { RecordHeader(name: $0.name, value: $0.value) }
-        let byteCount = RecordBatchBuilder.maximumByteCount(key: record.key, value: record.value, headers: headers)
+        let byteCount = RecordBatchBuilder.maximumByteCount(
+            key: record.key,
+            value: record.value,
+            headers: headers
+        )
         let limit = configuration.maximumRecordByteCount
-        guard byteCount - 64 <= limit else { throw .recordTooLarge(byteCount: byteCount, limit: limit) }
+        guard byteCount - 64 <= limit else {
+            throw .recordTooLarge(byteCount: byteCount, limit: limit)
+        }
         return try state.withLock { (state) throws(ClientError) in
             guard !state.isClosed else { throw .closed }
-            guard state.heldByteCount == 0 || state.heldByteCount + byteCount <= configuration.bufferByteCount else {
+            guard
+                state.heldByteCount == 0
+                    || state.heldByteCount + byteCount <= configuration.bufferByteCount
+            else {
                 throw .bufferFull
             }
             var isWakeNeeded = true
@@ -223,7 +234,9 @@ final class Accumulator: Sendable {
 
     // MARK: The sender
 
-    /// Starts a walk: wake-ups are needed again. Returns the topics that nobody knows yet.
+    /// Starts a walk: wake-ups are needed again.
+    ///
+    /// Returns the topics that nobody knows yet.
     func beginWalk() -> [String] {
         state.withLock { state in
             state.isWakePending = false
@@ -246,9 +259,18 @@ final class Accumulator: Sendable {
             topic.waiting = []
             var failures: [Failed] = []
             for one in waiting {
-                let headers = one.record.headers.map { RecordHeader(name: $0.name, value: $0.value) }
+                let headers = one.record.headers.map {
+                    RecordHeader(name: $0.name, value: $0.value)
+                }
                 do throws(ClientError) {
-                    _ = try place(one.record, headers, one.tag, one.waiter, one.byteCount, in: topic)
+                    _ = try place(
+                        one.record,
+                        headers,
+                        one.tag,
+                        one.waiter,
+                        one.byteCount,
+                        in: topic
+                    )
                 } catch {
                     failures.append(Failed(one.record, one.tag, one.waiter, one.byteCount, error))
                 }
@@ -265,7 +287,13 @@ final class Accumulator: Sendable {
         let byteCount: Int
         let error: ClientError
 
-        init(_ record: ProducerRecord, _ tag: UInt64, _ waiter: SendContinuation?, _ byteCount: Int, _ error: ClientError) {
+        init(
+            _ record: ProducerRecord,
+            _ tag: UInt64,
+            _ waiter: SendContinuation?,
+            _ byteCount: Int,
+            _ error: ClientError
+        ) {
             partition = NamedPartition(topic: record.topic, index: record.partition ?? -1)
             self.tag = tag
             self.waiter = waiter
@@ -300,7 +328,8 @@ final class Accumulator: Sendable {
     func walk(now: NIODeadline, oldest: NIODeadline, wants: (Int) -> Bool) -> Walk {
         state.withLock { state in
             var walk = Walk()
-            let linger: TimeAmount = state.flushCount > 0 || state.isClosed ? .zero : TimeAmount(configuration.linger)
+            let linger: TimeAmount =
+                state.flushCount > 0 || state.isClosed ? .zero : TimeAmount(configuration.linger)
             for (id, lane) in state.lanes.enumerated() {
                 while let draft = lane.full.first, draft.start < oldest {
                     walk.expired.append((id, draft))
@@ -333,7 +362,10 @@ final class Accumulator: Sendable {
         let waiters = state.withLock { state in
             state.heldByteCount -= byteCount
             state.outstandingCount -= recordCount
-            precondition(state.heldByteCount >= 0 && state.outstandingCount >= 0, "records are released once")
+            precondition(
+                state.heldByteCount >= 0 && state.outstandingCount >= 0,
+                "records are released once"
+            )
             var waiters: [CheckedContinuation<Void, Never>] = []
             if state.heldByteCount <= roomMark, !state.roomWaiters.isEmpty {
                 waiters = state.roomWaiters

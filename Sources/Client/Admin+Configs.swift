@@ -80,7 +80,11 @@ extension Admin {
             let response = try await client.request(to: target(of: resource)) { _ in
                 DescribeConfigsRequest(
                     resources: [
-                        .init(resourceType: resource.kind, resourceName: resource.name, configurationKeys: nil)
+                        .init(
+                            resourceType: resource.kind,
+                            resourceName: resource.name,
+                            configurationKeys: nil
+                        )
                     ]
                 )
             }
@@ -126,7 +130,11 @@ extension Admin {
             try await client.request(to: target(of: resource)) { _ in
                 IncrementalAlterConfigsRequest(
                     resources: [
-                        .init(resourceType: resource.kind, resourceName: resource.name, configs: list)
+                        .init(
+                            resourceType: resource.kind,
+                            resourceName: resource.name,
+                            configs: list
+                        )
                     ],
                     validateOnly: isDryRun
                 )
@@ -172,13 +180,20 @@ extension Admin {
             let response = try await client.request(to: .broker(broker.id)) { _ in
                 DescribeLogDirsRequest(topics: nil)
             }
-            if let error = ClientError(code: response.errorCode, subject: "broker \(broker.id)") { throw error }
+            if let error = ClientError(code: response.errorCode, subject: "broker \(broker.id)") {
+                throw error
+            }
             for result in response.results {
-                if let error = ClientError(code: result.errorCode, subject: result.logDir) { throw error }
+                if let error = ClientError(code: result.errorCode, subject: result.logDir) {
+                    throw error
+                }
                 var sizes: [NamedPartition: Int64] = [:]
                 for topic in result.topics {
                     for partition in topic.partitions {
-                        let name = NamedPartition(topic: topic.name, index: partition.partitionIndex)
+                        let name = NamedPartition(
+                            topic: topic.name,
+                            index: partition.partitionIndex
+                        )
                         sizes[name] = partition.partitionSize
                     }
                 }

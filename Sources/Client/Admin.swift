@@ -58,7 +58,9 @@ public struct Admin: Sendable {
                         name: topic.name,
                         numPartitions: topic.partitionCount ?? (version >= 4 ? -1 : 1),
                         replicationFactor: topic.replicationFactor ?? (version >= 4 ? -1 : 1),
-                        configs: topic.configs.sorted { $0.key < $1.key }.map { .init(name: $0.key, value: $0.value) }
+                        configs: topic.configs.sorted { $0.key < $1.key }.map {
+                            .init(name: $0.key, value: $0.value)
+                        }
                     )
                 },
                 timeoutMs: timeout,
@@ -71,7 +73,8 @@ public struct Admin: Sendable {
     }
 
     /// Deletes topics with everything in them; nil stands for success.
-    public func deleteTopics(_ names: [String]) async throws(ClientError) -> [String: ClientError?] {
+    public func deleteTopics(_ names: [String]) async throws(ClientError) -> [String: ClientError?]
+    {
         let timeout = timeoutMillis
         let response = try await onController { (version: Int16) in
             version >= 6
@@ -80,7 +83,9 @@ public struct Admin: Sendable {
         } needsRetry: { response in
             response.responses.contains { $0.errorCode == ErrorCode.notController.rawValue }
         }
-        return Self.outcomes(response.responses.map { ($0.name ?? "", $0.errorCode, $0.errorMessage) })
+        return Self.outcomes(
+            response.responses.map { ($0.name ?? "", $0.errorCode, $0.errorMessage) }
+        )
     }
 
     /// Raises a topic's number of partitions to `count`.
@@ -102,7 +107,11 @@ public struct Admin: Sendable {
             response.results.contains { $0.errorCode == ErrorCode.notController.rawValue }
         }
         for result in response.results {
-            if let error = ClientError(code: result.errorCode, subject: "topic \(topic)", message: result.errorMessage) {
+            if let error = ClientError(
+                code: result.errorCode,
+                subject: "topic \(topic)",
+                message: result.errorMessage
+            ) {
                 throw error
             }
         }
@@ -111,7 +120,10 @@ public struct Admin: Sendable {
     private static func outcomes(_ results: [(String, Int16, String?)]) -> [String: ClientError?] {
         var outcomes: [String: ClientError?] = [:]
         for (name, code, message) in results {
-            outcomes.updateValue(ClientError(code: code, subject: "topic \(name)", message: message), forKey: name)
+            outcomes.updateValue(
+                ClientError(code: code, subject: "topic \(name)", message: message),
+                forKey: name
+            )
         }
         return outcomes
     }
@@ -175,7 +187,9 @@ public struct Admin: Sendable {
                         .init(partitionIndex: partition.index, timestamp: wanted[partition] ?? -1)
                     )
                 }
-                let list = topics.map { ListOffsetsRequest.ListOffsetsTopic(name: $0, partitions: $1) }
+                let list = topics.map {
+                    ListOffsetsRequest.ListOffsetsTopic(name: $0, partitions: $1)
+                }
                 let response = try await client.request(to: .broker(leader), limit: 10) { version in
                     ListOffsetsRequest(
                         replicaId: -1,
@@ -185,8 +199,14 @@ public struct Admin: Sendable {
                 }
                 for topic in response.topics {
                     for answer in topic.partitions {
-                        let partition = NamedPartition(topic: topic.name, index: answer.partitionIndex)
-                        if let error = ClientError(code: answer.errorCode, subject: partition.description) {
+                        let partition = NamedPartition(
+                            topic: topic.name,
+                            index: answer.partitionIndex
+                        )
+                        if let error = ClientError(
+                            code: answer.errorCode,
+                            subject: partition.description
+                        ) {
                             throw error
                         }
                         found[partition] = answer.offset
@@ -219,7 +239,9 @@ public struct Admin: Sendable {
         return leaders
     }
 
-    /// Deletes the records before the given offsets; `.latest` deletes all. Returns the new first offsets.
+    /// Deletes the records before the given offsets, and returns the new first offsets.
+    ///
+    /// `.latest` deletes all.
     public func deleteRecords(
         _ places: [NamedPartition: StartOffset]
     ) async throws(ClientError) -> [NamedPartition: Offset] {
@@ -235,14 +257,21 @@ public struct Admin: Sendable {
                     .init(partitionIndex: partition.index, offset: offset.rawValue)
                 )
             }
-            let list = topics.map { DeleteRecordsRequest.DeleteRecordsTopic(name: $0, partitions: $1) }
+            let list = topics.map {
+                DeleteRecordsRequest.DeleteRecordsTopic(name: $0, partitions: $1)
+            }
             let response = try await client.request(to: .broker(leader)) { _ in
                 DeleteRecordsRequest(topics: list, timeoutMs: timeout)
             }
             for topic in response.topics {
                 for answer in topic.partitions {
                     let partition = NamedPartition(topic: topic.name, index: answer.partitionIndex)
-                    if let error = ClientError(code: answer.errorCode, subject: partition.description) { throw error }
+                    if let error = ClientError(
+                        code: answer.errorCode,
+                        subject: partition.description
+                    ) {
+                        throw error
+                    }
                     starts[partition] = Offset(answer.lowWatermark)
                 }
             }

@@ -39,7 +39,9 @@ struct BatchDecoder {
                 guard end > result.nextOffset else { continue }
                 result.recordCount += Int(batch.header.recordCount)
                 result.byteCount += batch.byteCount
-                if isVisible, isReading { try append(batch, from: result.nextOffset, of: partition, to: &result.records) }
+                if isVisible, isReading {
+                    try append(batch, from: result.nextOffset, of: partition, to: &result.records)
+                }
                 result.nextOffset = end
             }
         } catch {
@@ -90,7 +92,9 @@ private struct AbortedTransactions {
     /// Whether a batch's records are for the reader.
     mutating func admits(_ batch: RecordBatch) throws(RecordsError) -> Bool {
         let header = batch.header
-        while let next = upcoming.last, next.firstOffset <= (header.baseOffset + header.offsetSpan).rawValue - 1 {
+        while let next = upcoming.last,
+            next.firstOffset <= (header.baseOffset + header.offsetSpan).rawValue - 1
+        {
             producers.insert(next.producerId)
             upcoming.removeLast()
         }
@@ -100,6 +104,8 @@ private struct AbortedTransactions {
             }
             return false
         }
-        return !(isActive && header.attributes.isTransactional && producers.contains(header.producerID.rawValue))
+        return
+            !(isActive && header.attributes.isTransactional
+            && producers.contains(header.producerID.rawValue))
     }
 }

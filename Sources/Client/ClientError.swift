@@ -43,7 +43,9 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Whether the cause is that a topic or partition does not exist.
     public var isNotFound: Bool {
         switch self {
-        case .refused(.unknownTopicOrPartition, _, _), .refused(.unknownTopicId, _, _), .noSuchPartition: true
+        case .refused(.unknownTopicOrPartition, _, _), .refused(.unknownTopicId, _, _),
+            .noSuchPartition:
+            true
         default: false
         }
     }
@@ -85,7 +87,11 @@ extension ClientError {
     /// The refusal that an error code means; nil for `NONE`.
     init?(code: Int16, subject: String, message: String? = nil) {
         guard code != 0 else { return nil }
-        self = .refused(ErrorCode(rawValue: code) ?? .unknownServerError, subject: subject, message: message)
+        self = .refused(
+            ErrorCode(rawValue: code) ?? .unknownServerError,
+            subject: subject,
+            message: message
+        )
     }
 }
 

@@ -71,7 +71,9 @@ final class Connection: ChannelInboundHandler {
                     do throws(WireError) {
                         return .success(try Request.Response(from: bytes, version: version))
                     } catch {
-                        return .failure(.malformedResponse("\(Request.name) version \(version): \(error)"))
+                        return .failure(
+                            .malformedResponse("\(Request.name) version \(version): \(error)")
+                        )
                     }
                 }
             )
@@ -143,7 +145,11 @@ final class Connection: ChannelInboundHandler {
     ) throws(ClientError) {
         guard let context else { throw .disconnected(address, reason: "not connected") }
         do throws(WireError) {
-            let frame = try request.frame(version: version, correlationId: correlationID, clientId: clientID)
+            let frame = try request.frame(
+                version: version,
+                correlationId: correlationID,
+                clientId: clientID
+            )
             for part in frame.parts {
                 guard case .bytes(let bytes) = part else {
                     preconditionFailure("a client sends bytes that it holds")
@@ -151,7 +157,9 @@ final class Connection: ChannelInboundHandler {
                 context.write(wrapOutboundOut(bytes), promise: nil)
             }
         } catch {
-            throw .malformedResponse("\(Request.name) cannot be sent in version \(version): \(error)")
+            throw .malformedResponse(
+                "\(Request.name) cannot be sent in version \(version): \(error)"
+            )
         }
         scheduleFlush(context)
     }
@@ -199,7 +207,9 @@ final class Connection: ChannelInboundHandler {
     /// The next whole frame without its length.
     private func nextFrame() -> ByteBuffer? {
         do throws(WireError) {
-            guard let length = try FrameLength.read(from: inbound, limit: Self.maximumFrameByteCount) else {
+            guard
+                let length = try FrameLength.read(from: inbound, limit: Self.maximumFrameByteCount)
+            else {
                 return nil
             }
             let total = FrameLength.byteCount + length
@@ -227,7 +237,11 @@ final class Connection: ChannelInboundHandler {
         }
         var body = frame
         do throws(WireError) {
-            let header = try ResponseHeader(consuming: &body, api: first.api, version: first.version)
+            let header = try ResponseHeader(
+                consuming: &body,
+                api: first.api,
+                version: first.version
+            )
             guard header.correlationId == first.correlationID else {
                 awaited.prepend(first)
                 return close(.malformedResponse("\(address) answers out of order"))
@@ -260,7 +274,12 @@ final class Connection: ChannelInboundHandler {
         guard failure == nil, let first = awaited.first else { return }
         // Answers come in order, so one that is late holds up all behind it.
         if let late = awaited.first(where: { $0.deadline <= .now() }) {
-            return close(.requestTimedOut(api: "\(late.api.name) (awaiting \(first.api.name))", broker: address))
+            return close(
+                .requestTimedOut(
+                    api: "\(late.api.name) (awaiting \(first.api.name))",
+                    broker: address
+                )
+            )
         }
         startTicking()
     }
@@ -276,7 +295,11 @@ extension Connection {
     ///
     /// - Source: KIP-511.
     func negotiate(timeout: TimeAmount, complete: @escaping Completion<Void>) {
-        ask(version: ApiVersionsRequest.validVersions.upperBound, timeout: timeout, complete: complete)
+        ask(
+            version: ApiVersionsRequest.validVersions.upperBound,
+            timeout: timeout,
+            complete: complete
+        )
     }
 
     private func ask(version: Int16, timeout: TimeAmount, complete: @escaping Completion<Void>) {

@@ -96,6 +96,7 @@ public enum StartOffset: Hashable, Sendable {
 ///
 /// One fetch is on its way to each broker while the last one is being read.
 public actor Consumer: AsyncSequence {
+    /// What the sequence gives.
     public typealias Element = ConsumedRecords
 
     private static let counter = Atomic<Int>(0)
@@ -143,14 +144,22 @@ public actor Consumer: AsyncSequence {
             isolationLevel: configuration.isolationLevel,
             isReading: configuration.decodesRecords
         )
-        let offsets = try await Admin(client).offsets(assignment, isolationLevel: configuration.isolationLevel)
+        let offsets = try await Admin(client).offsets(
+            assignment,
+            isolationLevel: configuration.isolationLevel
+        )
         for (partition, offset) in offsets { positions[partition] = Position(offset: offset) }
     }
 
     /// Goes on elsewhere in a partition; what was fetched already of it is dropped.
     public func seek(_ partition: NamedPartition, to place: StartOffset) async throws(ClientError) {
-        let offset = try await Admin(client).offsets([partition: place], isolationLevel: configuration.isolationLevel)
-        guard positions[partition] != nil, let offset = offset[partition] else { throw .noSuchPartition(partition) }
+        let offset = try await Admin(client).offsets(
+            [partition: place],
+            isolationLevel: configuration.isolationLevel
+        )
+        guard positions[partition] != nil, let offset = offset[partition] else {
+            throw .noSuchPartition(partition)
+        }
         positions[partition]?.offset = offset
         positions[partition]?.generation += 1
         decoded.removeAll { $0.partition == partition }
@@ -259,11 +268,15 @@ public actor Consumer: AsyncSequence {
                 guard error.isRetriable else { throw error }
                 return try await KafkaClient.sleep(backoff.next())
             }
-            let generations = Dictionary(uniqueKeysWithValues: answer.asked.map { ($0.partition, $0.generation) })
+            let generations = Dictionary(
+                uniqueKeysWithValues: answer.asked.map { ($0.partition, $0.generation) }
+            )
             for topic in response.responses {
                 for data in topic.partitions {
                     let partition = NamedPartition(topic: topic.topic, index: data.partitionIndex)
-                    guard let position = positions[partition], position.generation == generations[partition] else {
+                    guard let position = positions[partition],
+                        position.generation == generations[partition]
+                    else {
                         continue
                     }
                     try await take(data, of: partition, at: position.offset)
@@ -310,7 +323,8 @@ public actor Consumer: AsyncSequence {
                 continue
             }
             for partition in topic.partitions {
-                positions[NamedPartition(topic: name, index: partition.index)]?.leader = partition.leader
+                positions[NamedPartition(topic: name, index: partition.index)]?.leader =
+                    partition.leader
             }
         }
     }
@@ -330,7 +344,9 @@ public actor Consumer: AsyncSequence {
         }
 
         /// Waits for the next records.
-        public func next(isolation actor: isolated (any Actor)?) async throws(ClientError) -> ConsumedRecords? {
+        public func next(isolation actor: isolated (any Actor)?) async throws(ClientError)
+            -> ConsumedRecords?
+        {
             try await consumer.next()
         }
     }

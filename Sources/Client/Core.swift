@@ -5,10 +5,14 @@ import Logging
 import NIOCore
 import NIOPosix
 
-/// The heart of a client: its connections, and what it knows of the cluster. Lives on one event loop.
+/// The heart of a client: its connections, and what it knows of the cluster.
+///
+/// Lives on one event loop.
 final class Core {
-    /// What a connection is for. A fetch waits at the broker and answers keep their order, so it must not
-    /// stand before anything else.
+    /// What a connection is for.
+    ///
+    /// A fetch waits at the broker and answers keep their order, so it must not stand before
+    /// anything else.
     enum Purpose: Hashable {
         case control
         case produce
@@ -89,7 +93,11 @@ final class Core {
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(
                 .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 65_536, maximum: 1 << 20)
+                value: AdaptiveRecvByteBufferAllocator(
+                    minimum: 4096,
+                    initial: 65_536,
+                    maximum: 1 << 20
+                )
             )
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -121,13 +129,19 @@ final class Core {
         case .success(let connection):
             links[key] = .ready(connection)
             connection.onClose = { [weak self] reason in
-                self?.logger.debug("connection closed", metadata: ["broker": "\(key.address)", "reason": "\(reason)"])
+                self?.logger.debug(
+                    "connection closed",
+                    metadata: ["broker": "\(key.address)", "reason": "\(reason)"]
+                )
                 if case .ready(let current) = self?.links[key], current === connection {
                     self?.links[key] = nil
                 }
             }
         case .failure(let error):
-            logger.debug("connection failed", metadata: ["broker": "\(key.address)", "reason": "\(error)"])
+            logger.debug(
+                "connection failed",
+                metadata: ["broker": "\(key.address)", "reason": "\(error)"]
+            )
             links[key] = nil
         }
         for waiter in waiters { waiter(result) }
@@ -167,7 +181,10 @@ final class Core {
             case .failure(let error): complete(.failure(error))
             case .success(let connection):
                 guard let version = connection.version(of: Request.self, limit: limit) else {
-                    let error = ClientError.unsupported(api: Request.apiKey.name, broker: connection.address)
+                    let error = ClientError.unsupported(
+                        api: Request.apiKey.name,
+                        broker: connection.address
+                    )
                     return complete(.failure(error))
                 }
                 connection.send(
@@ -198,7 +215,11 @@ final class Core {
             // Known by id only: who it is must be asked first.
             return refreshMetadata(topics: [], allowsCreation: false) { result in
                 guard case .success = result, let address = self.brokers[wanted] else {
-                    let error = ClientError.refused(.brokerNotAvailable, subject: "broker \(wanted)", message: nil)
+                    let error = ClientError.refused(
+                        .brokerNotAvailable,
+                        subject: "broker \(wanted)",
+                        message: nil
+                    )
                     return complete(.failure(result.failure ?? error))
                 }
                 self.withConnection(to: address, for: purpose, complete)
@@ -223,7 +244,8 @@ final class Core {
     }
 
     private func isConnected(_ address: BrokerAddress) -> Bool {
-        guard case .ready(let connection) = links[LinkKey(address: address, purpose: .control)] else { return false }
+        guard case .ready(let connection) = links[LinkKey(address: address, purpose: .control)]
+        else { return false }
         return connection.isOpen
     }
 
@@ -234,7 +256,10 @@ final class Core {
         _ complete: @escaping Completion<Connection>
     ) {
         guard let address = addresses.first else {
-            let error = ClientError.unreachable(brokers: configuration.brokers, reason: reason ?? "none given")
+            let error = ClientError.unreachable(
+                brokers: configuration.brokers,
+                reason: reason ?? "none given"
+            )
             return complete(.failure(error))
         }
         withConnection(to: address, for: purpose) { result in
@@ -291,7 +316,9 @@ final class Core {
     func leader(of partition: NamedPartition) -> BrokerID? {
         guard let topic = topics[partition.topic], topic.error == .noError else { return nil }
         let index = Int(partition.index)
-        if topic.partitions.indices.contains(index), topic.partitions[index].index == partition.index {
+        if topic.partitions.indices.contains(index),
+            topic.partitions[index].index == partition.index
+        {
             return topic.partitions[index].leader
         }
         return topic.partitions.first { $0.index == partition.index }?.leader

@@ -23,7 +23,9 @@ final class Inbox<Value: Sendable>: Sendable {
         waiter?.resume(returning: value)
     }
 
-    /// Waits for a value; nil when the task is cancelled. One task at a time.
+    /// Waits for a value; nil when the task is cancelled.
+    ///
+    /// One task at a time.
     func next() async -> Value? {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in

@@ -23,7 +23,7 @@ public final class KafkaClient: Sendable {
 
     /// Makes a client; it connects when it is first asked for something.
     ///
-    /// - Parameter group: whose event loop to use; nil for NIO's own.
+    /// `group`: whose event loop to use; nil for NIO's own.
     public init(
         _ configuration: ClientConfiguration,
         group: (any EventLoopGroup)? = nil,
@@ -38,7 +38,9 @@ public final class KafkaClient: Sendable {
         )
     }
 
-    /// Ends all connections. Close producers first: what they still hold would fail.
+    /// Ends all connections.
+    ///
+    /// Close producers first: what they still hold would fail.
     public func close() async {
         await withCheckedContinuation { continuation in
             loop.execute {
@@ -107,14 +109,18 @@ public final class KafkaClient: Sendable {
     ///
     /// A topic that does not exist is in the answer with its error.
     ///
-    /// - Parameter allowsCreation: whether naming a topic may create it, where the cluster allows that.
+    /// `allowsCreation`: whether naming a topic may create it, where the cluster allows that.
     public func metadata(
         topics: [String]? = nil,
         allowsCreation: Bool = false
     ) async throws(ClientError) -> ClusterMetadata {
         try await retrying { () async throws(ClientError) in
             try await call { core, complete in
-                core.refreshMetadata(topics: topics, allowsCreation: allowsCreation, complete: complete)
+                core.refreshMetadata(
+                    topics: topics,
+                    allowsCreation: allowsCreation,
+                    complete: complete
+                )
             }
         }
     }

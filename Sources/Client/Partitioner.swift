@@ -17,7 +17,8 @@ package enum Partitioner {
         var hash: UInt32 = 0x9747_B28C ^ UInt32(truncatingIfNeeded: count)
         var position = key.readerIndex
         for _ in 0..<(count / 4) {
-            guard let word = key.getInteger(at: position, endianness: .little, as: UInt32.self) else { break }
+            guard let word = key.getInteger(at: position, endianness: .little, as: UInt32.self)
+            else { break }
             var mixed = word &* mixer
             mixed ^= mixed >> 24
             hash = (hash &* mixer) ^ (mixed &* mixer)

@@ -13,7 +13,7 @@ public final class Producer: Sendable {
 
     /// Makes a producer.
     ///
-    /// - Parameter onDelivery: called on the client's event loop for every batch; it must not block.
+    /// `onDelivery`: called on the client's event loop for every batch; it must not block.
     public init(
         _ client: KafkaClient,
         _ configuration: ProducerConfiguration = ProducerConfiguration(),
@@ -21,7 +21,9 @@ public final class Producer: Sendable {
     ) {
         var configuration = configuration
         if configuration.acks != .all { configuration.isIdempotent = false }
-        if configuration.isIdempotent { configuration.maximumInFlight = min(configuration.maximumInFlight, 5) }
+        if configuration.isIdempotent {
+            configuration.maximumInFlight = min(configuration.maximumInFlight, 5)
+        }
         let accumulator = Accumulator(configuration)
         let sender = NIOLoopBoundBox<Sender?>.makeEmptyBox(eventLoop: client.loop)
         self.client = client
@@ -62,7 +64,9 @@ public final class Producer: Sendable {
         try enqueue(record, tag: tag, waiter: nil)
     }
 
-    private func enqueue(_ record: ProducerRecord, tag: UInt64, waiter: SendContinuation?) throws(ClientError) {
+    private func enqueue(_ record: ProducerRecord, tag: UInt64, waiter: SendContinuation?)
+        throws(ClientError)
+    {
         if try accumulator.append(record, tag: tag, waiter: waiter) { wake() }
     }
 

@@ -64,7 +64,9 @@ public struct DeliveryReport: Sendable {
     public var partition: NamedPartition
     /// The tags of the batch's records, in the order of their offsets.
     public var tags: [UInt64]
-    /// The offset of the first; the others follow without gaps. Nil as in `RecordMetadata.offset`, and on failure.
+    /// The offset of the first; the others follow without gaps.
+    ///
+    /// Nil as in `RecordMetadata.offset`, and on failure.
     public var baseOffset: Offset?
     /// Why the records were not acknowledged; nil where they were.
     public var error: ClientError?

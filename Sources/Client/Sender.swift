@@ -4,7 +4,9 @@ import FlotillaModel
 import FlotillaRecords
 import NIOCore
 
-/// Sends a producer's batches. Lives on the client's event loop.
+/// Sends a producer's batches.
+///
+/// Lives on the client's event loop.
 ///
 /// Order: the batches of a partition go out one after the other, with up to five requests on their way to a
 /// broker. When one comes back it returns to its place in the partition's queue, the partition rests until
@@ -83,7 +85,10 @@ final class Sender {
         var nextLinger: NIODeadline?
         let isIdentified = !configuration.isIdempotent || hasIdentity(now)
         repeat {
-            let walk = accumulator.walk(now: now, oldest: now - TimeAmount(configuration.deliveryTimeout)) { id in
+            let walk = accumulator.walk(
+                now: now,
+                oldest: now - TimeAmount(configuration.deliveryTimeout)
+            ) { id in
                 isIdentified && wantsMore(lanes[id], now)
             }
             for (id, draft) in walk.expired { expire(draft, of: lanes[id]) }
@@ -102,7 +107,9 @@ final class Sender {
             return false
         }
         let destination = destinations[leader]
-        return destination.map { $0.inFlight < configuration.maximumInFlight && $0.notBefore <= now } ?? true
+        return destination.map {
+            $0.inFlight < configuration.maximumInFlight && $0.notBefore <= now
+        } ?? true
     }
 
     /// Sends one request to each broker that has something and may take it; false where there was none.
@@ -123,14 +130,18 @@ final class Sender {
     private func send(_ lanes: [SendLane], to broker: BrokerID, _ now: NIODeadline) -> Bool {
         let destination = destinations[broker] ?? Destination(backoff: Backoff(core.configuration))
         destinations[broker] = destination
-        guard destination.inFlight < configuration.maximumInFlight, destination.notBefore <= now else { return false }
+        guard destination.inFlight < configuration.maximumInFlight, destination.notBefore <= now
+        else { return false }
         guard let connection = destination.connection, connection.isOpen else {
             connect(to: broker)
             return false
         }
-        guard let version = connection.version(of: ProduceRequest.self, limit: 12), version >= 3 else {
+        guard let version = connection.version(of: ProduceRequest.self, limit: 12), version >= 3
+        else {
             let error = ClientError.unsupported(api: "Produce", broker: connection.address)
-            for lane in lanes { while let batch = lane.queue.popFirst() { fail(batch, of: lane, error) } }
+            for lane in lanes {
+                while let batch = lane.queue.popFirst() { fail(batch, of: lane, error) }
+            }
             return false
         }
         var batches: [(SendLane, OutBatch)] = []
@@ -141,7 +152,9 @@ final class Sender {
             let lane = lanes[(start + index) % lanes.count]
             guard let batch = lane.queue.first else { continue }
             let size = batch.batch.byteCount
-            if !batches.isEmpty, byteCount + size > configuration.maximumRequestByteCount { continue }
+            if !batches.isEmpty, byteCount + size > configuration.maximumRequestByteCount {
+                continue
+            }
             lane.queue.removeFirst()
             batches.append((lane, batch))
             byteCount += size
@@ -164,7 +177,8 @@ final class Sender {
             batch.wasSent = true
         }
         guard configuration.acks == .none else {
-            return connection.send(request, version: version, timeout: core.requestTimeout) { result in
+            return connection.send(request, version: version, timeout: core.requestTimeout) {
+                result in
                 self.conclude(batches, at: broker, result.map { $0 })
             }
         }
@@ -240,12 +254,19 @@ final class Sender {
 
     // MARK: Answers
 
-    private func settle(_ batches: [(SendLane, OutBatch)], _ result: Result<ProduceResponse?, ClientError>) {
+    private func settle(
+        _ batches: [(SendLane, OutBatch)],
+        _ result: Result<ProduceResponse?, ClientError>
+    ) {
         switch result {
         case .failure(let error):
             isRefreshDue = true
             for (lane, batch) in batches {
-                if error.isRetriable { retry(batch, of: lane, error) } else { fail(batch, of: lane, error) }
+                if error.isRetriable {
+                    retry(batch, of: lane, error)
+                } else {
+                    fail(batch, of: lane, error)
+                }
             }
         case .success(nil):
             for (lane, batch) in batches { succeed(batch, of: lane, baseOffset: nil) }
@@ -260,20 +281,36 @@ final class Sender {
                 if let answer = answers[lane.partition] {
                     settle(batch, of: lane, answer)
                 } else {
-                    fail(batch, of: lane, .malformedResponse("Produce does not answer for \(lane.partition)"))
+                    fail(
+                        batch,
+                        of: lane,
+                        .malformedResponse("Produce does not answer for \(lane.partition)")
+                    )
                 }
             }
         }
     }
 
-    private func settle(_ batch: OutBatch, of lane: SendLane, _ answer: ProduceResponse.PartitionProduceResponse) {
+    private func settle(
+        _ batch: OutBatch,
+        of lane: SendLane,
+        _ answer: ProduceResponse.PartitionProduceResponse
+    ) {
         let message = answer.errorMessage ?? answer.recordErrors.first?.batchIndexErrorMessage
         guard
-            let error = ClientError(code: answer.errorCode, subject: lane.partition.description, message: message),
+            let error = ClientError(
+                code: answer.errorCode,
+                subject: lane.partition.description,
+                message: message
+            ),
             case .refused(let code, _, _) = error
         else {
             lane.backoff.reset()
-            return succeed(batch, of: lane, baseOffset: answer.baseOffset < 0 ? nil : Offset(answer.baseOffset))
+            return succeed(
+                batch,
+                of: lane,
+                baseOffset: answer.baseOffset < 0 ? nil : Offset(answer.baseOffset)
+            )
         }
         switch code {
         case .duplicateSequenceNumber where configuration.isIdempotent:
@@ -286,12 +323,17 @@ final class Sender {
             .invalidProducerEpoch where configuration.isIdempotent:
             identity = .spent
             retry(batch, of: lane, error)
-        case .notLeaderOrFollower, .unknownTopicOrPartition, .leaderNotAvailable, .fencedLeaderEpoch,
+        case .notLeaderOrFollower, .unknownTopicOrPartition, .leaderNotAvailable,
+            .fencedLeaderEpoch,
             .unknownLeaderEpoch, .kafkaStorageError:
             isRefreshDue = true
             retry(batch, of: lane, error)
         default:
-            if code.isRetriable { retry(batch, of: lane, error) } else { fail(batch, of: lane, error) }
+            if code.isRetriable {
+                retry(batch, of: lane, error)
+            } else {
+                fail(batch, of: lane, error)
+            }
         }
     }
 
@@ -316,16 +358,30 @@ final class Sender {
         finish(batch.draft, of: lane.partition, baseOffset: nil, error: error)
     }
 
-    private func finish(_ draft: Draft, of partition: NamedPartition, baseOffset: Offset?, error: ClientError?) {
+    private func finish(
+        _ draft: Draft,
+        of partition: NamedPartition,
+        baseOffset: Offset?,
+        error: ClientError?
+    ) {
         for (index, waiter) in draft.waiters {
             if let error {
                 waiter.resume(returning: .failure(error))
             } else {
                 let offset = baseOffset.map { $0 + Int64(index) }
-                waiter.resume(returning: .success(RecordMetadata(partition: partition, offset: offset)))
+                waiter.resume(
+                    returning: .success(RecordMetadata(partition: partition, offset: offset))
+                )
             }
         }
-        onDelivery?(DeliveryReport(partition: partition, tags: draft.tags, baseOffset: baseOffset, error: error))
+        onDelivery?(
+            DeliveryReport(
+                partition: partition,
+                tags: draft.tags,
+                baseOffset: baseOffset,
+                error: error
+            )
+        )
         accumulator.release(byteCount: draft.heldByteCount, recordCount: draft.tags.count)
     }
 
@@ -345,7 +401,10 @@ final class Sender {
     }
 
     private func deliveryTimedOut(_ lane: SendLane) -> ClientError {
-        .deliveryTimedOut(partition: lane.partition, reason: lane.lastError?.description ?? "no answer")
+        .deliveryTimedOut(
+            partition: lane.partition,
+            reason: lane.lastError?.description ?? "no answer"
+        )
     }
 
     private func schedule(_ now: NIODeadline, _ nextLinger: NIODeadline?) {
@@ -389,7 +448,11 @@ final class Sender {
                 unknownTopics[topic.name] = nil
                 open(topic)
             } else if !topic.error.isRetriable || deadline <= .now() {
-                let error = ClientError.refused(topic.error, subject: "topic \(topic.name)", message: nil)
+                let error = ClientError.refused(
+                    topic.error,
+                    subject: "topic \(topic.name)",
+                    message: nil
+                )
                 abandon(topic.name, error)
             } else {
                 isRefreshDue = true
@@ -402,8 +465,10 @@ final class Sender {
     private func postpone(_ error: ClientError) {
         isRefreshDue = true
         for lane in lanes { lane.lastError = error }
-        let patience = TimeAmount(configuration.deliveryTimeout) - TimeAmount(configuration.topicTimeout)
-        for (topic, deadline) in unknownTopics where !error.isRetriable || deadline + patience <= .now() {
+        let patience =
+            TimeAmount(configuration.deliveryTimeout) - TimeAmount(configuration.topicTimeout)
+        for (topic, deadline) in unknownTopics
+        where !error.isRetriable || deadline + patience <= .now() {
             abandon(topic, error)
         }
     }
@@ -427,7 +492,14 @@ final class Sender {
 
     private func drop(_ failed: Accumulator.Failed) {
         failed.waiter?.resume(returning: .failure(failed.error))
-        onDelivery?(DeliveryReport(partition: failed.partition, tags: [failed.tag], baseOffset: nil, error: failed.error))
+        onDelivery?(
+            DeliveryReport(
+                partition: failed.partition,
+                tags: [failed.tag],
+                baseOffset: nil,
+                error: failed.error
+            )
+        )
         accumulator.release(byteCount: failed.byteCount, recordCount: 1)
     }
 

@@ -176,7 +176,8 @@ extension BrokerConfigTable {
         ),
     ]
 
-    private static let notCompacted = "It changes nothing yet: logs are not compacted, everything is kept."
+    private static let notCompacted =
+        "It changes nothing yet: logs are not compacted, everything is kept."
 
     static let cleaner: [ConfigDefinition] = [
         ConfigDefinition(

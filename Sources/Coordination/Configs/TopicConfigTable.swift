@@ -19,7 +19,8 @@ package enum TopicConfigTable {
     private static let millisOrForever: ConfigDefinition.Constraint = .range(-1...Int64.max)
     private static let forever = String(Int64.max)
 
-    private static let notCompacted = "It changes nothing yet: logs are not compacted, everything is kept."
+    private static let notCompacted =
+        "It changes nothing yet: logs are not compacted, everything is kept."
 
     private static let cleaning: [ConfigDefinition] = [
         ConfigDefinition(

@@ -67,7 +67,8 @@ struct ReplicaRecovery {
         )
         do throws(StorageError) {
             let log = try recovery.perform()
-            let isSuspect = state.map { $0.isSuspect || $0.isHardStateLost } ?? journal.areUnknownGroupsSuspect
+            let isSuspect =
+                state.map { $0.isSuspect || $0.isHardStateLost } ?? journal.areUnknownGroupsSuspect
             return .success(
                 RecoveredReplica(
                     log: log,

@@ -12,7 +12,8 @@ struct BenchCommand: AsyncParsableCommand {
             cluster that stalls cannot hide it (no coordinated omission).
             """,
         subcommands: [
-            BenchProduceCommand.self, BenchConsumeCommand.self, BenchEndToEndCommand.self, BenchDiskCommand.self,
+            BenchProduceCommand.self, BenchConsumeCommand.self, BenchEndToEndCommand.self,
+            BenchDiskCommand.self,
         ]
     )
 }
@@ -72,7 +73,10 @@ struct LoadOptions: ParsableArguments {
         settings.batchByteCount = batch.byteCount
         settings.bufferByteCount = buffer.byteCount
         settings.isIdempotent = !notIdempotent
-        settings.maximumRecordByteCount = max(settings.maximumRecordByteCount, size.byteCount + 1024)
+        settings.maximumRecordByteCount = max(
+            settings.maximumRecordByteCount,
+            size.byteCount + 1024
+        )
         return settings
     }
 
@@ -105,7 +109,10 @@ struct LoadOptions: ParsableArguments {
         let end = ContinuousClock.now + .seconds(30)
         while ContinuousClock.now < end {
             let topic = try await client.metadata(topics: [name]).topic(name)
-            if let topic, topic.error == .noError, topic.partitions.allSatisfy({ $0.leader != nil }) { return }
+            if let topic, topic.error == .noError, topic.partitions.allSatisfy({ $0.leader != nil })
+            {
+                return
+            }
             try await Task.sleep(for: .milliseconds(20))
         }
         throw CommandFailure.unreachable("topic \(name) has no leaders after 30 s")

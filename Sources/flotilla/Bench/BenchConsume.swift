@@ -7,7 +7,8 @@ struct BenchConsumeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "consume",
         abstract: "Read a topic from its start to its end as fast as it goes.",
-        discussion: "A topic of its own is filled first; --duration and --warmup do not matter here."
+        discussion:
+            "A topic of its own is filled first; --duration and --warmup do not matter here."
     )
 
     @OptionGroup var client: ClientOptions

@@ -20,13 +20,16 @@ struct BenchEndToEndCommand: AsyncParsableCommand {
     func run() async throws {
         try await client.run { client in
             guard load.size.byteCount >= 8 else {
-                throw CommandFailure.usage("a value of e2e has at least 8 bytes: the time at which it was due")
+                throw CommandFailure.usage(
+                    "a value of e2e has at least 8 bytes: the time at which it was due"
+                )
             }
             try await load.withTopic(client) { topic in
                 var result = try await measure(topic, client, rate)
                 result.settings = [
                     ("size", String(load.size.byteCount)), ("partitions", String(load.partitions)),
-                    ("rate", Decimals.text(rate.perSecond, 1)), ("acks", String(load.acks.value.rawValue)),
+                    ("rate", Decimals.text(rate.perSecond, 1)),
+                    ("acks", String(load.acks.value.rawValue)),
                     ("linger_ms", String(load.linger.milliseconds)),
                 ]
                 print(output.format == .json ? result.json : BenchResult.table([result]))
@@ -34,7 +37,9 @@ struct BenchEndToEndCommand: AsyncParsableCommand {
         }
     }
 
-    private func measure(_ topic: String, _ client: KafkaClient, _ rate: Rate) async throws -> BenchResult {
+    private func measure(_ topic: String, _ client: KafkaClient, _ rate: Rate) async throws
+        -> BenchResult
+    {
         let configuration = try self.client.configuration()
         let partitions = try await Topics.partitions(topic, [], client)
         let reading = KafkaClient(configuration)
@@ -49,7 +54,11 @@ struct BenchEndToEndCommand: AsyncParsableCommand {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 while let batch = try await consumer.next() {
-                    recorder.note(due: batch.records.compactMap { $0.value?.getInteger(at: 0, as: UInt64.self) })
+                    recorder.note(
+                        due: batch.records.compactMap {
+                            $0.value?.getInteger(at: 0, as: UInt64.self)
+                        }
+                    )
                 }
             }
             let generator = LoadGenerator(
@@ -60,7 +69,9 @@ struct BenchEndToEndCommand: AsyncParsableCommand {
                 end: end
             )
             let producer = Producer(client, load.producer) { report in
-                if let error = report.error { recorder.note(failures: report.tags.count, error.description) }
+                if let error = report.error {
+                    recorder.note(failures: report.tags.count, error.description)
+                }
             }
             try await generator.run(producer) { value, due in
                 var stamped = value

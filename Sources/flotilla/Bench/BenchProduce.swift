@@ -24,8 +24,12 @@ struct BenchProduceCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await client.run { client in
-            guard producers > 0 else { throw CommandFailure.usage("--producers takes a number from 1") }
-            let ceiling = try dir.map { try DiskBench.ceiling(in: $0, blockByteCount: load.batch.byteCount) }
+            guard producers > 0 else {
+                throw CommandFailure.usage("--producers takes a number from 1")
+            }
+            let ceiling = try dir.map {
+                try DiskBench.ceiling(in: $0, blockByteCount: load.batch.byteCount)
+            }
             try await load.withTopic(client) { topic in
                 var result = try await measure(topic)
                 result.ceiling = ceiling
@@ -80,7 +84,8 @@ struct BenchProduceCommand: AsyncParsableCommand {
             ("size", String(load.size.byteCount)), ("partitions", String(load.partitions)),
             ("producers", String(producers)), ("acks", String(load.acks.value.rawValue)),
             ("compression", JSONText.quoted(load.zip.value.rawValue)),
-            ("payload", JSONText.quoted(load.payload.rawValue)), ("batch", String(load.batch.byteCount)),
+            ("payload", JSONText.quoted(load.payload.rawValue)),
+            ("batch", String(load.batch.byteCount)),
             ("linger_ms", String(load.linger.milliseconds)),
             ("rate", rate.map { Decimals.text($0.perSecond, 1) } ?? "null"),
         ]

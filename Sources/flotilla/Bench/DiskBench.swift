@@ -7,7 +7,8 @@ import NIOCore
 struct BenchDiskCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "disk",
-        abstract: "Measure a directory's disk alone: sequential blocks, each made durable before the next.",
+        abstract:
+            "Measure a directory's disk alone: sequential blocks, each made durable before the next.",
         discussion: "This is the ceiling for what a broker can acknowledge there."
     )
 
@@ -25,10 +26,16 @@ struct BenchDiskCommand: ParsableCommand {
     func run() throws {
         do throws(CommandFailure) {
             var results: [BenchResult] = []
-            let blocks = block.isEmpty ? [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20] : block.map(\.byteCount)
+            let blocks =
+                block.isEmpty
+                ? [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20] : block.map(\.byteCount)
             for size in blocks {
                 results.append(
-                    try DiskBench.measure(in: dir, blockByteCount: size, millis: UInt64(duration.milliseconds))
+                    try DiskBench.measure(
+                        in: dir,
+                        blockByteCount: size,
+                        millis: UInt64(duration.milliseconds)
+                    )
                 )
             }
             if output.format == .json {
@@ -48,7 +55,8 @@ enum DiskBench {
     private static let fileByteCount = 256 << 20
 
     /// MB/s of one block size, within a second.
-    static func ceiling(in directory: String, blockByteCount: Int) throws(CommandFailure) -> Double {
+    static func ceiling(in directory: String, blockByteCount: Int) throws(CommandFailure) -> Double
+    {
         try measure(in: directory, blockByteCount: blockByteCount, millis: 1000).megabytesPerSecond
     }
 
@@ -76,7 +84,9 @@ enum DiskBench {
     /// Fills the file, so that no block needs new space.
     private static func prepare(_ descriptor: Int32, _ blockByteCount: Int) throws(CommandFailure) {
         let zeros = ByteBuffer(repeating: 0, count: 1 << 20)
-        for start in stride(from: 0, to: fileByteCount, by: 1 << 20) { try write(zeros, descriptor, at: start) }
+        for start in stride(from: 0, to: fileByteCount, by: 1 << 20) {
+            try write(zeros, descriptor, at: start)
+        }
         guard fsync(descriptor) == 0 else { throw .failed("fsync: \(reason())") }
     }
 
@@ -110,7 +120,9 @@ enum DiskBench {
         return result
     }
 
-    private static func write(_ bytes: ByteBuffer, _ descriptor: Int32, at position: Int) throws(CommandFailure) {
+    private static func write(_ bytes: ByteBuffer, _ descriptor: Int32, at position: Int)
+        throws(CommandFailure)
+    {
         var rest = bytes
         var position = position
         while rest.readableBytes > 0 {

@@ -15,7 +15,10 @@ enum Monotonic {
 /// Counts and latencies of what was due within the measured time.
 final class LatencyRecorder: Sendable {
     private struct State {
-        var histogram = Histogram<UInt64>(highestTrackableValue: 600_000_000_000, numberOfSignificantValueDigits: .three)
+        var histogram = Histogram<UInt64>(
+            highestTrackableValue: 600_000_000_000,
+            numberOfSignificantValueDigits: .three
+        )
         var recordCount = 0
         var failureCount = 0
         var firstError: String?
@@ -117,18 +120,23 @@ struct BenchResult {
             "\"bench\":\(JSONText.quoted(name))", "\"seconds\":\(Decimals.text(seconds, 3))",
             "\"records\":\(recordCount)", "\"bytes\":\(byteCount)",
             "\"records_per_second\":\(Decimals.text(recordsPerSecond, 1))",
-            "\"mb_per_second\":\(Decimals.text(megabytesPerSecond, 3))", "\"failures\":\(failureCount)",
+            "\"mb_per_second\":\(Decimals.text(megabytesPerSecond, 3))",
+            "\"failures\":\(failureCount)",
         ]
         if let latency {
             members += [
-                "\"p50_us\":\(Decimals.micros(latency.p50))", "\"p99_us\":\(Decimals.micros(latency.p99))",
-                "\"p999_us\":\(Decimals.micros(latency.p999))", "\"max_us\":\(Decimals.micros(latency.max))",
+                "\"p50_us\":\(Decimals.micros(latency.p50))",
+                "\"p99_us\":\(Decimals.micros(latency.p99))",
+                "\"p999_us\":\(Decimals.micros(latency.p999))",
+                "\"max_us\":\(Decimals.micros(latency.max))",
                 "\"mean_us\":\(Decimals.text(latency.mean / 1000, 1))",
             ]
         }
         if let ceiling {
             members.append("\"disk_mb_per_second\":\(Decimals.text(ceiling, 3))")
-            members.append("\"share_of_disk\":\(Decimals.text(ceiling > 0 ? megabytesPerSecond / ceiling : 0, 4))")
+            members.append(
+                "\"share_of_disk\":\(Decimals.text(ceiling > 0 ? megabytesPerSecond / ceiling : 0, 4))"
+            )
         }
         members += settings.map { JSONText.quoted($0.0) + ":" + $0.1 }
         return "{" + members.joined(separator: ",") + "}"
@@ -136,7 +144,18 @@ struct BenchResult {
 
     /// Several lines as a table.
     static func table(_ results: [BenchResult]) -> String {
-        var table = Table("BENCH", "RECORDS/S", "MB/S", "P50", "P99", "P99.9", "MAX", "FAILED", "DISK MB/S", "OF DISK")
+        var table = Table(
+            "BENCH",
+            "RECORDS/S",
+            "MB/S",
+            "P50",
+            "P99",
+            "P99.9",
+            "MAX",
+            "FAILED",
+            "DISK MB/S",
+            "OF DISK"
+        )
         for result in results {
             let latency = result.latency
             table.add(
@@ -149,7 +168,9 @@ struct BenchResult {
                 latency.map { Decimals.span($0.max) } ?? "",
                 String(result.failureCount),
                 result.ceiling.map { Decimals.text($0, 1) } ?? "",
-                result.ceiling.map { $0 > 0 ? Decimals.text(result.megabytesPerSecond / $0 * 100, 0) + "%" : "" } ?? ""
+                result.ceiling.map {
+                    $0 > 0 ? Decimals.text(result.megabytesPerSecond / $0 * 100, 0) + "%" : ""
+                } ?? ""
             )
         }
         return table.text
@@ -166,7 +187,8 @@ enum Decimals {
         let sign = value < 0 && scaled > 0 ? "-" : ""
         guard decimals > 0 else { return sign + String(scaled) }
         let fraction = String(scaled % scale)
-        return sign + "\(scaled / scale)." + String(repeating: "0", count: decimals - fraction.count) + fraction
+        return sign + "\(scaled / scale)."
+            + String(repeating: "0", count: decimals - fraction.count) + fraction
     }
 
     static func micros(_ nanos: UInt64) -> String {

@@ -40,8 +40,10 @@ struct Payload {
         var text = ""
         while text.utf8.count < byteCount {
             let id = UInt32.random(in: .min ... .max)
-            text += "{\"id\":\(id),\"number\":\(number),\"customer\":\"customer-\(id % 5000)\",\"state\":\"shipped\","
-            text += "\"amount\":\(id % 100_000).\(id % 100),\"currency\":\"EUR\",\"items\":[\(id % 7),\(id % 11)]}"
+            text +=
+                "{\"id\":\(id),\"number\":\(number),\"customer\":\"customer-\(id % 5000)\",\"state\":\"shipped\","
+            text +=
+                "\"amount\":\(id % 100_000).\(id % 100),\"currency\":\"EUR\",\"items\":[\(id % 7),\(id % 11)]}"
         }
         return ByteBuffer(bytes: text.utf8.prefix(byteCount))
     }

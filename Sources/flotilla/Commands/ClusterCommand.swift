@@ -49,7 +49,9 @@ struct ClusterStatusCommand: AsyncParsableCommand {
             case .table: show(metadata, partitions, leaderless, lagging)
             }
             if leaderless > 0 {
-                throw CommandFailure.failed("\(Words.counted(leaderless, "partition")) without a leader")
+                throw CommandFailure.failed(
+                    "\(Words.counted(leaderless, "partition")) without a leader"
+                )
             }
         }
     }

@@ -31,13 +31,19 @@ struct ConsumeCommand: AsyncParsableCommand {
     )
     var options: [String] = []
 
-    @Option(name: [.customShort("p"), .customLong("partition")], help: "Only this partition; may be repeated.")
+    @Option(
+        name: [.customShort("p"), .customLong("partition")],
+        help: "Only this partition; may be repeated."
+    )
     var partitions: [Int32] = []
 
     @Option(name: [.customShort("n"), .customLong("count")], help: "End after so many records.")
     var count: Int?
 
-    @Flag(name: [.customShort("e"), .customLong("exit")], help: "End at what is the end of the partitions now.")
+    @Flag(
+        name: [.customShort("e"), .customLong("exit")],
+        help: "End at what is the end of the partitions now."
+    )
     var endsAtEnd = false
 
     @Option(
@@ -73,7 +79,11 @@ struct ConsumeCommand: AsyncParsableCommand {
         }
 
         func write(_ record: ConsumerRecord, into output: inout ByteBuffer) {
-            if isJSON { RecordFormat.writeJSON(record, into: &output) } else { format.write(record, into: &output) }
+            if isJSON {
+                RecordFormat.writeJSON(record, into: &output)
+            } else {
+                format.write(record, into: &output)
+            }
         }
     }
 
@@ -98,16 +108,23 @@ struct ConsumeCommand: AsyncParsableCommand {
                 guard range == nil else { throw .usage("two places to read from: -o \(option)") }
                 range = place
             } else {
-                throw .usage("-o \(option) is neither a place (start, end, 42, +n, -n, @time) nor text or json")
+                throw .usage(
+                    "-o \(option) is neither a place (start, end, 42, +n, -n, @time) nor text or json"
+                )
             }
         }
         if let grep {
-            guard let pattern = try? Regex(grep) else { throw .usage("\"\(grep)\" is no regular expression") }
+            guard let pattern = try? Regex(grep) else {
+                throw .usage("\"\(grep)\" is no regular expression")
+            }
             printing.pattern = pattern
         }
         printing.key = key.map { ByteBuffer(string: $0) }
         if let count, count < 0 { throw .usage("-n takes a number from 0") }
-        return (range ?? PlaceRange(start: .named(endsAtEnd || count != nil ? .earliest : .latest)), printing)
+        return (
+            range ?? PlaceRange(start: .named(endsAtEnd || count != nil ? .earliest : .latest)),
+            printing
+        )
     }
 
     private func assign(
@@ -126,7 +143,9 @@ struct ConsumeCommand: AsyncParsableCommand {
             for index in partitions where !known.contains(index) {
                 throw ClientError.noSuchPartition(NamedPartition(topic: name, index: index))
             }
-            wanted += (partitions.isEmpty ? known : partitions).map { NamedPartition(topic: name, index: $0) }
+            wanted += (partitions.isEmpty ? known : partitions).map {
+                NamedPartition(topic: name, index: $0)
+            }
         }
         let admin = Admin(client)
         let starts = try await range.start.resolve(wanted, admin)
@@ -143,7 +162,9 @@ struct ConsumeCommand: AsyncParsableCommand {
     ) async throws {
         var open = ends ?? [:]
         if ends != nil {
-            open = open.filter { partition, end in starts[partition].map { $0 != .offset(end) } ?? false }
+            open = open.filter { partition, end in
+                starts[partition].map { $0 != .offset(end) } ?? false
+            }
             open = open.filter { partition, end in
                 guard case .offset(let start)? = starts[partition] else { return true }
                 return start < end

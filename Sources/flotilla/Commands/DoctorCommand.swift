@@ -9,8 +9,10 @@ import NIOPosix
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor",
-        abstract: "Check this machine and the way to the cluster: ports, disk, clock, advertised addresses.",
-        discussion: "Exit code 0 where nothing is wrong, 1 where a check failed; a warning does not count."
+        abstract:
+            "Check this machine and the way to the cluster: ports, disk, clock, advertised addresses.",
+        discussion:
+            "Exit code 0 where nothing is wrong, 1 where a check failed; a warning does not count."
     )
 
     @OptionGroup var client: ClientOptions
@@ -45,7 +47,8 @@ struct DoctorCommand: AsyncParsableCommand {
             if format == .json {
                 print(
                     JSONText.object([
-                        "check": JSONText.quoted(finding.check), "verdict": JSONText.quoted(finding.verdict.rawValue),
+                        "check": JSONText.quoted(finding.check),
+                        "verdict": JSONText.quoted(finding.verdict.rawValue),
                         "text": JSONText.quoted(finding.text),
                     ])
                 )
@@ -53,7 +56,9 @@ struct DoctorCommand: AsyncParsableCommand {
         }
         if format != .json {
             var table = Table("CHECK", "VERDICT", "WHAT")
-            for finding in findings { table.add(finding.check, finding.verdict.rawValue, finding.text) }
+            for finding in findings {
+                table.add(finding.check, finding.verdict.rawValue, finding.text)
+            }
             print(table.text)
         }
         if findings.contains(where: { $0.verdict == .failed }) { throw ArgumentParser.ExitCode(1) }
@@ -68,11 +73,19 @@ struct DoctorCommand: AsyncParsableCommand {
                 return Finding(check: check, verdict: .failed, text: "no port")
             }
             let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            guard descriptor >= 0 else { return Finding(check: check, verdict: .failed, text: DiskBench.reason()) }
+            guard descriptor >= 0 else {
+                return Finding(check: check, verdict: .failed, text: DiskBench.reason())
+            }
             defer { close(descriptor) }
             var yes: Int32 = 1
             // Safe: the calls read one value each, which lives until they return.
-            _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+            _ = unsafe setsockopt(
+                descriptor,
+                SOL_SOCKET,
+                SO_REUSEADDR,
+                &yes,
+                socklen_t(MemoryLayout<Int32>.size)
+            )
             var address = sockaddr_in()
             address.sin_family = sa_family_t(AF_INET)
             address.sin_port = port.bigEndian
@@ -86,7 +99,8 @@ struct DoctorCommand: AsyncParsableCommand {
             return Finding(
                 check: check,
                 verdict: isTaken ? .note : .failed,
-                text: isTaken ? "in use: a broker runs here, or something else does" : DiskBench.reason()
+                text: isTaken
+                    ? "in use: a broker runs here, or something else does" : DiskBench.reason()
             )
         }
     }
@@ -101,32 +115,51 @@ struct DoctorCommand: AsyncParsableCommand {
         guard let latency = result.latency else {
             return Finding(check: "disk", verdict: .failed, text: "no write finished")
         }
-        let text = "4 KiB write and fdatasync: p50 \(Decimals.span(latency.p50)), p99 \(Decimals.span(latency.p99))"
+        let text =
+            "4 KiB write and fdatasync: p50 \(Decimals.span(latency.p50)), p99 \(Decimals.span(latency.p99))"
         if latency.p50 < 5000 {
-            return Finding(check: "disk", verdict: .note, text: text + "; too fast for a disk: memory, or no real sync")
+            return Finding(
+                check: "disk",
+                verdict: .note,
+                text: text + "; too fast for a disk: memory, or no real sync"
+            )
         }
-        return Finding(check: "disk", verdict: latency.p99 > 50_000_000 ? .warning : .ok, text: text)
+        return Finding(
+            check: "disk",
+            verdict: latency.p99 > 50_000_000 ? .warning : .ok,
+            text: text
+        )
     }
 
     private func checkClock() -> Finding {
         let now = WallTime.now()
         // Nothing of this program is older.
         guard let built = WallTime.parse("2026-11-01", now: now), now > built else {
-            return Finding(check: "clock", verdict: .failed, text: "\(WallTime.iso(now)) lies in the past")
+            return Finding(
+                check: "clock",
+                verdict: .failed,
+                text: "\(WallTime.iso(now)) lies in the past"
+            )
         }
         let services = [
-            ("/run/systemd/timesync/synchronized", "systemd-timesyncd"), ("/run/chrony/chronyd.pid", "chrony"),
+            ("/run/systemd/timesync/synchronized", "systemd-timesyncd"),
+            ("/run/chrony/chronyd.pid", "chrony"),
             ("/run/ntpd.pid", "ntpd"), ("/dev/ptp0", "the host's clock"),
         ]
         // Safe: the path is passed as a C string that lives until the call returns.
         let found = services.first { path, _ in unsafe access(path, F_OK) == 0 }
         if let found {
-            return Finding(check: "clock", verdict: .ok, text: "\(WallTime.iso(now)), kept by \(found.1)")
+            return Finding(
+                check: "clock",
+                verdict: .ok,
+                text: "\(WallTime.iso(now)), kept by \(found.1)"
+            )
         }
         return Finding(
             check: "clock",
             verdict: .warning,
-            text: "\(WallTime.iso(now)); no time service found: retention and lookups by time follow this clock"
+            text:
+                "\(WallTime.iso(now)); no time service found: retention and lookups by time follow this clock"
         )
     }
 
@@ -140,7 +173,8 @@ struct DoctorCommand: AsyncParsableCommand {
         return Finding(
             check: "files",
             verdict: isEnough ? .ok : .warning,
-            text: "\(limit.rlim_max) open at most" + (isEnough ? "" : "; partitions and connections need more")
+            text: "\(limit.rlim_max) open at most"
+                + (isEnough ? "" : "; partitions and connections need more")
         )
     }
 
@@ -164,11 +198,21 @@ struct DoctorCommand: AsyncParsableCommand {
         } catch {
             await asked.close()
             let isDefault = client.brokers == nil
-            return [Finding(check: "cluster", verdict: isDefault ? .note : .failed, text: error.description)]
+            return [
+                Finding(
+                    check: "cluster",
+                    verdict: isDefault ? .note : .failed,
+                    text: error.description
+                )
+            ]
         }
         await asked.close()
         var findings = [
-            Finding(check: "cluster", verdict: .ok, text: "\(list): \(Words.counted(metadata.brokers.count, "broker"))")
+            Finding(
+                check: "cluster",
+                verdict: .ok,
+                text: "\(list): \(Words.counted(metadata.brokers.count, "broker"))"
+            )
         ]
         for broker in metadata.brokers {
             findings.append(await checkAdvertised(broker, configuration))
@@ -177,7 +221,10 @@ struct DoctorCommand: AsyncParsableCommand {
     }
 
     /// Clients are sent to the advertised addresses: they must be reachable from here.
-    private func checkAdvertised(_ broker: ClusterMetadata.Broker, _ configuration: ClientConfiguration) async -> Finding {
+    private func checkAdvertised(
+        _ broker: ClusterMetadata.Broker,
+        _ configuration: ClientConfiguration
+    ) async -> Finding {
         let check = "broker \(broker.id)"
         var direct = configuration
         direct.brokers = [broker.address]
@@ -193,7 +240,8 @@ struct DoctorCommand: AsyncParsableCommand {
             return Finding(
                 check: check,
                 verdict: .ok,
-                text: "\(broker.address): connected in \(Decimals.span(first)), answers in \(Decimals.span(trip))"
+                text:
+                    "\(broker.address): connected in \(Decimals.span(first)), answers in \(Decimals.span(trip))"
             )
         } catch {
             await client.close()

@@ -24,19 +24,34 @@ struct ProduceCommand: AsyncParsableCommand {
     @Option(name: [.customShort("k"), .customLong("key")], help: "The key of every record.")
     var key: String?
 
-    @Option(name: [.customShort("K"), .customLong("key-delimiter")], help: "What stands between key and value in a line.")
+    @Option(
+        name: [.customShort("K"), .customLong("key-delimiter")],
+        help: "What stands between key and value in a line."
+    )
     var keyDelimiter: String?
 
-    @Option(name: [.customShort("D"), .customLong("delimiter")], help: "What ends a record; one byte.")
+    @Option(
+        name: [.customShort("D"), .customLong("delimiter")],
+        help: "What ends a record; one byte."
+    )
     var delimiter = "\\n"
 
-    @Option(name: [.customShort("H"), .customLong("header")], help: "NAME=VALUE, a header of every record; may be repeated.")
+    @Option(
+        name: [.customShort("H"), .customLong("header")],
+        help: "NAME=VALUE, a header of every record; may be repeated."
+    )
     var headers: [String] = []
 
-    @Option(name: [.customShort("p"), .customLong("partition")], help: "The partition; otherwise the key decides.")
+    @Option(
+        name: [.customShort("p"), .customLong("partition")],
+        help: "The partition; otherwise the key decides."
+    )
     var partition: Int32?
 
-    @Option(name: [.customShort("z"), .customLong("compression")], help: "none, gzip, snappy, lz4, zstd.")
+    @Option(
+        name: [.customShort("z"), .customLong("compression")],
+        help: "none, gzip, snappy, lz4, zstd."
+    )
     var compression = CompressionName(.none)
 
     @Option(help: "What to wait for: all, 1 (the leader) or 0 (nothing).")
@@ -48,13 +63,19 @@ struct ProduceCommand: AsyncParsableCommand {
     @Option(help: "At most so many records: 1000/s.")
     var rate: Rate?
 
-    @Option(name: [.customShort("l"), .customLong("lines")], help: "A file to read instead of standard input.")
+    @Option(
+        name: [.customShort("l"), .customLong("lines")],
+        help: "A file to read instead of standard input."
+    )
     var file: String?
 
     @Flag(name: .customShort("Z"), help: "An empty value (and key) is null.")
     var emptyIsNull = false
 
-    @Option(name: .customShort("o"), help: "Print each acknowledged record: json; otherwise nothing.")
+    @Option(
+        name: .customShort("o"),
+        help: "Print each acknowledged record: json; otherwise nothing."
+    )
     var output: String?
 
     @Option(help: "How long a batch waits for more records.")
@@ -102,7 +123,9 @@ struct ProduceCommand: AsyncParsableCommand {
                 found = try await look(allowsCreation: true)
             }
             if let found, found.error == .noError {
-                self.client.note("created topic \(topic) with \(Words.counted(found.partitions.count, "partition"))")
+                self.client.note(
+                    "created topic \(topic) with \(Words.counted(found.partitions.count, "partition"))"
+                )
             }
         }
         guard let found, found.error != .unknownTopicOrPartition else {
@@ -212,14 +235,18 @@ private struct RecordReading {
         var delimiter = try RecordFormat.bytes(command.delimiter)
         var separator: [UInt8]?
         var isKeyFirst = true
-        if let keyDelimiter = command.keyDelimiter { separator = try RecordFormat.bytes(keyDelimiter) }
+        if let keyDelimiter = command.keyDelimiter {
+            separator = try RecordFormat.bytes(keyDelimiter)
+        }
         if let format = command.format {
             (separator, isKeyFirst, delimiter) = try Self.read(format, delimiter)
         }
         if separator?.isEmpty == true { throw .usage("key and value need something between them") }
         guard delimiter.count == 1 else { throw .usage("a record ends with one byte") }
         if let file = command.file {
-            guard let descriptor = LineReader.open(file) else { throw .notFound("cannot read \(file)") }
+            guard let descriptor = LineReader.open(file) else {
+                throw .notFound("cannot read \(file)")
+            }
             lines = LineReader(delimiter: delimiter[0], descriptor: descriptor)
         } else {
             lines = LineReader(delimiter: delimiter[0])
@@ -252,7 +279,9 @@ private struct RecordReading {
         }
         if pieces == [.value] { return (nil, true, end) }
         guard pieces.count == 3, case .text(let separator) = pieces[1] else {
-            throw .usage("--format is made of %k and %v with text between them, and one byte that ends the record")
+            throw .usage(
+                "--format is made of %k and %v with text between them, and one byte that ends the record"
+            )
         }
         if pieces[0] == .key, pieces[2] == .value { return (separator, true, end) }
         if pieces[0] == .value, pieces[2] == .key { return (separator, false, end) }
@@ -275,12 +304,20 @@ private struct RecordReading {
         }
         if emptyIsNull, key?.readableBytes == 0 { key = nil }
         let value: ByteBuffer? = emptyIsNull && line.readableBytes == 0 ? nil : line
-        return ProducerRecord(topic: topic, partition: partition, key: key, value: value, headers: headers)
+        return ProducerRecord(
+            topic: topic,
+            partition: partition,
+            key: key,
+            value: value,
+            headers: headers
+        )
     }
 
     private static func find(_ separator: [UInt8], in line: ByteBuffer) -> Int? {
         let view = line.readableBytesView
-        if separator.count == 1 { return view.firstIndex(of: separator[0]).map { $0 - view.startIndex } }
+        if separator.count == 1 {
+            return view.firstIndex(of: separator[0]).map { $0 - view.startIndex }
+        }
         guard view.count >= separator.count else { return nil }
         for start in view.startIndex...(view.endIndex - separator.count)
         where view[start..<(start + separator.count)].elementsEqual(separator) {

@@ -8,8 +8,10 @@ struct TopicCommand: AsyncParsableCommand {
         commandName: "topic",
         abstract: "Topics: what there is, and changes to it.",
         subcommands: [
-            TopicListCommand.self, TopicDescribeCommand.self, TopicCreateCommand.self, TopicAlterCommand.self,
-            TopicDeleteCommand.self, TopicAddPartitionsCommand.self, TopicTrimCommand.self, TopicOffsetsCommand.self,
+            TopicListCommand.self, TopicDescribeCommand.self, TopicCreateCommand.self,
+            TopicAlterCommand.self,
+            TopicDeleteCommand.self, TopicAddPartitionsCommand.self, TopicTrimCommand.self,
+            TopicOffsetsCommand.self,
         ]
     )
 }
@@ -21,13 +23,19 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
 
 /// `-o`.
 struct OutputOptions: ParsableArguments {
-    @Option(name: [.customShort("o"), .customLong("output")], help: "How to print: table, json (one object a line), name.")
+    @Option(
+        name: [.customShort("o"), .customLong("output")],
+        help: "How to print: table, json (one object a line), name."
+    )
     var format = OutputFormat.table
 }
 
 /// `flotilla topic list`.
 struct TopicListCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "list", abstract: "List the topics.")
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "List the topics."
+    )
 
     @OptionGroup var client: ClientOptions
     @OptionGroup var output: OutputOptions
@@ -37,7 +45,9 @@ struct TopicListCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await client.run { client in
-            let topics = try await client.metadata().topics.filter { self.internal || !$0.isInternal }
+            let topics = try await client.metadata().topics.filter {
+                self.internal || !$0.isInternal
+            }
             var table = Table("TOPIC", "PARTITIONS", "REPLICAS")
             for topic in topics {
                 let replicas = topic.partitions.map(\.replicas.count).max() ?? 0
@@ -46,8 +56,10 @@ struct TopicListCommand: AsyncParsableCommand {
                 case .json:
                     print(
                         JSONText.object([
-                            "topic": JSONText.quoted(topic.name), "id": JSONText.quoted(topic.id.description),
-                            "partitions": String(topic.partitions.count), "replicas": String(replicas),
+                            "topic": JSONText.quoted(topic.name),
+                            "id": JSONText.quoted(topic.id.description),
+                            "partitions": String(topic.partitions.count),
+                            "replicas": String(replicas),
                             "internal": String(topic.isInternal),
                         ])
                     )
@@ -61,7 +73,9 @@ struct TopicListCommand: AsyncParsableCommand {
 
 /// Finds topics that must exist.
 enum Topics {
-    static func find(_ names: [String], _ client: KafkaClient) async throws(ClientError) -> [ClusterMetadata.Topic] {
+    static func find(_ names: [String], _ client: KafkaClient) async throws(ClientError)
+        -> [ClusterMetadata.Topic]
+    {
         let metadata = try await client.metadata(topics: names)
         var topics: [ClusterMetadata.Topic] = []
         for name in names {
@@ -109,13 +123,17 @@ struct TopicDescribeCommand: AsyncParsableCommand {
         try await client.run { client in
             let admin = Admin(client)
             for topic in try await Topics.find(topics, client) {
-                let names = topic.partitions.map { NamedPartition(topic: topic.name, index: $0.index) }
+                let names = topic.partitions.map {
+                    NamedPartition(topic: topic.name, index: $0.index)
+                }
                 let led = names.filter { name in
                     topic.partitions.contains { $0.index == name.index && $0.leader != nil }
                 }
                 let starts = try await Place.named(.earliest).resolve(led, admin)
                 let ends = try await Place.named(.latest).resolve(led, admin)
-                let configs = try await admin.configs(of: .topic(topic.name)).filter { all || !$0.isDefault }
+                let configs = try await admin.configs(of: .topic(topic.name)).filter {
+                    all || !$0.isDefault
+                }
                 switch output.format {
                 case .json: print(json(topic, starts, ends, configs))
                 case .name: print(topic.name)
@@ -183,7 +201,9 @@ enum TopicSettings {
         var settings: [String: String] = [:]
         for pair in pairs {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2, !parts[0].isEmpty else { throw .usage("\"\(pair)\" is not NAME=VALUE") }
+            guard parts.count == 2, !parts[0].isEmpty else {
+                throw .usage("\"\(pair)\" is not NAME=VALUE")
+            }
             settings[String(parts[0])] = normalized(String(parts[1]), name: String(parts[0]))
         }
         return settings
@@ -191,8 +211,12 @@ enum TopicSettings {
 
     private static func normalized(_ value: String, name: String) -> String {
         guard Int64(value) == nil else { return value }
-        if name.hasSuffix(".ms"), let span = Span(argument: value) { return String(span.milliseconds) }
-        if name.hasSuffix(".bytes"), let size = Size(argument: value) { return String(size.byteCount) }
+        if name.hasSuffix(".ms"), let span = Span(argument: value) {
+            return String(span.milliseconds)
+        }
+        if name.hasSuffix(".bytes"), let size = Size(argument: value) {
+            return String(size.byteCount)
+        }
         return value
     }
 }
@@ -229,7 +253,12 @@ struct TopicCreateCommand: AsyncParsableCommand {
         try await client.run { client in
             let configs = try TopicSettings.read(set)
             let wanted = topics.map {
-                Admin.NewTopic(name: $0, partitionCount: partitions, replicationFactor: replicas, configs: configs)
+                Admin.NewTopic(
+                    name: $0,
+                    partitionCount: partitions,
+                    replicationFactor: replicas,
+                    configs: configs
+                )
             }
             var outcomes = try await Admin(client).createTopics(wanted, isDryRun: dryRun)
             if ifNotExists {
@@ -239,7 +268,12 @@ struct TopicCreateCommand: AsyncParsableCommand {
                     }
                 }
             }
-            try Outcomes.conclude(outcomes, topics, verb: dryRun ? "could be created" : "created", self.client)
+            try Outcomes.conclude(
+                outcomes,
+                topics,
+                verb: dryRun ? "could be created" : "created",
+                self.client
+            )
         }
     }
 }
@@ -295,7 +329,9 @@ struct TopicAlterCommand: AsyncParsableCommand {
         try await client.run { client in
             var changes = try TopicSettings.read(set).mapValues { Admin.ConfigChange.set($0) }
             for name in unset { changes[name] = .unset }
-            guard !changes.isEmpty else { throw CommandFailure.usage("nothing to change; name --set or --unset") }
+            guard !changes.isEmpty else {
+                throw CommandFailure.usage("nothing to change; name --set or --unset")
+            }
             let admin = Admin(client)
             guard dryRun else {
                 try await admin.alterConfigs(of: .topic(topic), changes)
@@ -305,7 +341,8 @@ struct TopicAlterCommand: AsyncParsableCommand {
             try await admin.alterConfigs(of: .topic(topic), changes, isDryRun: true)
             let differing = changes.sorted { $0.key < $1.key }.filter { name, change in
                 let config = now.first { $0.name == name }
-                return change == .unset ? config?.isDefault == false : config?.value != change.newValue
+                return change == .unset
+                    ? config?.isDefault == false : config?.value != change.newValue
             }
             for (name, change) in differing {
                 let old = now.first { $0.name == name }?.value ?? ""
@@ -374,14 +411,18 @@ struct TopicAddPartitionsCommand: AsyncParsableCommand {
     func run() async throws {
         try await client.run { client in
             guard let number = Int32(partitions), number > 0 else {
-                throw CommandFailure.usage("-p takes a number of partitions, or + and how many more")
+                throw CommandFailure.usage(
+                    "-p takes a number of partitions, or + and how many more"
+                )
             }
             var total = number
             if partitions.hasPrefix("+") {
                 total += Int32(try await Topics.find([topic], client).first?.partitions.count ?? 0)
             }
             try await Admin(client).createPartitions(topic: topic, count: total, isDryRun: dryRun)
-            self.client.note("topic \(topic) \(dryRun ? "would have" : "has") \(Words.counted(Int(total), "partition"))")
+            self.client.note(
+                "topic \(topic) \(dryRun ? "would have" : "has") \(Words.counted(Int(total), "partition"))"
+            )
         }
     }
 }
@@ -406,7 +447,10 @@ struct TopicTrimCommand: AsyncParsableCommand {
     )
     var to: String
 
-    @Option(name: [.short, .customLong("partition")], help: "Only this partition; may be repeated.")
+    @Option(
+        name: [.short, .customLong("partition")],
+        help: "Only this partition; may be repeated."
+    )
     var partition: [Int32] = []
 
     @Flag(help: "Only show where the partitions would begin; exit code 8 where records would go.")
@@ -468,7 +512,10 @@ struct TopicOffsetsCommand: AsyncParsableCommand {
                 guard let range = PlaceRange(at), range.end == nil else {
                     throw CommandFailure.usage("--at \(at) is no place: @time, +n, -n")
                 }
-                return show(["offset": try await range.start.resolve(partitions, admin)], partitions)
+                return show(
+                    ["offset": try await range.start.resolve(partitions, admin)],
+                    partitions
+                )
             }
             let starts = try await Place.named(.earliest).resolve(partitions, admin)
             let ends = try await Place.named(.latest).resolve(partitions, admin)
@@ -476,14 +523,18 @@ struct TopicOffsetsCommand: AsyncParsableCommand {
         }
     }
 
-    private func show(_ columns: KeyValuePairs<String, [NamedPartition: Offset]>, _ partitions: [NamedPartition]) {
+    private func show(
+        _ columns: KeyValuePairs<String, [NamedPartition: Offset]>,
+        _ partitions: [NamedPartition]
+    ) {
         var lines: [[String]] = []
         for partition in partitions.sorted() {
             let offsets = columns.map { $0.value[partition]?.description ?? "?" }
             switch output.format {
             case .json:
                 let members = zip(columns, offsets).map { JSONText.quoted($0.key) + ":" + $1 }
-                let name = "\"topic\":\(JSONText.quoted(partition.topic)),\"partition\":\(partition.index)"
+                let name =
+                    "\"topic\":\(JSONText.quoted(partition.topic)),\"partition\":\(partition.index)"
                 print("{\(name),\(members.joined(separator: ","))}")
             case .name: print(offsets.last ?? "")
             case .table: lines.append([partition.topic, String(partition.index)] + offsets)

@@ -25,7 +25,8 @@ enum CommandFailure: Error {
         let text = error.description
         switch error {
         case _ where error.isNotFound: self = .notFound(text)
-        case .unreachable, .disconnected, .requestTimedOut, .deliveryTimedOut: self = .unreachable(text)
+        case .unreachable, .disconnected, .requestTimedOut, .deliveryTimedOut:
+            self = .unreachable(text)
         case .refused(let code, _, _): self = Self.refusal(code, text)
         default: self = .failed(text)
         }
@@ -33,7 +34,8 @@ enum CommandFailure: Error {
 
     private static func refusal(_ code: ErrorCode, _ text: String) -> CommandFailure {
         switch code {
-        case .saslAuthenticationFailed, .unsupportedSaslMechanism, .illegalSaslState: .unauthenticated(text)
+        case .saslAuthenticationFailed, .unsupportedSaslMechanism, .illegalSaslState:
+            .unauthenticated(text)
         case .topicAuthorizationFailed, .groupAuthorizationFailed, .clusterAuthorizationFailed,
             .transactionalIdAuthorizationFailed, .delegationTokenAuthorizationFailed:
             .denied(text)

@@ -2,7 +2,6 @@ import NIOCore
 
 /// JSON values as text.
 enum JSONText {
-
     /// A string with what JSON wants escaped.
     static func quoted(_ string: some StringProtocol) -> String {
         var text = "\""
@@ -25,18 +24,24 @@ enum JSONText {
     /// Bytes as a string where they are UTF-8, else as `{"base64":"..."}`; nil is null.
     static func bytes(_ buffer: ByteBuffer?) -> String {
         guard let buffer else { return "null" }
-        if let text = String(validating: buffer.readableBytesView, as: UTF8.self) { return quoted(text) }
+        if let text = String(validating: buffer.readableBytesView, as: UTF8.self) {
+            return quoted(text)
+        }
         return "{\"base64\":\"\(base64(buffer))\"}"
     }
 
     private static func base64(_ buffer: ByteBuffer) -> String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        let alphabet = Array(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8
+        )
         let bytes = Array(buffer.readableBytesView)
         var out: [UInt8] = []
         for start in stride(from: 0, to: bytes.count, by: 3) {
             let chunk = bytes[start..<min(start + 3, bytes.count)]
             var word = UInt32(0)
-            for offset in 0..<3 { word = word << 8 | (offset < chunk.count ? UInt32(chunk[start + offset]) : 0) }
+            for offset in 0..<3 {
+                word = word << 8 | (offset < chunk.count ? UInt32(chunk[start + offset]) : 0)
+            }
             for place in 0..<4 {
                 let digit = alphabet[Int(word >> UInt32(18 - 6 * place)) & 63]
                 out.append(place <= chunk.count ? digit : UInt8(ascii: "="))

@@ -20,8 +20,11 @@ struct PlaceRange: Equatable {
         let end = PlaceRange.separator(in: text)
         if let end {
             let first = text[..<end]
-            guard let to = Place(String(text[text.index(after: end)...]), now: now) else { return nil }
-            guard let from = first.isEmpty ? .named(.earliest) : Place(String(first), now: now) else { return nil }
+            guard let to = Place(String(text[text.index(after: end)...]), now: now) else {
+                return nil
+            }
+            guard let from = first.isEmpty ? .named(.earliest) : Place(String(first), now: now)
+            else { return nil }
             self.init(start: from, end: to)
         } else {
             guard let from = Place(text, now: now) else { return nil }
@@ -33,7 +36,8 @@ struct PlaceRange: Equatable {
     private static func separator(in text: String) -> String.Index? {
         for index in text.indices where text[index] == ":" {
             let before = text[..<index]
-            let isInTime = before.contains("T") && before.last?.isNumber == true && before.hasPrefix("@")
+            let isInTime =
+                before.contains("T") && before.last?.isNumber == true && before.hasPrefix("@")
             let rest = text[text.index(after: index)...]
             let isPlace = rest.first.map { "@+-es".contains($0) || $0.isNumber } ?? false
             if isPlace, !isInTime || rest.first == "@" || rest.first == "e" { return index }
@@ -77,9 +81,13 @@ enum Place: Equatable {
     }
 
     /// Looks the place up in each partition.
-    func resolve(_ partitions: [NamedPartition], _ admin: Admin) async throws -> [NamedPartition: Offset] {
+    func resolve(_ partitions: [NamedPartition], _ admin: Admin) async throws -> [NamedPartition:
+        Offset]
+    {
         func look(_ place: StartOffset) async throws -> [NamedPartition: Offset] {
-            try await admin.offsets(Dictionary(uniqueKeysWithValues: partitions.map { ($0, place) }))
+            try await admin.offsets(
+                Dictionary(uniqueKeysWithValues: partitions.map { ($0, place) })
+            )
         }
         switch self {
         case .named(let place): return try await look(place)
@@ -111,7 +119,9 @@ enum WallTime {
         if text == "now" { return now }
         if text.hasPrefix("-") || text.hasPrefix("+") {
             guard let span = Span(argument: String(text.dropFirst())) else { return nil }
-            return Timestamp(now.rawValue + (text.hasPrefix("-") ? -span.milliseconds : span.milliseconds))
+            return Timestamp(
+                now.rawValue + (text.hasPrefix("-") ? -span.milliseconds : span.milliseconds)
+            )
         }
         if let millis = Int64(text), millis >= 0, !text.contains("-") { return Timestamp(millis) }
         return date(text)
@@ -129,7 +139,10 @@ enum WallTime {
             if clock.last == "Z" { clock.removeLast() }
             let fields = clock.split(separator: ":", omittingEmptySubsequences: false)
             guard (1...3).contains(fields.count) else { return nil }
-            for (field, (limit, size)) in zip(fields, [(24.0, 3_600_000.0), (60, 60_000), (60, 1000)]) {
+            for (field, (limit, size)) in zip(
+                fields,
+                [(24.0, 3_600_000.0), (60, 60_000), (60, 1000)]
+            ) {
                 guard let number = Double(field), number >= 0, number < limit else { return nil }
                 millis += Int64((number * size).rounded())
             }
@@ -159,7 +172,8 @@ enum WallTime {
         let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
         let day = dayOfYear - (153 * shifted + 2) / 5 + 1
         let second = millis / 1000 % 86_400
-        return "\(pad(year, 4))-\(pad(month, 2))-\(pad(day, 2))T\(pad(second / 3600, 2)):\(pad(second / 60 % 60, 2)):"
+        return
+            "\(pad(year, 4))-\(pad(month, 2))-\(pad(day, 2))T\(pad(second / 3600, 2)):\(pad(second / 60 % 60, 2)):"
             + "\(pad(second % 60, 2)).\(pad(millis % 1000, 3))Z"
     }
 

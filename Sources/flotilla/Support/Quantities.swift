@@ -29,7 +29,8 @@ struct Span: ExpressibleByArgument, Hashable, Sendable, CustomStringConvertible 
     /// The same in the largest unit that leaves no rest.
     var description: String {
         let millis = milliseconds
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)] as [(String, Int64)]
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)]
+            as [(String, Int64)]
         where millis >= size && millis % size == 0 {
             return "\(millis / size)\(unit)"
         }
@@ -85,7 +86,9 @@ struct Size: ExpressibleByArgument, Hashable, Sendable, CustomStringConvertible 
 
     private static func short(_ value: Double) -> String {
         let tenths = (value * 10).rounded()
-        if value >= 100 || tenths.truncatingRemainder(dividingBy: 10) == 0 { return "\(Int(value.rounded()))" }
+        if value >= 100 || tenths.truncatingRemainder(dividingBy: 10) == 0 {
+            return "\(Int(value.rounded()))"
+        }
         return "\(Int(tenths) / 10).\(Int(tenths) % 10)"
     }
 }

@@ -10,7 +10,8 @@ import NIOCore
 struct RecordFormat: Equatable {
     enum Piece: Equatable {
         case text([UInt8])
-        case topic, partition, offset, key, value, timestamp, date, headers, keySize, valueSize, headerCount
+        case topic, partition, offset, key, value, timestamp, date, headers, keySize, valueSize,
+            headerCount
     }
 
     let pieces: [Piece]
@@ -39,8 +40,12 @@ struct RecordFormat: Equatable {
         self.pieces = pieces
     }
 
-    private static func piece(_ rest: inout ArraySlice<UInt8>, _ text: String) throws(CommandFailure) -> Piece {
-        guard let letter = rest.popFirst() else { throw .usage("the format \"\(text)\" ends with %") }
+    private static func piece(_ rest: inout ArraySlice<UInt8>, _ text: String)
+        throws(CommandFailure) -> Piece
+    {
+        guard let letter = rest.popFirst() else {
+            throw .usage("the format \"\(text)\" ends with %")
+        }
         switch letter {
         case UInt8(ascii: "t"): return .topic
         case UInt8(ascii: "p"): return .partition
@@ -62,8 +67,12 @@ struct RecordFormat: Equatable {
         }
     }
 
-    private static func escape(_ rest: inout ArraySlice<UInt8>, _ text: String) throws(CommandFailure) -> UInt8 {
-        guard let letter = rest.popFirst() else { throw .usage("the format \"\(text)\" ends with \\") }
+    private static func escape(_ rest: inout ArraySlice<UInt8>, _ text: String)
+        throws(CommandFailure) -> UInt8
+    {
+        guard let letter = rest.popFirst() else {
+            throw .usage("the format \"\(text)\" ends with \\")
+        }
         switch letter {
         case UInt8(ascii: "n"): return 10
         case UInt8(ascii: "t"): return 9
@@ -85,7 +94,9 @@ struct RecordFormat: Equatable {
     /// Bytes that a text with escapes stands for.
     static func bytes(_ text: String) throws(CommandFailure) -> [UInt8] {
         var bytes: [UInt8] = []
-        for piece in try RecordFormat(text.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%")).pieces {
+        for piece in try RecordFormat(
+            text.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%")
+        ).pieces {
             if case .text(let literal) = piece { bytes += literal }
         }
         return bytes
@@ -125,7 +136,9 @@ struct RecordFormat: Equatable {
 
     /// A record as a line of JSON with kcat's names.
     static func writeJSON(_ record: ConsumerRecord, into output: inout ByteBuffer) {
-        let headers = record.headers.flatMap { [JSONText.quoted($0.name), JSONText.bytes($0.value)] }
+        let headers = record.headers.flatMap {
+            [JSONText.quoted($0.name), JSONText.bytes($0.value)]
+        }
         output.writeString(
             JSONText.object([
                 "topic": JSONText.quoted(record.partition.topic),

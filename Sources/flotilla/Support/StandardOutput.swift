@@ -60,7 +60,9 @@ struct LineReader {
         return descriptor < 0 ? nil : descriptor
     }
 
-    /// The next line; nil after the last one. Blocks.
+    /// The next line; nil after the last one.
+    ///
+    /// Blocks.
     mutating func next() -> ByteBuffer? {
         while true {
             let view = pending.readableBytesView
@@ -86,9 +88,12 @@ struct LineReader {
         fresh.reserveCapacity(pending.readableBytes + 64 << 10)
         fresh.writeBuffer(&pending)
         // Safe: the call writes within the room, and says how much.
-        let count = unsafe fresh.writeWithUnsafeMutableBytes(minimumWritableBytes: 64 << 10) { room in
+        let count = unsafe fresh.writeWithUnsafeMutableBytes(minimumWritableBytes: 64 << 10) {
+            room in
             var count = 0
-            repeat { count = unsafe read(descriptor, room.baseAddress, room.count) } while count < 0 && errno == EINTR
+            repeat {
+                count = unsafe read(descriptor, room.baseAddress, room.count)
+            } while count < 0 && errno == EINTR
             return max(count, 0)
         }
         if count == 0 { isAtEnd = true }

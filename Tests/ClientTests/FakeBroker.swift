@@ -1,0 +1,328 @@
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRecords
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// A broker in memory that goes wrong on demand: it checks sequence numbers as Kafka does, and may break the
+/// connection before or after it appended, or refuse with an error that passes.
+final class FakeBroker: Sendable {
+    /// How often things go wrong, in percent of the Produce requests.
+    struct Faults: Sendable {
+        var dropsBefore = 0
+        var dropsAfter = 0
+        var refusals = 0
+    }
+
+    /// What a producer has written to a partition.
+    private struct Sequence {
+        var next: Int32 = 0
+        var recent: [(base: Int32, count: Int32, offset: Int64)] = []
+    }
+
+    private struct SequenceKey: Hashable {
+        var producer: ProducerID
+        var partition: Int32
+    }
+
+    private struct State {
+        var logs: [[(offset: Int64, batch: RecordBatch)]]
+        var ends: [Int64]
+        var sequences: [SequenceKey: Sequence] = [:]
+        var producerCount: Int64 = 0
+        var random: SystemRandomNumberGenerator = SystemRandomNumberGenerator()
+        var faults = Faults()
+        var requests: [String] = []
+    }
+
+    let address: BrokerPort
+    /// The newest version of ApiVersions that it knows.
+    private let apiVersionsLimit: Int16
+    private let state: Mutex<State>
+    private let channel: any Channel
+
+    /// Where it listens.
+    struct BrokerPort: Sendable {
+        var port: Int
+    }
+
+    static let topic = "t"
+
+    private init(channel: any Channel, holder: Holder, partitions: Int, apiVersionsLimit: Int16) {
+        self.channel = channel
+        address = BrokerPort(port: channel.localAddress?.port ?? 0)
+        self.apiVersionsLimit = apiVersionsLimit
+        state = Mutex(
+            State(
+                logs: Array(repeating: [], count: partitions),
+                ends: Array(repeating: 0, count: partitions)
+            )
+        )
+        holder.broker.withLock { $0 = self }
+    }
+
+    /// Lets connections find the broker that is made after the port is known.
+    final class Holder: Sendable {
+        let broker = Mutex<FakeBroker?>(nil)
+    }
+
+    static func start(partitions: Int = 1, apiVersionsLimit: Int16 = 4) async throws -> FakeBroker {
+        let holder = Holder()
+        let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(Handler(holder: holder))
+                }
+            }
+            .bind(host: "127.0.0.1", port: 0)
+            .get()
+        return FakeBroker(
+            channel: channel,
+            holder: holder,
+            partitions: partitions,
+            apiVersionsLimit: apiVersionsLimit
+        )
+    }
+
+    func stop() async throws {
+        try await channel.close()
+    }
+
+    func set(_ faults: Faults) {
+        state.withLock { $0.faults = faults }
+    }
+
+    /// The requests so far, as `Name/version`.
+    var requests: [String] {
+        state.withLock { $0.requests }
+    }
+
+    /// The values of a partition in order.
+    func values(of partition: Int) throws -> [String] {
+        let batches = state.withLock { $0.logs[partition].map(\.batch) }
+        var values: [String] = []
+        for batch in batches {
+            var iterator = try RecordIterator(batch, using: Decompressor(), limit: 1 << 24)
+            while let record = try iterator.next() {
+                values.append(record.value.map { String(buffer: $0) } ?? "")
+            }
+        }
+        return values
+    }
+
+    // MARK: Answers
+
+    private func note(_ header: RequestHeader) {
+        let name = header.api?.name ?? "?"
+        state.withLock { $0.requests.append("\(name)/\(header.requestApiVersion)") }
+    }
+
+    /// The answer to a frame; nil ends the connection.
+    fileprivate func answer(_ frame: ByteBuffer) throws -> ByteBuffer? {
+        let prefix = try RequestPrefix(peeking: frame)
+        if prefix.apiKey == APIKey.apiVersions.rawValue { return try apiVersions(prefix) }
+        var body = frame
+        let header = try RequestHeader(consuming: &body)
+        note(header)
+        let version = header.requestApiVersion
+        func reply(_ response: some KafkaResponse) throws -> ByteBuffer {
+            try response.frame(version: version, correlationId: header.correlationId)
+                .contiguousBytes()
+        }
+        switch header.api {
+        case .metadata: return try reply(metadata(version))
+        case .initProducerId: return try reply(initProducerID())
+        case .produce:
+            guard let response = try produce(ProduceRequest(from: body, version: version)) else {
+                return nil
+            }
+            return try reply(response)
+        case .listOffsets:
+            return try reply(listOffsets(ListOffsetsRequest(from: body, version: version)))
+        case .fetch: return try reply(fetch(FetchRequest(from: body, version: version)))
+        default: return nil
+        }
+    }
+
+    private func apiVersions(_ prefix: RequestPrefix) throws -> ByteBuffer {
+        state.withLock { $0.requests.append("ApiVersions/\(prefix.apiVersion)") }
+        var response = ApiVersionsResponse()
+        response.apiKeys = [.metadata, .initProducerId, .produce, .listOffsets, .fetch].map {
+            (api: APIKey) in
+            .init(
+                apiKey: api.rawValue,
+                minVersion: api.stableVersions.lowerBound,
+                maxVersion: api.stableVersions.upperBound
+            )
+        }
+        response.apiKeys.append(.init(apiKey: 18, minVersion: 0, maxVersion: apiVersionsLimit))
+        let isKnown = prefix.apiVersion <= apiVersionsLimit
+        if !isKnown { response.errorCode = 35 }
+        return try response.frame(
+            version: isKnown ? prefix.apiVersion : 0,
+            correlationId: prefix.correlationId
+        )
+        .contiguousBytes()
+    }
+
+    private func metadata(_ version: Int16) -> MetadataResponse {
+        let count = state.withLock { $0.logs.count }
+        var response = MetadataResponse()
+        response.brokers = [.init(nodeId: 1, host: "127.0.0.1", port: Int32(address.port))]
+        response.controllerId = 1
+        response.topics = [
+            .init(
+                name: Self.topic,
+                partitions: (0..<count).map {
+                    .init(partitionIndex: Int32($0), leaderId: 1, leaderEpoch: 0)
+                }
+            )
+        ]
+        return response
+    }
+
+    private func initProducerID() -> InitProducerIdResponse {
+        state.withLock { state in
+            state.producerCount += 1
+            var response = InitProducerIdResponse()
+            response.producerId = state.producerCount
+            return response
+        }
+    }
+
+    private func produce(_ request: ProduceRequest) throws -> ProduceResponse? {
+        try state.withLock { state in
+            let chance = Int.random(in: 0..<100, using: &state.random)
+            let faults = state.faults
+            if chance < faults.dropsBefore { return nil }
+            var response = ProduceResponse()
+            for topic in request.topicData {
+                var parts: [ProduceResponse.PartitionProduceResponse] = []
+                for part in topic.partitionData {
+                    let isRefused = Int.random(in: 0..<100, using: &state.random) < faults.refusals
+                    let (code, offset) = isRefused ? (6, -1) : try Self.append(part, &state)
+                    parts.append(.init(index: part.index, errorCode: code, baseOffset: offset))
+                }
+                response.responses.append(.init(name: topic.name, partitionResponses: parts))
+            }
+            if chance < faults.dropsBefore + faults.dropsAfter { return nil }
+            return response
+        }
+    }
+
+    private static func append(
+        _ part: ProduceRequest.PartitionProduceData,
+        _ state: inout State
+    ) throws -> (Int16, Int64) {
+        let batch = try RecordBatch(parsing: part.records?.buffer ?? ByteBuffer())
+        let index = Int(part.index)
+        let header = batch.header
+        let key = SequenceKey(producer: header.producerID, partition: part.index)
+        if header.hasProducerID {
+            var sequence = state.sequences[key] ?? Sequence()
+            if let known = sequence.recent.first(where: {
+                $0.base == header.baseSequence && $0.count == header.recordCount
+            }) {
+                return (0, known.offset)
+            }
+            guard header.baseSequence == sequence.next else { return (45, -1) }
+            sequence.next = header.baseSequence + header.recordCount
+            sequence.recent.append((header.baseSequence, header.recordCount, state.ends[index]))
+            if sequence.recent.count > 5 { sequence.recent.removeFirst() }
+            state.sequences[key] = sequence
+        }
+        let offset = state.ends[index]
+        let placed = batch.rewritten { $0.baseOffset = Offset(offset) }
+        state.logs[index].append((offset, placed))
+        state.ends[index] += Int64(header.recordCount)
+        return (0, offset)
+    }
+
+    private func listOffsets(_ request: ListOffsetsRequest) -> ListOffsetsResponse {
+        state.withLock { state in
+            var response = ListOffsetsResponse()
+            for topic in request.topics {
+                let parts = topic.partitions.map { part in
+                    let offset = part.timestamp == -1 ? state.ends[Int(part.partitionIndex)] : 0
+                    return ListOffsetsResponse.ListOffsetsPartitionResponse(
+                        partitionIndex: part.partitionIndex,
+                        timestamp: -1,
+                        offset: offset
+                    )
+                }
+                response.topics.append(.init(name: topic.name, partitions: parts))
+            }
+            return response
+        }
+    }
+
+    private func fetch(_ request: FetchRequest) -> FetchResponse {
+        state.withLock { state in
+            var response = FetchResponse()
+            for topic in request.topics {
+                var parts: [FetchResponse.PartitionData] = []
+                for part in topic.partitions {
+                    let index = Int(part.partition)
+                    var bytes = ByteBuffer()
+                    for (offset, batch) in state.logs[index]
+                    where offset + Int64(batch.header.recordCount) > part.fetchOffset
+                        && bytes.readableBytes < 100_000
+                    {
+                        bytes.writeImmutableBuffer(batch.bytes)
+                    }
+                    // Cut off within the last batch, as a broker may.
+                    if state.logs[index].count > 1, bytes.readableBytes > 100_000 {
+                        bytes.writeImmutableBuffer(
+                            state.logs[index][0].batch.bytes.getSlice(at: 0, length: 20)
+                                ?? ByteBuffer()
+                        )
+                    }
+                    parts.append(
+                        .init(
+                            partitionIndex: part.partition,
+                            highWatermark: state.ends[index],
+                            records: Records(bytes)
+                        )
+                    )
+                }
+                response.responses.append(.init(topic: topic.topic, partitions: parts))
+            }
+            return response
+        }
+    }
+}
+
+/// One connection to the fake broker.
+private final class Handler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let holder: FakeBroker.Holder
+    private var inbound = ByteBuffer()
+
+    init(holder: FakeBroker.Holder) {
+        self.holder = holder
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        inbound.writeBuffer(&bytes)
+        guard let broker = holder.broker.withLock({ $0 }) else {
+            return context.close(promise: nil)
+        }
+        while let length = inbound.getInteger(at: inbound.readerIndex, as: Int32.self),
+            inbound.readableBytes >= Int(length) + 4
+        {
+            inbound.moveReaderIndex(forwardBy: 4)
+            // A copy: the frame's slices outlive this buffer.
+            let frame = ByteBuffer(bytes: inbound.readBytes(length: Int(length)) ?? [])
+            guard let answer = try? broker.answer(frame) else { return context.close(promise: nil) }
+            context.writeAndFlush(wrapOutboundOut(answer), promise: nil)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+}
