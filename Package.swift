@@ -215,3 +215,60 @@ let package = Package(
         ),
     ]
 )
+
+// The fuzz targets exist only for `make fuzz`, which builds them with `--sanitize=fuzzer`.
+if Context.environment["FLOTILLA_FUZZ"] != nil {
+    package.targets += ["Request", "Batch", "Frames"].map { name in
+        .executableTarget(
+            name: "Fuzz\(name)",
+            dependencies: ["FlotillaKafkaWire", "FlotillaRecords", byteBuffer],
+            path: "Fuzz/\(name)",
+            swiftSettings: house
+        )
+    }
+}
+
+// Micro-benchmarks are targets of this package, so that they see `package` names: `make bench`, or
+// FLOTILLA_BENCH=1 swift package benchmark. Without the variable nobody fetches or builds anything of them.
+if Context.environment["FLOTILLA_BENCH"] != nil {
+    package.dependencies.append(
+        .package(url: "https://github.com/ordo-one/benchmark.git", from: "1.38.1", traits: [])
+    )
+
+    /// Micro-benchmarks of one subject: folder and module `bench/Benchmarks/<name>`.
+    func bench(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+        .executableTarget(
+            name: name,
+            dependencies: dependencies + [
+                "BenchSupport", byteBuffer, .product(name: "Benchmark", package: "benchmark"),
+            ],
+            path: "bench/Benchmarks/\(name)",
+            swiftSettings: house,
+            plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]
+        )
+    }
+
+    package.targets += [
+        .target(
+            name: "BenchSupport",
+            dependencies: [
+                "FlotillaModel", "FlotillaRecords", "FlotillaEnvironment", "FlotillaServer",
+                byteBuffer,
+            ],
+            path: "bench/Support",
+            swiftSettings: house
+        ),
+        bench("ChecksumBench", ["FlotillaRecords"]),
+        bench("FrameBench", ["FlotillaModel", "FlotillaRecords"]),
+        bench("RequestBench", ["FlotillaModel", "FlotillaRecords", "FlotillaKafkaWire"]),
+        bench("BatchBench", ["FlotillaModel", "FlotillaRecords"]),
+        bench(
+            "JournalBench",
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRaft", "FlotillaRecords",
+                "FlotillaStorage", "FlotillaServer",
+            ]
+        ),
+        bench("SegmentBench", ["FlotillaModel", "FlotillaRecords", "FlotillaStorage"]),
+    ]
+}
