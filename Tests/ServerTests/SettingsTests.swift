@@ -163,7 +163,7 @@ struct SettingsTests {
         ]
         #expect(
             problems(try reader(flags: flags)) == [
-                "journal.live.bytes: must be at least twice journal.file.bytes",
+                "journal.live.bytes: must be at least four times journal.file.bytes",
                 "queued.max.request.bytes: must be at least socket.request.max.bytes",
             ]
         )

@@ -147,9 +147,9 @@ package struct SettingsReader {
 
     private static func contradictions(in settings: Settings) -> [SettingProblem] {
         var problems: [SettingProblem] = []
-        if settings.journalLiveByteCount < 2 * settings.journalFileByteCount {
+        if settings.journalLiveByteCount < 4 * settings.journalFileByteCount {
             problems.append(
-                .contradiction("journal.live.bytes: must be at least twice journal.file.bytes")
+                .contradiction("journal.live.bytes: must be at least four times journal.file.bytes")
             )
         }
         if settings.inFlightByteCount < settings.connectionLimits.maximumFrameByteCount {
