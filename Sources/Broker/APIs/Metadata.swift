@@ -66,19 +66,20 @@ extension Shard {
         if isAll {
             response.topics = image.topics.map { describe($0.value) }
         } else {
-            response.topics = (request.topics ?? []).map { describe($0) }
+            response.topics = (request.topics ?? []).map { describe($0, context.version) }
         }
         context.respond(response)
     }
 
-    private func describe(_ wanted: MetadataRequest.MetadataRequestTopic)
-        -> MetadataResponse.MetadataResponseTopic
-    {
+    private func describe(
+        _ wanted: MetadataRequest.MetadataRequestTopic,
+        _ version: Int16
+    ) -> MetadataResponse.MetadataResponseTopic {
         if wanted.topicId != .zero {
             guard let topic = image.topic(wanted.topicId) else {
                 return .init(
                     errorCode: ErrorCode.unknownTopicId.rawValue,
-                    name: nil,
+                    name: version >= 12 ? nil : "",
                     topicId: wanted.topicId
                 )
             }

@@ -201,7 +201,8 @@ package final class BrokerNode: Service {
                     journal: journal,
                     mailboxes: mailboxes,
                     instruments: instruments,
-                    clock: SystemClock()
+                    clock: SystemClock(),
+                    logger: logger
                 )
             },
             failed: { error in

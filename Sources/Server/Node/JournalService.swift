@@ -2,6 +2,7 @@ import FlotillaBroker
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaStorage
+import Logging
 
 /// What shards ask of the journal's thread.
 enum JournalRequest: Sendable {
@@ -22,17 +23,21 @@ final class JournalService: JournalRounds {
     /// Submissions that found no room on the disk; they are tried again with every round.
     private var backlog: [JournalSubmission] = []
     private var wasAtCap = false
+    private var wasObstructed = false
+    private let logger: Logger
 
     init(
         journal: Journal,
         mailboxes: [ShardMailbox<ShardMessage>],
         instruments: JournalInstruments,
-        clock: any Clock
+        clock: any Clock,
+        logger: Logger
     ) {
         self.journal = journal
         self.mailboxes = mailboxes
         self.instruments = instruments
         self.clock = clock
+        self.logger = logger
     }
 
     func performRound(_ requests: [JournalRequest]) throws {
@@ -63,11 +68,26 @@ final class JournalService: JournalRounds {
             instruments.note(result, took: clock.now - start)
             backlog.removeFirst(backlog.count - result.remainder)
             post(result.completions)
+            note(result.obstacle)
         }
         while let demand = journal.nextDemand() { post(demand) }
         guard journal.isAtCap != wasAtCap else { return }
         wasAtCap = journal.isAtCap
         for mailbox in mailboxes { mailbox.post(.journalFull(wasAtCap)) }
+    }
+
+    /// Says once that the journal finds no room, and once that it has found it.
+    private func note(_ obstacle: StorageError?) {
+        guard (obstacle != nil) != wasObstructed else { return }
+        wasObstructed = obstacle != nil
+        if let obstacle {
+            logger.error(
+                "journal finds no room; writes wait",
+                metadata: .of([.error: obstacle.description])
+            )
+        } else {
+            logger.info("journal has room again")
+        }
     }
 
     private func post(_ completions: [JournalCompletion]) {
