@@ -47,8 +47,9 @@ final class Accumulator: Sendable {
     /// One topic's partitions; none before its metadata came.
     private final class Topic {
         var lanes: [Lane] = []
-        var firstLaneID = 0
         var sticky = 0
+        /// What went to the sticky partition since it was chosen.
+        var stickyByteCount = 0
         var waiting: [Waiting] = []
     }
 
@@ -176,12 +177,19 @@ final class Accumulator: Sendable {
             lane.open = nil
             isWakeNeeded = true
         }
-        if record.key == nil, record.partition == nil, lane.open == nil, topic.lanes.count > 1 {
-            // The batch is full: stick to another partition.
-            let step = Int.random(in: 1..<topic.lanes.count)
-            topic.sticky = (index + step) % topic.lanes.count
-        }
+        if record.key == nil, record.partition == nil { stick(topic, byteCount) }
         return isWakeNeeded
+    }
+
+    /// Counts what went to the sticky partition, and chooses another one after a batch's worth.
+    private func stick(_ topic: Topic, _ byteCount: Int) {
+        topic.stickyByteCount += byteCount
+        guard topic.stickyByteCount >= configuration.batchByteCount, topic.lanes.count > 1 else {
+            return
+        }
+        topic.stickyByteCount = 0
+        let step = Int.random(in: 1..<topic.lanes.count)
+        topic.sticky = (topic.sticky + step) % topic.lanes.count
     }
 
     private func makeDraft() -> Draft {
@@ -245,16 +253,18 @@ final class Accumulator: Sendable {
         }
     }
 
-    /// Makes a topic's partitions known and files what waited for them; returns the first lane's number, and
-    /// the continuations of records for partitions that do not exist.
+    /// Makes a topic's partitions known, those that came later too, and files what waited for them.
+    ///
+    /// - Returns: the first new lane's number, and records for partitions that do not exist.
     func open(topic name: String, partitionCount: Int) -> (firstLaneID: Int, failures: [Failed]) {
         state.withLock { state in
             let topic = state.topics[name] ?? Topic()
             state.topics[name] = topic
-            topic.firstLaneID = state.lanes.count
-            topic.lanes = (0..<partitionCount).map { _ in Lane() }
-            topic.sticky = Int.random(in: 0..<partitionCount)
-            state.lanes += topic.lanes
+            let firstLaneID = state.lanes.count
+            let added = (topic.lanes.count..<max(topic.lanes.count, partitionCount)).map { _ in Lane() }
+            topic.lanes += added
+            topic.sticky = Int.random(in: topic.lanes.indices)
+            state.lanes += added
             let waiting = topic.waiting
             topic.waiting = []
             var failures: [Failed] = []
@@ -275,7 +285,7 @@ final class Accumulator: Sendable {
                     failures.append(Failed(one.record, one.tag, one.waiter, one.byteCount, error))
                 }
             }
-            return (topic.firstLaneID, failures)
+            return (firstLaneID, failures)
         }
     }
 

@@ -21,6 +21,25 @@ public struct ConsumerRecord: Hashable, Sendable {
     public var value: ByteBuffer?
     /// The headers in their order.
     public var headers: [Header]
+
+    /// A record with all its parts.
+    public init(
+        partition: NamedPartition,
+        offset: Offset,
+        timestamp: Timestamp,
+        isLogAppendTime: Bool = false,
+        key: ByteBuffer?,
+        value: ByteBuffer?,
+        headers: [Header] = []
+    ) {
+        self.partition = partition
+        self.offset = offset
+        self.timestamp = timestamp
+        self.isLogAppendTime = isLogAppendTime
+        self.key = key
+        self.value = value
+        self.headers = headers
+    }
 }
 
 /// What one fetch brought of one partition.
@@ -128,6 +147,7 @@ public actor Consumer: AsyncSequence {
     private var decoded: Deque<ConsumedRecords> = []
     private var backoff: Backoff
     private var isRefreshDue = true
+    private var refreshedAt = ContinuousClock.now
 
     /// Starts at the given places; names such as `.latest` are looked up now.
     public init(
@@ -200,11 +220,23 @@ public actor Consumer: AsyncSequence {
         }
     }
 
+    /// Ends the consumer's connections; a `next()` that waits throws `.closed`.
+    public func close() async {
+        let purpose = Core.Purpose.fetch(consumer: number)
+        await withCheckedContinuation { continuation in
+            client.loop.execute { [client] in
+                client.loopCore.close(purpose)
+                continuation.resume()
+            }
+        }
+    }
+
     // MARK: Asking
 
     /// Sends a fetch to every leader that has none.
     private func fetch() async throws(ClientError) {
-        if isRefreshDue { try await refresh() }
+        let age = ContinuousClock.now - refreshedAt
+        if isRefreshDue || age > client.configuration.metadataMaximumAge { try await refresh() }
         guard decoded.count < 64 else { return }
         var wanted: [BrokerID: [NamedPartition]] = [:]
         for (partition, position) in positions where !position.isPaused && !position.isInFlight {
@@ -311,6 +343,7 @@ public actor Consumer: AsyncSequence {
 
     private func refresh() async throws(ClientError) {
         isRefreshDue = false
+        refreshedAt = .now
         let topics = Set(positions.keys.map(\.topic)).sorted()
         let metadata = try await client.metadata(topics: topics)
         for name in topics {

@@ -58,6 +58,17 @@ final class Core {
         }
     }
 
+    /// Ends the connections of one purpose.
+    func close(_ purpose: Purpose) {
+        for (key, link) in links where key.purpose == purpose {
+            links[key] = nil
+            switch link {
+            case .ready(let connection): connection.close(.closed)
+            case .connecting(let waiters): for waiter in waiters { waiter(.failure(.closed)) }
+            }
+        }
+    }
+
     var requestTimeout: TimeAmount {
         TimeAmount(configuration.requestTimeout)
     }

@@ -21,11 +21,13 @@ final class Sender {
     var lanes: [SendLane] = []
     private var destinations: [BrokerID: Destination] = [:]
     private var unknownTopics: [String: NIODeadline] = [:]
+    private var partitionCounts: [String: Int] = [:]
     var identity = Identity.unknown
     private var timer: Scheduled<Void>?
     private var timerDeadline: NIODeadline?
     private var isRefreshing = false
     private var isRefreshDue = false
+    private var refreshedAt = NIODeadline.now()
     private var refreshAfter = NIODeadline.uptimeNanoseconds(0)
     private var refreshBackoff: Backoff
     var identityAfter = NIODeadline.uptimeNanoseconds(0)
@@ -424,6 +426,7 @@ final class Sender {
     // MARK: Metadata
 
     private func refreshIfDue(_ now: NIODeadline) {
+        if refreshedAt + TimeAmount(core.configuration.metadataMaximumAge) <= now { isRefreshDue = true }
         guard isRefreshDue, !isRefreshing, refreshAfter <= now else { return }
         isRefreshing = true
         isRefreshDue = false
@@ -433,7 +436,9 @@ final class Sender {
             self.isRefreshing = false
             self.refreshAfter = .now() + TimeAmount(self.refreshBackoff.next())
             switch result {
-            case .success(let metadata): self.learn(metadata)
+            case .success(let metadata):
+                self.refreshedAt = .now()
+                self.learn(metadata)
             case .failure(let error): self.postpone(error)
             }
             self.pumpSoon()
@@ -443,7 +448,11 @@ final class Sender {
     private func learn(_ metadata: ClusterMetadata) {
         for lane in lanes { lane.leader = core.leader(of: lane.partition) }
         for topic in metadata.topics {
-            guard let deadline = unknownTopics[topic.name] else { continue }
+            guard let deadline = unknownTopics[topic.name] else {
+                // Partitions were added.
+                if topic.error == .noError, partitionCounts[topic.name] != nil { open(topic) }
+                continue
+            }
             if topic.error == .noError, !topic.partitions.isEmpty {
                 unknownTopics[topic.name] = nil
                 open(topic)
@@ -476,7 +485,9 @@ final class Sender {
     private func open(_ topic: ClusterMetadata.Topic) {
         let opened = accumulator.open(topic: topic.name, partitionCount: topic.partitions.count)
         precondition(opened.firstLaneID == lanes.count, "lanes are numbered alike on both sides")
-        for index in topic.partitions.indices {
+        let known = partitionCounts[topic.name] ?? 0
+        partitionCounts[topic.name] = max(known, topic.partitions.count)
+        for index in known..<max(known, topic.partitions.count) {
             let partition = NamedPartition(topic: topic.name, index: Int32(index))
             let lane = SendLane(partition: partition, backoff: Backoff(core.configuration))
             lane.leader = core.leader(of: partition)

@@ -148,9 +148,11 @@ struct ConsumeCommand: AsyncParsableCommand {
             }
         }
         let admin = Admin(client)
-        let starts = try await range.start.resolve(wanted, admin)
-        var ends = try await range.end?.resolve(wanted, admin)
-        if endsAtEnd, ends == nil { ends = try await Place.named(.latest).resolve(wanted, admin) }
+        // The end of what a reader of committed records gets to see comes before an open transaction.
+        let level = uncommitted ? IsolationLevel.readUncommitted : .readCommitted
+        let starts = try await range.start.resolve(wanted, admin, level)
+        var ends = try await range.end?.resolve(wanted, admin, level)
+        if endsAtEnd, ends == nil { ends = try await Place.named(.latest).resolve(wanted, admin, level) }
         return (starts.mapValues { .offset($0) }, ends)
     }
 

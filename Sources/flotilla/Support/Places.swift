@@ -61,9 +61,9 @@ enum Place: Equatable {
         default:
             if let time = Place.time(text, now) {
                 self = .named(.time(time))
-            } else if text.hasPrefix("+"), let count = Int64(text.dropFirst()) {
+            } else if text.hasPrefix("+"), let count = Int64(text.dropFirst()), count >= 0 {
                 self = .afterStart(count)
-            } else if text.hasPrefix("-"), let count = Int64(text.dropFirst()) {
+            } else if text.hasPrefix("-"), let count = Int64(text.dropFirst()), count >= 0 {
                 self = .beforeEnd(count)
             } else if let offset = Int64(text), offset >= 0 {
                 self = .named(.offset(Offset(offset)))
@@ -81,13 +81,14 @@ enum Place: Equatable {
     }
 
     /// Looks the place up in each partition.
-    func resolve(_ partitions: [NamedPartition], _ admin: Admin) async throws -> [NamedPartition:
-        Offset]
-    {
+    func resolve(
+        _ partitions: [NamedPartition],
+        _ admin: Admin,
+        _ level: IsolationLevel = .readUncommitted
+    ) async throws -> [NamedPartition: Offset] {
         func look(_ place: StartOffset) async throws -> [NamedPartition: Offset] {
-            try await admin.offsets(
-                Dictionary(uniqueKeysWithValues: partitions.map { ($0, place) })
-            )
+            let places = Dictionary(uniqueKeysWithValues: partitions.map { ($0, place) })
+            return try await admin.offsets(places, isolationLevel: level)
         }
         switch self {
         case .named(let place): return try await look(place)
