@@ -162,6 +162,15 @@ package final class Replica {
         log.provideState(before: appliedIndex.next, stateMachine: machine.snapshot())
     }
 
+    /// Ends the replica's part in its group, because its partition is deleted: whoever waits is told, and nothing is
+    /// taken or handed to the journal any more.
+    package func close() {
+        guard !hasFailed else { return }
+        hasFailed = true
+        records.removeAll()
+        endLeadership()
+    }
+
     private func requestTurnEnd() {
         guard !isAwaitingTurnEnd else { return }
         isAwaitingTurnEnd = true

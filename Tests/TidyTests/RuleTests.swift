@@ -88,6 +88,7 @@ struct RuleTests {
             SafetyRule.findings(in: source("Server", "let a = try open() // never try! here"))
                 .isEmpty
         )
+        #expect(SafetyRule.findings(in: source("Server", "let a = try !isOpen()")).isEmpty)
         let promise = "final class Ring: @unchecked Sendable {}"
         #expect(SafetyRule.findings(in: source("Server", promise)).count == 1)
         #expect(

@@ -6,7 +6,10 @@ enum SafetyRule {
 
     private static func forcedTries(in source: SwiftSource) -> [Finding] {
         pairs(of: source).compactMap { first, second in
-            guard first.text == "try", second.text == "!" else { return nil }
+            // `try !f()` is a negation.
+            guard first.text == "try", second.text == "!",
+                source.lines[first.line - 1].contains("try!")
+            else { return nil }
             return Finding(
                 path: source.path,
                 line: first.line,

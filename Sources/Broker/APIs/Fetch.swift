@@ -11,11 +11,11 @@ extension Shard {
         let replicaID = context.version >= 15 ? request.replicaState.replicaId : request.replicaId
         // Our replicas do not fetch: a number from 0 on would be a follower of some other broker (FETCH-1).
         guard replicaID < 0, let isolation = IsolationLevel(rawValue: request.isolationLevel) else {
-            return context.respond(FetchOperation.refusal(.invalidRequest, context))
+            return context.respond(FetchOperation.refusal(.invalidRequest, request, context))
         }
         switch openSession(request, context) {
         case .failure(let refusal):
-            context.respond(FetchOperation.refusal(refusal.code, context))
+            context.respond(FetchOperation.refusal(refusal.code, request, context))
         case .success(let scope):
             FetchOperation(request, isolation, scope, context, on: self).start()
         }
@@ -135,10 +135,27 @@ final class FetchOperation {
         inflates = context.connection.software?.readsLZ4 != true
     }
 
-    /// An answer that concerns the whole request.
-    static func refusal(_ error: ErrorCode, _ context: RequestContext) -> FetchResponse {
-        // Versions without a place for it have no sessions either, so nothing else is lost.
-        FetchResponse(errorCode: context.version >= 7 ? error.rawValue : 0)
+    /// An answer that concerns the whole request; versions without a place for it tell it of every partition (GEN-3).
+    static func refusal(
+        _ error: ErrorCode,
+        _ request: FetchRequest,
+        _ context: RequestContext
+    ) -> FetchResponse {
+        guard context.version < 7 else { return FetchResponse(errorCode: error.rawValue) }
+        return FetchResponse(
+            responses: request.topics.map { topic in
+                FetchResponse.FetchableTopicResponse(
+                    topic: topic.topic,
+                    partitions: topic.partitions.map { partition in
+                        FetchResponse.PartitionData(
+                            partitionIndex: partition.partition,
+                            errorCode: error.rawValue,
+                            highWatermark: -1
+                        )
+                    }
+                )
+            }
+        )
     }
 
     func start() {

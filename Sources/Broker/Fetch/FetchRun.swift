@@ -40,14 +40,14 @@ final class FetchRun {
             ) {
             case .ready(let slice, var reply):
                 byteCount += slice?.byteCount ?? 0
-                guard let slice, slice.containsBrokerCompressed, call.inflates else {
+                guard let slice, let job = rewrite(of: slice) else {
                     reply.parts = slice?.parts ?? []
                     reply.byteCount = slice?.byteCount ?? 0
                     replies.append(reply)
                     isAfterLoad = false
                     continue
                 }
-                return inflate(slice, reply)
+                return perform(job, reply)
             case .load(let load, let log):
                 shard.workers.run({ load.perform() }) { loaded in
                     do throws(StorageError) {
@@ -64,17 +64,22 @@ final class FetchRun {
         completion(replies)
     }
 
-    /// Undoes the broker's own compression for a client that may not know lz4.
-    private func inflate(_ slice: FetchSlice, _ reply: FetchReply) {
-        let job = InflateJob(parts: slice.parts)
+    /// What has to be done to the records before this client may have them; nil for nothing, as nearly always.
+    private func rewrite(of slice: FetchSlice) -> RewriteJob? {
+        let inflates = slice.containsBrokerCompressed && call.inflates
+        guard inflates || !call.allowsZstd else { return nil }
+        return RewriteJob(parts: slice.parts, inflates: inflates, allowsZstd: call.allowsZstd)
+    }
+
+    private func perform(_ job: RewriteJob, _ reply: FetchReply) {
         shard.workers.run({ job.perform() }) { result in
             var reply = reply
             switch result {
-            case .success(let bytes):
+            case .records(let bytes):
                 reply.parts = [.memory(bytes)]
                 reply.byteCount = bytes.readableBytes
-            case .failure:
-                reply = .refused(.corruptMessage)
+            case .refused(let error):
+                reply = .refused(error)
             }
             self.replies.append(reply)
             self.advance()
@@ -82,11 +87,22 @@ final class FetchRun {
     }
 }
 
-/// Rewrites lz4 batches as plain ones.
-struct InflateJob: Sendable {
+/// Looks through batches for a client that does not read every codec: the broker's own lz4 is undone, and zstd is refused
+/// to versions of Fetch that do not know it (FETCH-14).
+struct RewriteJob: Sendable {
     var parts: [FetchPart]
+    /// Whether lz4 batches become plain ones.
+    var inflates: Bool
+    /// Whether zstd batches may pass.
+    var allowsZstd: Bool
 
-    func perform() -> Result<ByteBuffer, RecordsError> {
+    /// What the client gets.
+    enum Outcome: Sendable {
+        case records(ByteBuffer)
+        case refused(ErrorCode)
+    }
+
+    func perform() -> Outcome {
         let decompressor = Decompressor()
         var output = ByteBuffer()
         do throws(RecordsError) {
@@ -94,17 +110,21 @@ struct InflateJob: Sendable {
             var input = ByteBuffer()
             for part in parts { input.writeImmutableBuffer(part.bytes) }
             while let batch = try RecordBatch.next(from: &input, isChecksumTrusted: true) {
-                let plain =
-                    batch.header.attributes.codec == .lz4
+                let codec = batch.header.attributes.codec
+                guard codec != .zstd || allowsZstd else {
+                    return .refused(.unsupportedCompressionType)
+                }
+                let sent =
+                    codec == .lz4 && inflates
                     ? try batch.inflated(
                         using: decompressor,
                         limit: BatchRules.defaultUnfoldedLimit
                     ) : batch
-                output.writeImmutableBuffer(plain.bytes)
+                output.writeImmutableBuffer(sent.bytes)
             }
-            return .success(output)
+            return .records(output)
         } catch {
-            return .failure(error)
+            return .refused(.corruptMessage)
         }
     }
 }

@@ -71,8 +71,14 @@ extension Partition {
                 return .load(load, replica.log)
             }
         } catch {
-            return .ready(nil, .refused(error.readErrorCode))
+            return .ready(nil, .refused(told(error)))
         }
+    }
+
+    /// The code for a read that failed; damage is told to the operator too.
+    func told(_ error: StorageError) -> ErrorCode {
+        if error.readErrorCode == .kafkaStorageError { shard.report(error, in: replica.group) }
+        return error.readErrorCode
     }
 
     private enum Divergence {
@@ -189,12 +195,12 @@ extension Partition {
                         try log.finish(loaded)
                         self.listOffsets(call, afterLoad: true, then: completion)
                     } catch {
-                        completion(ListOffsetsReply(error: error.readErrorCode))
+                        completion(ListOffsetsReply(error: told(error)))
                     }
                 }
             }
         } catch {
-            completion(ListOffsetsReply(error: error.readErrorCode))
+            completion(ListOffsetsReply(error: told(error)))
         }
     }
 

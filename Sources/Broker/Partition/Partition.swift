@@ -326,12 +326,18 @@ final class Partition {
 
     /// The replica leads and serves, or does not any longer.
     func leadershipChanged() {
-        guard !replica.isServing else { return }
+        // What was removed before the last stop is known as removed only now: until the log's own entries are applied
+        // it looks as if it were missing.
+        guard !replica.isServing else {
+            for damage in replica.log.damage { shard.report(.damaged(damage), in: replica.group) }
+            return
+        }
         releaseWaiting(.notLeaderOrFollower)
     }
 
     /// The partition is gone from this broker.
     func close(_ error: ErrorCode) {
+        replica.close()
         releaseWaiting(error)
     }
 

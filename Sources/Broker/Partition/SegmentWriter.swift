@@ -17,6 +17,9 @@ final class SegmentWriter {
 
     /// Called when more of the segments is durable than before.
     var synced: () -> Void = {}
+    /// Whether nothing is written any more, because the replica is deleted.
+    private(set) var isRetired = false
+    private var afterLastJob: (() -> Void)?
 
     init(replica: Replica) {
         self.replica = replica
@@ -24,6 +27,26 @@ final class SegmentWriter {
 
     /// Whether the shard has to look at this writer again.
     var hasWork: Bool {
-        replica.log.pendingByteCount > 0 || demandedIndex != nil
+        !isRetired && (replica.log.pendingByteCount > 0 || demandedIndex != nil)
+    }
+
+    /// Writes nothing from now on; `action` runs when no job is under way that could make a file again.
+    func retire(then action: @escaping () -> Void) {
+        isRetired = true
+        demandedIndex = nil
+        synced = {}
+        guard isBusy else { return action() }
+        afterLastJob = action
+    }
+
+    /// A job has ended.
+    ///
+    /// - Returns: whether there is more to do.
+    func jobEnded() -> Bool {
+        isBusy = false
+        guard isRetired else { return true }
+        afterLastJob?()
+        afterLastJob = nil
+        return false
     }
 }

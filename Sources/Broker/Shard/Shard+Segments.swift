@@ -78,13 +78,13 @@ extension Shard {
     }
 
     private func write(_ writer: SegmentWriter, minimumByteCount: Int) {
-        guard !writer.isBusy else { return }
+        guard !writer.isBusy, !writer.isRetired else { return }
         guard let write = writer.replica.log.nextWrite(minimumByteCount: minimumByteCount) else {
             return sync(writer)
         }
         writer.isBusy = true
         environment.workers.run({ write.perform() }) { [unowned self] result in
-            writer.isBusy = false
+            guard writer.jobEnded() else { return }
             do throws(StorageError) {
                 try writer.replica.log.finish(result)
                 writer.waitingSince =
@@ -115,7 +115,7 @@ extension Shard {
         else { return }
         writer.isBusy = true
         environment.workers.run({ sync.perform() }) { [unowned self] result in
-            writer.isBusy = false
+            guard writer.jobEnded() else { return }
             do throws(StorageError) {
                 try log.finish(result)
                 self.environment.release(writer.replica.group, upTo: log.syncedIndex)

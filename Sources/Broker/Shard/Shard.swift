@@ -53,6 +53,7 @@ package final class Shard {
     var counters = ShardStatistics()
     /// What the journal wants of replicas that are not open (yet).
     var unmetDemands: [GroupID: JournalDemand.Item] = [:]
+    private var reportedDamage: Set<String> = []
     /// Partitions with committed entries that segments lack.
     var segmentQueue: [SegmentWriter] = []
     var produceDeadlines = ProduceDeadlines()
@@ -408,9 +409,6 @@ package final class Shard {
                 orderedPartitions.firstIndex { local.group.partition < $0 }
                 ?? orderedPartitions.endIndex
             orderedPartitions.insert(local.group.partition, at: place)
-            for damage in partition.replica.log.damage {
-                environment.log(.damaged(local.group, description: "\(damage)"))
-            }
             partition.replica.start()
             if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {
@@ -429,8 +427,14 @@ package final class Shard {
         journalOutbox.append(
             JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove])
         )
-        let log = partition?.replica.log ?? openLog(group, nil, LogConfiguration())
-        let removal = log.remove()
+        guard let partition else { return removeFiles(of: group) }
+        partition.writer.retire { [unowned self] in
+            self.removeFiles(of: group, partition.replica.log)
+        }
+    }
+
+    private func removeFiles(of group: GroupID, _ open: PartitionLog? = nil) {
+        let removal = (open ?? openLog(group, nil, LogConfiguration())).remove()
         environment.workers.run({ removal.perform() }) { [unowned self] result in
             if case .failure(let error) = result {
                 self.removals.remove(group)
@@ -464,6 +468,16 @@ package final class Shard {
     func replica(_ group: GroupID) -> Replica? {
         segmentWriter(of: group)?.replica
     }
+
+    /// Tells the operator of damage, once for each place.
+    func report(_ error: StorageError, in group: GroupID) {
+        guard reportedDamage.count < Self.reportedDamageLimit else { return }
+        guard reportedDamage.insert("\(group) \(error)").inserted else { return }
+        environment.log(.damaged(group, description: error.description))
+    }
+
+    /// How many places of damage are named in the log of one shard.
+    private static let reportedDamageLimit = 1_000
 
     func setVolumeFull(_ isFull: Bool, _ description: String) {
         guard isFull != isVolumeFull else { return }
