@@ -15,9 +15,17 @@ extension Shard {
 
     /// Creates topics and waits until their partitions have leaders; errors show in the answer that follows.
     func create(_ topics: [TopicRequest], then action: @escaping () -> Void) {
-        ask(0, .metadata(.createTopics(topics, validateOnly: false))) { [unowned self] _ in
-            let names = topics.map(\.name)
-            self.waitForLeaders(of: names, then: action)
+        ask(0, .metadata(.createTopics(topics, validateOnly: false))) { [unowned self] reply in
+            guard case .metadata(.topics(let outcomes)) = reply else { return action() }
+            // For a topic that was refused nobody needs to wait; one that somebody else has just made will be led.
+            let coming = outcomes.filter { outcome in
+                if case .failure(let refusal) = outcome.result {
+                    refusal.code == .topicAlreadyExists
+                } else {
+                    true
+                }
+            }
+            self.waitForLeaders(of: coming.map(\.name), then: action)
         }
     }
 
@@ -41,8 +49,11 @@ extension Shard {
         guard config.isAutoCreateEnabled, version < 4 || request.allowAutoTopicCreation else {
             return []
         }
+        var seen: Set<String> = []
         return (request.topics ?? []).compactMap { topic in
-            guard topic.topicId == .zero, let name = topic.name, TopicName.isValid(name) else {
+            guard topic.topicId == .zero, let name = topic.name, TopicName.isValid(name),
+                seen.insert(name).inserted
+            else {
                 return nil
             }
             return image.topic(named: name) == nil && !TopicName.isInternal(name) ? name : nil

@@ -55,6 +55,11 @@ package struct ShardSettings: Sendable {
         self.seed = seed
     }
 
+    /// The most bytes that a group may have uncommitted.
+    ///
+    /// Above what clients may have in flight: their bound is reached first, and is felt as back-pressure, not as an error.
+    var uncommittedByteLimit: Int { 2 * inFlightByteLimit }
+
     /// The shard that a partition lives on while this broker runs.
     ///
     /// Local to the broker: core counts may differ between brokers and change at a restart.

@@ -1,0 +1,158 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaTestSupport
+import Testing
+
+@Suite("Idempotent producers")
+struct IdempotenceTests {
+    /// A broker with a topic and five batches of producer 7: sequences 0 to 9, two each.
+    private func brokerWithFive() throws -> (TestBroker, TestClient) {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic()
+        for step in Int32(0)..<5 {
+            let batch = Batches.batch("a\(step)", "b\(step)", producer: 7, sequence: step * 2)
+            #expect(try client.produce(batch).baseOffset == Int64(step * 2))
+        }
+        return (broker, client)
+    }
+
+    @Test(
+        "a batch of the last five is recognised and answered as the first time (IDEM-1)",
+        arguments: 0..<5
+    )
+    func duplicates(step: Int32) throws {
+        let (_, client) = try brokerWithFive()
+        let batch = Batches.batch("a\(step)", "b\(step)", producer: 7, sequence: step * 2)
+        let answer = try client.produce(batch)
+        #expect(answer.error == .noError)
+        #expect(answer.baseOffset == Int64(step * 2))
+        #expect(try client.read().count == 10)
+    }
+
+    @Test("an older duplicate is out of order (IDEM-4)")
+    func sixthDuplicate() throws {
+        let (_, client) = try brokerWithFive()
+        _ = try client.produce(Batches.batch("new", producer: 7, sequence: 10))
+        let old = try client.produce(Batches.batch("a0", "b0", producer: 7, sequence: 0))
+        #expect(old.error == .outOfOrderSequenceNumber)
+    }
+
+    @Test(
+        "the next sequence must follow (IDEM-2 to IDEM-4)",
+        arguments: [
+            (Int16(0), Int32(11), ErrorCode.outOfOrderSequenceNumber),
+            (0, 9, .outOfOrderSequenceNumber),
+            (1, 10, .outOfOrderSequenceNumber),
+            (1, 0, .noError),
+            (0, 10, .noError),
+        ]
+    )
+    func sequences(epoch: Int16, sequence: Int32, expected: ErrorCode) throws {
+        let (_, client) = try brokerWithFive()
+        let batch = Batches.batch("next", producer: 7, epoch: epoch, sequence: sequence)
+        #expect(try client.produce(batch).error == expected)
+    }
+
+    @Test("an epoch that is over is fenced (IDEM-2)")
+    func oldEpoch() throws {
+        let (_, client) = try brokerWithFive()
+        _ = try client.produce(Batches.batch("x", producer: 7, epoch: 3, sequence: 0))
+        let old = try client.produce(Batches.batch("y", producer: 7, epoch: 2, sequence: 1))
+        #expect(old.error == .invalidProducerEpoch)
+    }
+
+    @Test("a producer that is not known may begin anywhere (IDEM-5)")
+    func unknownProducer() throws {
+        let (_, client) = try brokerWithFive()
+        let answer = try client.produce(Batches.batch("x", producer: 8, epoch: 4, sequence: 77))
+        #expect(answer.error == .noError)
+    }
+
+    @Test("sequences wrap from the largest number to 0 (IDEM-4)")
+    func wrap() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic()
+        let last = Batches.batch("a", "b", producer: 7, sequence: Int32.max - 1)
+        #expect(try client.produce(last).error == .noError)
+        #expect(try client.produce(Batches.batch("c", producer: 7, sequence: 0)).error == .noError)
+    }
+
+    @Test("a retry of a batch in flight waits for it, and is answered with its offset (IDEM-1)")
+    func retryInFlight() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        let other = try broker.connect(to: 1)
+        try client.createTopic()
+        broker.isJournalHeld = true
+        let batch = Batches.batch("a", producer: 7, sequence: 0)
+        let first = try client.sendProduce(batch)
+        broker.run()
+        let retry = try other.sendProduce(batch)
+        broker.run()
+        #expect(!client.hasAnswer)
+        #expect(!other.hasAnswer)
+        broker.isJournalHeld = false
+        broker.run()
+        #expect(try client.produced(first).baseOffset == 0)
+        let again = try other.produced(retry)
+        #expect(again.error == .noError)
+        #expect(again.baseOffset == 0)
+        #expect(try client.read() == [0: "a"])
+    }
+
+    @Test("five requests in flight keep their order (IDEM-6)")
+    func pipelined() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic()
+        broker.isJournalHeld = true
+        let ids = try (Int32(0)..<5).map {
+            try client.sendProduce(Batches.batch("\($0)", producer: 7, sequence: $0))
+        }
+        broker.run()
+        broker.isJournalHeld = false
+        broker.run()
+        #expect(try ids.map { try client.produced($0).baseOffset } == [0, 1, 2, 3, 4])
+    }
+
+    @Test(
+        "what is known of producers survives a power failure, a kill and a clean stop (1.2)",
+        arguments: Stop.allCases
+    )
+    func restart(after stop: Stop) throws {
+        let (broker, _) = try brokerWithFive()
+        try stop.perform(on: broker)
+        let client = try broker.connect()
+        let duplicate = try client.produce(Batches.batch("a3", "b3", producer: 7, sequence: 6))
+        #expect(duplicate.error == .noError)
+        #expect(duplicate.baseOffset == 6)
+        let gap = try client.produce(Batches.batch("x", producer: 7, sequence: 12))
+        #expect(gap.error == .outOfOrderSequenceNumber)
+        #expect(try client.produce(Batches.batch("x", producer: 7, sequence: 10)).baseOffset == 10)
+        #expect(try client.read().count == 11)
+    }
+}
+
+/// How a broker's life ends.
+enum Stop: String, CaseIterable, Sendable {
+    case powerFailure
+    case kill
+    case clean
+    /// After everything has gone to segments on its own.
+    case powerFailureLater
+
+    func perform(on broker: TestBroker) throws {
+        switch self {
+        case .powerFailure: try broker.restart(after: .dropUnsynced)
+        case .kill: try broker.restart(after: .keepUnsynced)
+        case .clean: try broker.restartCleanly()
+        case .powerFailureLater:
+            broker.advance(by: .seconds(10))
+            try broker.restart(after: .dropUnsynced)
+        }
+    }
+}

@@ -1,0 +1,305 @@
+import FlotillaBroker
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRaft
+import FlotillaStorage
+import FlotillaTestSupport
+
+/// A whole broker on one thread: shards, mailboxes, a real journal, a disk in memory, and time that the test moves.
+///
+/// Nothing happens behind the test's back: `run()` goes on until only time or the test could change anything.
+final class TestBroker {
+    static let directory = "/data"
+
+    let disk: MemoryDisk
+    let clock = VirtualClock()
+    private(set) var shards: [Shard] = []
+    private(set) var environments: [TestEnvironment] = []
+    private(set) var journal: Journal
+    /// What shards want durable; written in one round when the journal's turn comes.
+    private(set) var backlog: [JournalSubmission] = []
+    /// While set, nothing becomes durable.
+    var isJournalHeld = false
+    /// The failures after which a real broker would have ended its process.
+    var failures: [StorageError] = []
+    private(set) var recovery: JournalRecovery
+    private var wires: [TestWire] = []
+    private var mailboxes: [[ShardMessage]]
+    private var wasAtCap = false
+    private let shardCount: Int
+    private let configs: [ConfigEntry]
+    private let adjust: (inout ShardSettings) -> Void
+    private let journalConfiguration: JournalConfiguration
+    private var lives: UInt64 = 0
+
+    /// Starts a broker on an empty disk.
+    ///
+    /// `configs`: broker settings by Kafka's names. `adjust`: changes the bounds.
+    init(
+        shardCount: Int = 2,
+        configs: [ConfigEntry] = [],
+        disk: MemoryDisk = MemoryDisk(),
+        journal: JournalConfiguration = JournalConfiguration(
+            fileByteCount: 1 << 20,
+            liveByteLimit: 8 << 20
+        ),
+        adjust: @escaping (inout ShardSettings) -> Void = { _ in }
+    ) throws {
+        self.disk = disk
+        self.shardCount = shardCount
+        self.configs = configs
+        self.adjust = adjust
+        journalConfiguration = journal
+        mailboxes = Array(repeating: [], count: shardCount)
+        (self.journal, recovery) = try Self.openJournal(disk, journal)
+        try start()
+    }
+
+    private static func openJournal(
+        _ disk: MemoryDisk,
+        _ configuration: JournalConfiguration
+    ) throws -> (Journal, JournalRecovery) {
+        var random = SeededRandom(seed: 7)
+        return try Journal.open(
+            JournalDirectories(journal: "\(directory)/journal", data: directory),
+            disk: disk,
+            configuration: configuration,
+            newIdentity: { DirectoryID(high: random.next(), low: random.next()) }
+        )
+    }
+
+    private func start() throws {
+        lives += 1
+        var settings = ShardSettings(
+            broker: BrokerID(1),
+            shardCount: shardCount,
+            dataDirectory: Self.directory,
+            layers: try ConfigLayers(fixed: configs),
+            seed: 42 &+ lives
+        )
+        adjust(&settings)
+        let replicas = try recoverReplicas()
+        let registration = BrokerRegistration(
+            id: BrokerID(1),
+            incarnation: BrokerIncarnation(high: 1, low: 1),
+            endpoints: [BrokerEndpoint(listener: "PLAINTEXT", host: "", port: 9092)]
+        )
+        environments = (0..<shardCount).map { TestEnvironment(index: $0, broker: self) }
+        shards = environments.map { environment in
+            Shard(
+                index: environment.index,
+                settings: settings,
+                environment: environment,
+                disk: disk
+            )
+        }
+        for shard in shards {
+            shard.start(
+                StartupFacts(
+                    replicas: replicas.filter {
+                        settings.shard(of: $0.key.partition) == shard.index
+                    },
+                    newClusterID: "AAAAAAAAAAAAAAAAAAAAAA",
+                    registration: registration
+                )
+            )
+        }
+        run()
+    }
+
+    // MARK: Death and resurrection
+
+    /// Ends everything as a power failure or a kill does, and starts again from what the disk kept.
+    func restart(after fate: MemoryDisk.CrashFate) throws {
+        disk.crash(fate)
+        try reopen()
+    }
+
+    /// Stops as an operator would have it, and starts again.
+    func restartCleanly() throws {
+        for shard in shards {
+            var isDrained = false
+            shard.drain(atMost: .seconds(1)) { isDrained = true }
+            advance(by: .seconds(2))
+            precondition(isDrained, "a drain ends")
+        }
+        for shard in shards {
+            var isDone = false
+            shard.checkpoint { isDone = true }
+            advance(by: .seconds(2))
+            precondition(isDone, "a checkpoint ends")
+        }
+        try journal.close()
+        try reopen()
+    }
+
+    private func reopen() throws {
+        for wire in wires where wire.sink.closeReason == nil {
+            wire.sink.closeReason = .socketError
+        }
+        wires.removeAll()
+        environments.removeAll()
+        shards.removeAll()
+        backlog.removeAll()
+        mailboxes = Array(repeating: [], count: shardCount)
+        wasAtCap = false
+        (journal, recovery) = try Self.openJournal(disk, journalConfiguration)
+        try start()
+    }
+
+    private func recoverReplicas() throws -> [GroupID: RecoveredReplica] {
+        let known = Dictionary(uniqueKeysWithValues: recovery.groups.map { ($0.group, $0.state) })
+        var groups = Set(known.keys)
+        let parent = "\(Self.directory)/partitions"
+        if try disk.exists(parent) {
+            for name in try disk.list(parent) {
+                // Directories are named as groups print themselves.
+                guard let group = Self.group(named: name) else {
+                    preconditionFailure("\(name) is a replica's directory")
+                }
+                groups.insert(group)
+            }
+        }
+        var replicas: [GroupID: RecoveredReplica] = [:]
+        for group in groups.sorted() {
+            let state = known[group]
+            let log = try LogRecovery(
+                group: group,
+                directory: Self.directory,
+                disk: disk,
+                journal: state.map { JournalSuffix($0) } ?? JournalSuffix(),
+                verification: .sinceCheckpoint
+            ).perform()
+            replicas[group] = RecoveredReplica(
+                log: log,
+                hardState: state?.hardState ?? .initial,
+                isElectable: log.isEndKnown && state?.isHardStateLost != true
+            )
+        }
+        return replicas
+    }
+
+    private static func group(named name: String) -> GroupID? {
+        guard let dash = name.lastIndex(of: "-"), let dot = name.lastIndex(of: "."),
+            let topic = TopicID(String(name[..<dash])),
+            let partition = Int32(name[name.index(after: dash)..<dot]),
+            let epoch = UInt64(name[name.index(after: dot)...])
+        else { return nil }
+        return GroupID(
+            partition: TopicPartition(topic: topic, partition: partition),
+            epoch: CreationEpoch(epoch)
+        )
+    }
+
+    // MARK: The world of the shards
+
+    func post(_ message: ShardMessage, to shard: Int) {
+        mailboxes[shard].append(message)
+    }
+
+    func submit(_ submissions: [JournalSubmission]) {
+        backlog += submissions
+    }
+
+    /// Makes what was submitted durable, though the journal is held.
+    func performRound() {
+        do {
+            let result = try journal.perform(backlog)
+            backlog.removeFirst(backlog.count - result.remainder)
+            var byShard: [[JournalCompletion]] = Array(repeating: [], count: shardCount)
+            for completion in result.completions { byShard[completion.shard].append(completion) }
+            for (shard, completions) in byShard.enumerated() where !completions.isEmpty {
+                post(.journal(completions), to: shard)
+            }
+            tellOfJournal()
+        } catch {
+            failures.append(error)
+            backlog.removeAll()
+        }
+    }
+
+    private func tellOfJournal() {
+        while let demand = journal.nextDemand() {
+            for shard in shards.indices { post(.journalDemand([demand]), to: shard) }
+        }
+        guard journal.isAtCap != wasAtCap else { return }
+        wasAtCap = journal.isAtCap
+        for shard in shards.indices { post(.journalFull(wasAtCap), to: shard) }
+    }
+
+    // MARK: Turns
+
+    /// Lets everything happen that needs no time.
+    func run() {
+        var steps = 0
+        while step() {
+            steps += 1
+            precondition(steps < 1_000_000, "a broker comes to rest")
+        }
+    }
+
+    private func step() -> Bool {
+        for shard in shards where !mailboxes[shard.index].isEmpty {
+            let messages = mailboxes[shard.index]
+            mailboxes[shard.index].removeAll()
+            shard.receive(messages)
+            return true
+        }
+        for wire in wires where wire.deliverOne() { return true }
+        for environment in environments where environment.testWorkers.runOne() { return true }
+        for environment in environments where environment.wantsTurnEnd {
+            environment.wantsTurnEnd = false
+            shards[environment.index].endTurn()
+            return true
+        }
+        if !isJournalHeld {
+            if !backlog.isEmpty, failures.isEmpty {
+                let before = backlog.count
+                performRound()
+                // A journal without room is tried again when time has passed.
+                return backlog.count < before
+            }
+            let wasFull = wasAtCap
+            tellOfJournal()
+            return wasAtCap != wasFull
+        }
+        return false
+    }
+
+    /// Moves the clock, and does at each point of time what is due.
+    func advance(by delay: Duration) {
+        run()
+        let end = clock.now + delay
+        while let next = environments.compactMap(\.deadline).min(), next <= end {
+            clock.now = max(clock.now, next)
+            for environment in environments where environment.deadline.map({ $0 <= next }) == true {
+                environment.deadline = nil
+                shards[environment.index].runTimers()
+            }
+            run()
+        }
+        clock.now = end
+        run()
+    }
+
+    // MARK: Clients
+
+    /// A client whose connection lives on a shard.
+    func connect(to shard: Int = 0, as software: String? = nil) throws -> TestClient {
+        let wire = TestWire(shard: shards[shard])
+        wires.append(wire)
+        let client = TestClient(broker: self, wire: wire)
+        if let software {
+            _ = try client.ask(
+                ApiVersionsRequest(clientSoftwareName: software, clientSoftwareVersion: "1.0"),
+                version: 3
+            )
+        }
+        return client
+    }
+
+    /// Everything that the shards wanted operators to read.
+    var events: [BrokerEvent] { environments.flatMap(\.events) }
+}
