@@ -45,7 +45,7 @@ final class Partition {
         )
         var settings = Settings()
         settings.minInSyncReplicas = config.minimumInSyncReplicaCount
-        settings.uncommittedByteLimit = shard.settings.inFlightByteLimit
+        settings.uncommittedByteLimit = shard.settings.uncommittedByteLimit
         guard let member = local.members.first(where: { $0.broker == shard.settings.broker }) else {
             preconditionFailure("a local replica is a member of its group")
         }
@@ -76,7 +76,7 @@ final class Partition {
         replica.log.configuration = LogConfiguration(changed)
         var settings = Settings()
         settings.minInSyncReplicas = changed.minimumInSyncReplicaCount
-        settings.uncommittedByteLimit = shard.settings.inFlightByteLimit
+        settings.uncommittedByteLimit = shard.settings.uncommittedByteLimit
         replica.change(settings)
     }
 
@@ -132,6 +132,12 @@ final class Partition {
         then completion: @escaping (ProduceReply) -> Void
     ) {
         if let refusal = refusal(of: call) { return completion(refusal) }
+        let byteCount = records?.readableBytes ?? 0
+        // Requests end with their timeouts while their batches still wait: retries must not pile up behind them.
+        guard shard.waitingByteCount + byteCount <= shard.settings.inFlightByteLimit else {
+            return completion(.refused(.requestTimedOut, "too many bytes wait for the journal"))
+        }
+        shard.waitingByteCount += byteCount
         admissions.append(
             Admission(
                 records: records,
@@ -162,6 +168,7 @@ final class Partition {
             let room = shard.takeRoom(for: admission.records?.readableBytes ?? 0)
             if room == .unknown { return }
             admissions.removeFirst()
+            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
             guard room == .granted else {
                 admission.completion(
                     .refused(
@@ -346,7 +353,10 @@ final class Partition {
         admissions.removeAll()
         let retries = parkedRetries
         parkedRetries.removeAll()
-        for admission in waiting { admission.completion(.refused(error, hint: hint)) }
+        for admission in waiting {
+            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
+            admission.completion(.refused(error, hint: hint))
+        }
         for retry in retries { retry.completion(.refused(error, hint: hint)) }
         wakeWatchers()
     }

@@ -127,7 +127,8 @@ extension Shard {
         }
     }
 
-    private func report(_ error: StorageError, _ what: String) {
+    /// Tells of background work that failed; after a failed sync the process must not go on.
+    func report(_ error: StorageError, _ what: String) {
         if case .syncFailed = error { environment.fail(error) }
         environment.log(.retrying(what: what, description: error.description))
     }

@@ -60,12 +60,7 @@ extension Shard {
                 try writer.replica.log.finish(result)
                 self.flush(writer, then: completion)
             } catch {
-                self.environment.log(
-                    .retrying(
-                        what: "segment of \(writer.replica.group)",
-                        description: error.description
-                    )
-                )
+                self.report(error, "segment of \(writer.replica.group)")
                 completion()
             }
         }
@@ -80,12 +75,7 @@ extension Shard {
                 try replica.log.finish(result)
                 self.environment.release(replica.group, upTo: replica.log.syncedIndex)
             } catch {
-                self.environment.log(
-                    .retrying(
-                        what: "checkpoint of \(replica.group)",
-                        description: error.description
-                    )
-                )
+                self.report(error, "checkpoint of \(replica.group)")
             }
             completion()
         }

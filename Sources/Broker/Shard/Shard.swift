@@ -31,6 +31,7 @@ package final class Shard {
     private var orderedPartitions: [TopicPartition] = []
     var metadata: MetadataService?
     private var startup: StartupFacts?
+    private var isStarted = false
 
     var timers = TimerQueue()
     private var calls = PendingCalls()
@@ -54,6 +55,8 @@ package final class Shard {
     /// What the journal wants of replicas that are not open (yet).
     var unmetDemands: [GroupID: JournalDemand.Item] = [:]
     private var reportedDamage: Set<String> = []
+    /// Bytes of batches that wait to be admitted; they count here even when their request has been answered by its timeout.
+    var waitingByteCount = 0
     /// Partitions with committed entries that segments lack.
     var segmentQueue: [SegmentWriter] = []
     var produceDeadlines = ProduceDeadlines()
@@ -103,6 +106,7 @@ package final class Shard {
     /// - Parameter facts: what the journal and the data directory hold of this shard's replicas.
     package func start(_ facts: StartupFacts) {
         startup = facts
+        isStarted = true
         if index == 0 {
             do throws(ReplicationError) {
                 let service = try MetadataService(shard: self, facts: facts)
@@ -307,6 +311,7 @@ package final class Shard {
     // MARK: Metadata
 
     func apply(_ update: MetadataUpdate) {
+        precondition(isStarted, "a shard knows what the disk holds before it opens partitions")
         let changes = update.image.changes(since: image)
         image = update.image
         config = BrokerConfig(layers: layers)

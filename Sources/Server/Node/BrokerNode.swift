@@ -109,6 +109,13 @@ package final class BrokerNode: Service {
                 metadata: .of([.group: failure.group, .error: failure.error.description])
             )
         }
+        for (group, replica) in recovered.replicas.sorted(by: { $0.key < $1.key })
+        where !replica.isElectable {
+            logger.error(
+                "replica may lack what it acknowledged; it neither votes nor leads until a peer has matched it",
+                metadata: .of([.group: group])
+            )
+        }
         let shardSettings = try shardSettings(settings, identity, shardCount, seed: random.next())
         let registration = registration(identity, settings)
         let clusterID = TopicID(high: random.next(), low: random.next()).description
@@ -137,8 +144,7 @@ package final class BrokerNode: Service {
                     environment: driver,
                     disk: disk
                 )
-                driver.attach(shard, eventLoop: eventLoop)
-                shard.start(facts)
+                driver.start(shard, facts, eventLoop: eventLoop)
                 return NIOLoopBound(shard, eventLoop: eventLoop)
             }.get()
             places.append(Place(eventLoop: eventLoop, shard: shard))

@@ -36,10 +36,14 @@ final class ShardDriver: ShardEnvironment {
         workers = ShardWorkers(pool: pool, eventLoop: eventLoop)
     }
 
-    /// Lets events reach the shard.
-    func attach(_ shard: Shard, eventLoop: any EventLoop) {
+    /// Starts the shard, and lets events reach it.
+    ///
+    /// The mailbox is opened last: other shards may have posted already, and what they say makes sense only to a shard
+    /// that knows what the disk holds. One that did not would open its partitions anew, and empty.
+    func start(_ shard: Shard, _ facts: StartupFacts, eventLoop: any EventLoop) {
         turn = TurnScheduler(eventLoop: eventLoop) { shard.endTurn() }
         timer = ShardTimer(eventLoop: eventLoop) { shard.runTimers() }
+        shard.start(facts)
         mailboxes[index].open { shard.receive($0) }
     }
 
