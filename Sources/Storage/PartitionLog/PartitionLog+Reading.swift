@@ -14,7 +14,8 @@ extension PartitionLog {
     ///   - allowOversizedFirst: whether the first batch may be larger than that.
     ///   - afterLoad: whether the load that an earlier call asked for has been done.
     /// - Returns: the batches; none when there are none below `endOffset`, or the first is too
-    ///   large. A slice may end early: at the end of a segment, and before damage.
+    ///   large. A slice may end early: at the end of a segment, before damage, and before batches
+    ///   that were there at the start and are not verified yet.
     /// - Throws: `.offsetOutOfRange`; `.damaged` when the batch at `offset` cannot be read.
     package func read(
         from offset: Offset,
@@ -93,13 +94,24 @@ extension PartitionLog {
             else {
                 return .load(load(segment, target, byteCount: limit.remainingByteCount))
             }
+            let mayVerify = afterLoad && slice.isEmpty
+            guard let end = try verifiedEnd(from: row, of: segment, in: reader, mayVerify) else {
+                return .load(load(segment, target, byteCount: limit.remainingByteCount))
+            }
             let run = try reader.run(
                 from: row,
+                before: end,
                 upTo: limit.endOffset,
                 maxByteCount: limit.remainingByteCount,
                 allowOversizedFirst: limit.allowOversizedFirst
             )
             guard let run else { return .end }
+            if run.nextRow == end, !afterLoad, slice.isEmpty,
+                run.range.count + reader.logRange(from: end, byteCount: 0).count
+                    <= limit.remainingByteCount
+            {
+                return .load(load(segment, target, byteCount: limit.remainingByteCount))
+            }
             slice.add(.segment(reader, run.range), run)
             return run.nextRow == reader.extent.entryCount ? .more : .end
         } catch {
@@ -194,15 +206,51 @@ extension PartitionLog {
         else { return .load(load(segment, .index(index), byteCount: byteCount)) }
         resources.segments.touch(segment)
         do {
-            return .ready(try reader.entry(reader.row(row)))
+            let mayVerify = afterLoad && isFirst
+            guard try verifiedEnd(from: row, of: segment, in: reader, mayVerify) != nil else {
+                return .load(load(segment, .index(index), byteCount: byteCount))
+            }
+            return .ready(try entry(row, in: reader))
         } catch {
-            let damage = note(RowFailure(row: row, problem: error), in: reader)
+            let damage = note(error, in: reader)
             guard isFirst else { return .ready(nil) }
             throw .damaged(damage)
         }
     }
 
+    private func entry(_ row: Int, in reader: SegmentReader) throws(RowFailure) -> LogEntry {
+        do {
+            return try reader.entry(reader.row(row))
+        } catch {
+            throw RowFailure(row: row, problem: error)
+        }
+    }
+
     // MARK: Segments
+
+    /// Where the rows from `row` on that may be served end.
+    ///
+    /// `mayVerify`: whether a load was done for the row. What it left unverified is damaged, or was
+    /// not asked of it; looking here tells, and lets every read make progress.
+    ///
+    /// - Returns: nil when a load has to verify the row first.
+    /// - Throws: what is wrong with the row.
+    func verifiedEnd(
+        from row: Int,
+        of segment: Segment,
+        in reader: SegmentReader,
+        _ mayVerify: Bool
+    ) throws(RowFailure) -> Int? {
+        if let end = segment.verified.end(from: row) { return end }
+        guard mayVerify else { return nil }
+        do {
+            try reader.verify(row)
+        } catch {
+            throw RowFailure(row: row, problem: error)
+        }
+        segment.verified.insert(row..<row + 1)
+        return row + 1
+    }
 
     /// The segment that has the first record at or after `offset`.
     func segment(withRecordsAfter offset: Offset) -> Segment? {
@@ -232,6 +280,7 @@ extension PartitionLog {
             endOffset: segment.endOffset,
             files: segment.files,
             reader: segment.reader,
+            verified: segment.verified,
             target: target,
             byteCount: byteCount
         )
@@ -253,6 +302,12 @@ extension PartitionLog {
             segment.reader = reader
         }
         resources.segments.touch(segment)
+        loaded.stretch.rows.forEach { segment.verified.insert($0) }
+        // Other kinds of damage were told by recovery, or are when somebody asks for the row.
+        for failure in loaded.stretch.failures.prefix(Self.maximumDamageCount)
+        where failure.problem == .payload {
+            _ = note(failure, in: reader)
+        }
     }
 
     /// What recovery said of an entry that no segment has.
@@ -270,7 +325,12 @@ extension PartitionLog {
     /// Remembers a row that turned out to be damaged.
     func note(_ failure: RowFailure, in reader: SegmentReader) -> Damage {
         let found = reader.damage(at: failure.row, failure.problem, in: directory)
-        if foundDamage.count < Self.maximumDamageCount, !foundDamage.contains(found) {
+        let known = foundDamage.firstIndex {
+            $0.indexes == found.indexes && $0.reason == found.reason
+        }
+        if let known {
+            foundDamage[known].offsets = foundDamage[known].offsets ?? found.offsets
+        } else if foundDamage.count < Self.maximumDamageCount {
             foundDamage.append(found)
         }
         return found

@@ -36,6 +36,13 @@ extension PartitionLog {
             guard afterLoad || reader.isResident(from: found, byteCount: 0) else {
                 return .load(load(segment, .timestamp(timestamp, from: offset), byteCount: 0))
             }
+            do {
+                guard try verifiedEnd(from: found, of: segment, in: reader, afterLoad) != nil else {
+                    return .load(load(segment, .timestamp(timestamp, from: offset), byteCount: 0))
+                }
+            } catch {
+                throw .damaged(note(error, in: reader))
+            }
             return .ready(try candidate(found, in: reader, below: endOffset))
         }
         return .ready(firstInWindow(offset, endOffset) { $0.maximumTimestamp >= timestamp })

@@ -52,13 +52,17 @@ package final class Segment {
     /// Whether something was written that is not synced, or a write is under way: such files stay
     /// open.
     var isDirty = false
+    /// The rows whose batches may be served as they lie; outlasts the view.
+    var verified: VerifiedRows
     /// When the segment was last used, in the cache's count.
     var lastUse: UInt64 = 0
 
+    /// A segment of which `extent` was there before this process wrote to it.
     init(name: SegmentName, extent: SegmentExtent, lastMark: LogMark) {
         self.name = name
         self.extent = extent
         self.lastMark = lastMark
+        verified = VerifiedRows(recoveredCount: extent.entryCount)
     }
 
     /// The index of the first entry that is not in the segment.

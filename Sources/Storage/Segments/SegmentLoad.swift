@@ -2,7 +2,7 @@ import FlotillaEnvironment
 import FlotillaModel
 
 /// Opens, maps and reads a part of a segment into memory, so that a shard can read it without
-/// blocking.
+/// blocking; and verifies what lay there when the process started.
 ///
 /// A log answers with one where it would have to wait: `perform()` runs on a worker, the result
 /// goes to the log's `finish(_:)`, and the question is asked again with `afterLoad: true`.
@@ -21,6 +21,8 @@ package struct SegmentLoad: Sendable {
     let endOffset: Offset
     let files: SegmentFiles?
     let reader: SegmentReader?
+    /// What need not be verified any more.
+    let verified: VerifiedRows
     let target: Target
     let byteCount: Int
 
@@ -29,10 +31,10 @@ package struct SegmentLoad: Sendable {
         do throws(DiskError) {
             let files = try openFiles()
             let reader = try openReader(files)
-            try populate(reader)
-            return SegmentLoaded(name: name, result: .success(reader))
+            let stretch = try populate(reader)
+            return SegmentLoaded(name: name, result: .success(reader), stretch: stretch)
         } catch {
-            return SegmentLoaded(name: name, result: .failure(error))
+            return SegmentLoaded(name: name, result: .failure(error), stretch: VerifiedStretch())
         }
     }
 
@@ -46,39 +48,57 @@ package struct SegmentLoad: Sendable {
         return try SegmentReader(name: name, extent: extent, endOffset: endOffset, files: files)
     }
 
-    private func populate(_ reader: SegmentReader) throws(DiskError) {
+    private func populate(_ reader: SegmentReader) throws(DiskError) -> VerifiedStretch {
         switch target {
         case .timestamp(let timestamp, let offset):
-            try populate(reader, timestamp, from: offset)
+            return try populate(reader, timestamp, from: offset)
         case .index(let index):
-            try reader.populate(
-                from: Int(index.rawValue - name.firstIndex.rawValue),
-                byteCount: byteCount
-            )
+            let row = Int(index.rawValue - name.firstIndex.rawValue)
+            return try populate(reader, from: row, byteCount: byteCount, ahead: Self.step)
         case .offset(let offset):
             try reader.populate(from: extent.entryCount, byteCount: 0)
             let row = reader.partitioningRow { $0.endOffset > offset }
-            try reader.populate(from: row, byteCount: byteCount)
+            return try populate(reader, from: row, byteCount: byteCount, ahead: Self.step)
         }
     }
 
     /// A search that begins within the segment may look at every batch behind.
     private func populate(_ reader: SegmentReader, _ timestamp: Timestamp, from offset: Offset)
-        throws(DiskError)
+        throws(DiskError) -> VerifiedStretch
     {
         try reader.populate(from: extent.entryCount, byteCount: 0)
         if offset > name.baseOffset || byteCount > 0 {
             let first = reader.partitioningRow { $0.endOffset > offset }
-            try reader.populate(from: first, byteCount: extent.logByteCount)
-        } else {
-            let found = reader.partitioningRow { $0.runningMaximum >= timestamp }
-            try reader.populate(from: found, byteCount: 0)
+            return try populate(reader, from: first, byteCount: extent.logByteCount, ahead: 0)
         }
+        let found = reader.partitioningRow { $0.runningMaximum >= timestamp }
+        return try populate(reader, from: found, byteCount: 0, ahead: 0)
     }
+
+    /// Reads rows and payloads into memory, and verifies of them what was not verified yet.
+    ///
+    /// `ahead`: how much is worth verifying at once, even if less is asked for.
+    private func populate(
+        _ reader: SegmentReader,
+        from row: Int,
+        byteCount: Int,
+        ahead: Int
+    ) throws(DiskError) -> VerifiedStretch {
+        let isTrusted = row >= verified.trustedStart
+        let byteCount = isTrusted ? byteCount : max(byteCount, ahead)
+        try reader.populate(from: row, byteCount: byteCount)
+        guard !isTrusted, row < reader.rowCount else { return VerifiedStretch() }
+        let range = reader.logRange(from: row, byteCount: byteCount)
+        return reader.verify(from: row, within: range, except: verified)
+    }
+
+    /// Small reads that follow one another would otherwise each wait for a worker.
+    private static let step = 1 << 20
 }
 
 /// What a load found.
 package struct SegmentLoaded: Sendable {
     let name: SegmentName
     let result: Result<SegmentReader, DiskError>
+    let stretch: VerifiedStretch
 }

@@ -9,7 +9,8 @@ package import struct NIOCore.ByteBuffer
 /// mappings, so retention may unlink the files at any time. Bytes outside what was written are
 /// never mapped.
 ///
-/// Every row and every batch head that is handed out was checked against its checksum just before.
+/// Every row and every batch head that is handed out was checked against its checksum just before;
+/// the batches behind the heads are the business of whoever hands them out: `VerifiedRows`.
 package final class SegmentReader: Sendable {
     /// The segment.
     package let name: SegmentName
@@ -20,7 +21,7 @@ package final class SegmentReader: Sendable {
     let files: SegmentFiles
     /// The rows that are there: as many as `extent` says, unless damage took some.
     let rowCount: Int
-    private let frames: any FileMapping
+    let frames: any FileMapping
     private let log: (any FileMapping)?
     private let control: (any FileMapping)?
 
@@ -92,7 +93,9 @@ package final class SegmentReader: Sendable {
     /// The pages ahead of a read whose rows are asked for: 64 KiB of rows.
     private static let residencyRowCount = 1_024
 
-    private func logRange(from row: Int, byteCount: Int) -> Range<Int> {
+    /// The bytes of `.log` from a row's payload on: `byteCount`, or the payload if that is more; by
+    /// numbers that are not checked yet.
+    func logRange(from row: Int, byteCount: Int) -> Range<Int> {
         frames.withBytes(Self.range(of: row)) { bytes in
             let start =
                 bytes.littleEndian(UInt8.self, at: 20) == EntryKind.data.rawValue
@@ -187,13 +190,21 @@ package final class SegmentReader: Sendable {
     /// Describes what is wrong with a row, with the offsets that its neighbours leave it.
     func damage(at number: Int, _ problem: RowProblem, in directory: String) -> Damage {
         let index = name.firstIndex + UInt64(number)
+        if problem == .payload, let row = try? row(number) {
+            return Damage(
+                indexes: index...index,
+                offsets: row.frame.baseOffset..<row.frame.endOffset,
+                file: "\(directory)/\(name.fileName(.log))",
+                position: Int64(row.position),
+                reason: problem.reason
+            )
+        }
         var offsets: Range<Offset>?
         let lower = number == 0 ? name.baseOffset : (try? row(number - 1))?.frame.endOffset
-        if let lower, number + 1 < extent.entryCount, let next = try? row(number + 1),
-            next.frame.baseOffset >= lower
-        {
-            offsets = lower..<next.frame.baseOffset
-        }
+        let upper =
+            number + 1 == extent.entryCount
+            ? endOffset : (try? row(number + 1))?.frame.baseOffset
+        if let lower, let upper, upper >= lower { offsets = lower..<upper }
         return Damage(
             indexes: index...index,
             offsets: offsets,

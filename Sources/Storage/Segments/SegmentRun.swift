@@ -57,6 +57,7 @@ extension SegmentReader {
     ///
     /// - Parameters:
     ///   - first: the row to begin with.
+    ///   - end: the row to end before; those up to it are verified.
     ///   - endOffset: batches that end beyond it are left out.
     ///   - maxByteCount: the most bytes.
     ///   - allowOversizedFirst: whether the first batch may be larger than that.
@@ -64,13 +65,14 @@ extension SegmentReader {
     /// - Throws: when the first row is damaged.
     func run(
         from first: Int,
+        before end: Int,
         upTo endOffset: Offset,
         maxByteCount: Int,
         allowOversizedFirst: Bool
     ) throws(RowFailure) -> SegmentRun? {
         var run: SegmentRun?
         var number = first
-        while number < extent.entryCount {
+        while number < min(extent.entryCount, end) {
             let row: FrameRow
             do {
                 row = try self.row(number)
