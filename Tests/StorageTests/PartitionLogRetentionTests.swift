@@ -143,6 +143,30 @@ struct PartitionLogRetentionTests {
         }
     }
 
+    @Test("what is said of damage goes with the records below the start, and stays for the others")
+    func damageBelowStart() throws {
+        let fixture = try makeFixture()
+        let frames = fixture.paths(".frames")
+        // The last row of the first two segments, the head of the second, all of a `.log`.
+        fixture.disk.flip(frames[0], at: 64 + 3 * 64)
+        fixture.disk.flip(frames[1], at: 64 + 3 * 64)
+        fixture.disk.flip(frames[1], at: 20)
+        try fixture.disk.remove(fixture.paths(".control")[0])
+        try fixture.reopen(fixture.suffix)
+        #expect(fixture.log.damage.count == 4)
+        #expect(throws: StorageError.self) { try fixture.read(from: Offset(3)) }
+        try fixture.moveStart(to: Offset(4))
+        let left = fixture.log.damage
+        #expect(left.count == 2)
+        #expect(left.allSatisfy { $0.file == frames[1] })
+        #expect(throws: StorageError.self) { try fixture.read(from: Offset(7)) }
+        #expect(fixture.log.damage.contains { $0.offsets == Offset(7)..<Offset(8) })
+        try fixture.moveStart(to: Offset(7))
+        #expect(!fixture.log.damage.isEmpty, "the start lies on the damaged batch")
+        try fixture.moveStart(to: Offset(8))
+        #expect(fixture.log.damage.isEmpty)
+    }
+
     @Test(
         "a leader rolls by size, by age, by number, and when all has outlived retention; never an empty segment"
     )

@@ -58,6 +58,23 @@ extension PartitionLog {
         guard offset > logStartOffset else { return }
         precondition(offset <= logEndOffset, "a log starts at or before its end")
         logStartOffset = offset
+        forgetDamage()
+    }
+
+    /// Drops what is said of records below the start: nobody may read them, and what recovery
+    /// misses there, retention has taken.
+    private func forgetDamage() {
+        guard !foundDamage.isEmpty,
+            let first = segments.first(where: { $0.endOffset > logStartOffset }) ?? segments.last
+        else { return }
+        foundDamage.removeAll { damage in
+            if let offsets = damage.offsets, !offsets.isEmpty {
+                return offsets.upperBound <= logStartOffset
+            }
+            if let indexes = damage.indexes { return indexes.upperBound < first.name.firstIndex }
+            let fileName = damage.file.split(separator: "/").last.map(String.init) ?? ""
+            return SegmentFileName(fileName).map { $0.name < first.name } ?? false
+        }
     }
 
     /// The files of whole segments below the start, to be deleted; the log forgets them at once.
