@@ -175,6 +175,7 @@ final class TestBroker {
             replicas[group] = RecoveredReplica(
                 log: log,
                 hardState: state?.hardState ?? .initial,
+                journalEnd: state?.lastPosition?.index ?? .zero,
                 isElectable: log.isEndKnown && state?.isHardStateLost != true
             )
         }

@@ -75,6 +75,9 @@ final class TestClient {
     /// Whether anything came that was not read.
     var hasAnswer: Bool { wire.sink.output.readableBytes > 0 }
 
+    /// What came and was not read.
+    var unread: ByteBuffer { wire.sink.output }
+
     /// The frames that wait because reading is stopped.
     var waitingCount: Int { wire.incoming.count }
 
