@@ -32,7 +32,8 @@ package enum Effect: Hashable, Sendable {
     /// Make room for files up to a position, which this leader is about to ship.
     case receiveSnapshot(LogPosition, from: GroupMember)
 
-    /// Entries up to here, inclusive, are committed and may be applied.
+    /// Entries up to here, inclusive, are committed and may be applied; whether they are on this
+    /// member's disk is another matter, see `Raft.durableCommitIndex`.
     case commitAdvanced(LogIndex)
     /// Leader: entries up to here may be acknowledged to producers that asked for all replicas.
     case acknowledgedAdvanced(LogIndex)

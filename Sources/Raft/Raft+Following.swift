@@ -103,6 +103,10 @@ extension Raft {
         precondition(verified <= lastIndex, "only entries in the log are committed")
         commitIndex = verified
         log.forgetMemberships(before: commitIndex)
+        if let offer = following.offer, offer.position.index <= commitIndex {
+            // Entries have brought what the files would.
+            following.offer = nil
+        }
         effects.append(.commitAdvanced(commitIndex))
     }
 
@@ -162,6 +166,10 @@ extension Raft {
         abandonSnapshot()
         if position.index > commitIndex, !log.contains(position) {
             precondition(role != .leader, "a leader's log has every committed entry")
+            if position.term > term || role != .follower {
+                // A campaign with the old log is over, and so is a term older than the files.
+                follow(nil, in: max(position.term, term), into: &effects)
+            }
             writes.beginGeneration()
             flushedIndex = .zero
             log.reset(to: position, membership)

@@ -166,6 +166,15 @@ extension Raft {
         log.base
     }
 
+    /// Up to where entries are both committed and durable on this member.
+    ///
+    /// Only this far may they go to segments, and only this far may a commit index be remembered. A
+    /// member may learn that an entry is committed before its own disk has it; if it then crashes, its
+    /// disk may still hold another entry at that index.
+    package var durableCommitIndex: LogIndex {
+        min(commitIndex, flushedIndex)
+    }
+
     /// Whether this member leads and its term start is committed.
     package var isReady: Bool {
         if case .leader(let leader) = state { leader.isReady } else { false }

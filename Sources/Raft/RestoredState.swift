@@ -41,6 +41,8 @@ package struct RestoredState: Hashable, Sendable {
     /// The membership in effect at the commit index, then every later one in the log, in order.
     package var memberships: [IndexedMembership]
     /// Up to where the log is known to be committed; a hint that may lag, never lead.
+    ///
+    /// It was remembered when the entries themselves were durable: see `Raft.durableCommitIndex`.
     package var commitIndex: LogIndex
     /// Whether the log is known to hold everything this member ever acknowledged.
     ///

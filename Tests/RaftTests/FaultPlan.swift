@@ -18,6 +18,9 @@ struct FaultPlan {
     var crashPerMille = 0
     var cutPerMille = 0
     var healPerMille = 20
+    /// Whether nobody leads for long: patience is short, members campaign out of turn, and crash just
+    /// when they have won, voted, or lost a suffix.
+    var isRestless = false
     /// Whether a crash may damage a log, one member at a time.
     var damages = false
     /// Whether clients are at work.
@@ -47,10 +50,24 @@ struct FaultPlan {
         changesMembership = !damages && chance(60)
         transfers = chance(50)
         trims = chance(50)
+        isRestless = chance(40)
         settings.electionTimeoutTicks = draw(5...10)
+        if isRestless {
+            // Elections must be quick to be many.
+            settings.electionTimeoutTicks = draw(2...4)
+            lossPerMille /= 3
+            longestDelay = draw(1...6)
+            longestFlush = draw(1...15)
+            crashPerMille = draw(0...6)
+            cutPerMille = draw(5...30)
+            healPerMille = draw(10...40)
+        }
         settings.retransmitTicks = draw(2...5)
         settings.appendEntryLimit = draw(1...8)
         settings.appendByteLimit = draw(50...500)
+        if isRestless {
+            settings.appendEntryLimit = draw(1...2)
+        }
         settings.windowByteLimit = draw(100...2000)
         settings.windowMessageLimit = draw(1...8)
         settings.recentEntryLimit = draw(1...40)
@@ -70,6 +87,7 @@ struct FaultPlan {
         longestCompletion = 1
         crashPerMille = 0
         cutPerMille = 0
+        isRestless = false
         damages = false
         works = false
         changesMembership = false

@@ -53,7 +53,7 @@ extension RaftSimulation {
         if plan.changesMembership, happens(perMille: 12) {
             changeMembership(slot)
         }
-        if happens(perMille: 1) {
+        if happens(perMille: plan.isRestless ? 30 : 1) {
             step(draw(0...(members.count - 1)), .campaign)
         }
         if happens(perMille: 2) {
@@ -137,7 +137,7 @@ extension RaftSimulation {
 
     // MARK: Faults
 
-    private func crash(_ slot: Int) {
+    func crash(_ slot: Int) {
         let member = members[slot]
         guard member.isUp else {
             return
@@ -158,9 +158,9 @@ extension RaftSimulation {
         }
     }
 
-    private func restart(_ slot: Int) {
+    func restart(_ slot: Int) {
         let member = members[slot]
-        let hint = LogIndex(UInt64(draw(0...Int(member.raft.commitIndex.rawValue))))
+        let hint = LogIndex(UInt64(draw(0...Int(member.raft.durableCommitIndex.rawValue))))
         member.restart(commitHint: hint, settings: settings(of: slot), seed: random.next())
         checker.noteStart(of: member.id, at: member.raft.commitIndex)
         startTicking(slot)
@@ -168,14 +168,21 @@ extension RaftSimulation {
 
     /// Isolates a member, or cuts one direction of one link.
     private func cut() {
-        let slot = draw(0...(members.count - 1))
+        var slot = draw(0...(members.count - 1))
+        if plan.isRestless, let leader = newestLeader {
+            slot = leader
+        }
         if draw(0...1) == 0 {
-            for other in members.indices where other != slot {
-                isCut[slot][other] = true
-                isCut[other][slot] = true
-            }
+            isolate(slot)
         } else {
             isCut[slot][draw(0...(members.count - 1))] = true
+        }
+    }
+
+    func isolate(_ slot: Int) {
+        for other in members.indices where other != slot {
+            isCut[slot][other] = true
+            isCut[other][slot] = true
         }
     }
 

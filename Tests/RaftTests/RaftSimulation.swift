@@ -21,6 +21,9 @@ final class RaftSimulation {
             byteLimit: Int
         )
         case files(FileTransfer)
+        case crash(slot: Int, incarnation: Int)
+        case restart(slot: Int, incarnation: Int)
+        case isolate(slot: Int)
         case world
     }
 
@@ -93,7 +96,7 @@ final class RaftSimulation {
 
     func settings(of slot: Int) -> Settings {
         var settings = plan.settings
-        settings.electionRank = slot
+        settings.electionRank = plan.isRestless ? 0 : slot
         return settings
     }
 
@@ -176,6 +179,20 @@ final class RaftSimulation {
             step(slot, .entriesRead(for: follower, first: first, entries))
         case .files(let transfer):
             deliver(transfer)
+        case .crash(let slot, let incarnation) where plan.isRestless:
+            if members[slot].incarnation == incarnation {
+                crash(slot)
+                let next = members[slot].incarnation
+                queue.add(.restart(slot: slot, incarnation: next), at: now + draw(1...20))
+            }
+        case .restart(let slot, let incarnation):
+            if members[slot].incarnation == incarnation, !members[slot].isUp {
+                restart(slot)
+            }
+        case .isolate(let slot) where plan.isRestless:
+            isolate(slot)
+        case .crash, .isolate:
+            break
         case .world:
             changeWorld()
             queue.add(.world, at: now + 1)
@@ -280,6 +297,26 @@ final class RaftSimulation {
     private func note(_ effects: [Effect], at slot: Int, _ membership: Membership) {
         for effect in effects {
             note(effect, at: slot, membership)
+            if plan.isRestless {
+                tempt(effect, at: slot)
+            }
+        }
+    }
+
+    /// Faults happen at the worst moments: to a member that has just won, voted, or lost a suffix.
+    private func tempt(_ effect: Effect, at slot: Int) {
+        let crash = Event.crash(slot: slot, incarnation: members[slot].incarnation)
+        switch effect {
+        case .roleChanged(.leader, _, _):
+            if happens(perMille: 350) {
+                queue.add(.isolate(slot: slot), at: now + draw(0...12))
+            } else if happens(perMille: 150) {
+                queue.add(crash, at: now + draw(0...15))
+            }
+        case .truncate where happens(perMille: 200), .persistHardState where happens(perMille: 60):
+            queue.add(crash, at: now + draw(0...15))
+        default:
+            break
         }
     }
 
