@@ -132,6 +132,35 @@ struct SegmentVerificationTests {
         #expect(try fixture.readAll(from: .zero) == fixture.expectedBytes(from: .zero))
     }
 
+    @Test("is served up to where a file was cut short, and refused from there", arguments: 0..<10)
+    func cutShort(rowCount: Int) throws {
+        for ending in [".frames", ".log"] {
+            let fixture = try makeFixture()
+            let path = try #require(fixture.paths(ending).last)
+            let logByteCount = fixture.entries[10..<10 + rowCount].reduce(0) {
+                $0 + $1.payloadByteCount
+            }
+            let left = ending == ".frames" ? 64 + 64 * rowCount : logByteCount
+            var content = fixture.disk.contents(path)
+            content.moveWriterIndex(to: content.readerIndex + left)
+            fixture.disk.put(path, content)
+            try fixture.reopen(suffix(fixture))
+            for _ in 0..<2 {
+                var offset = Offset(8)
+                while offset < Offset(Int64(10 + rowCount)) {
+                    let slice = try fixture.read(from: offset)
+                    #expect(slice.endOffset > offset)
+                    offset = slice.endOffset
+                }
+                #expect(offset == Offset(Int64(10 + rowCount)))
+                for lost in offset.rawValue..<20 {
+                    #expect(throws: StorageError.self) { try fixture.read(from: Offset(lost)) }
+                }
+            }
+            #expect(!fixture.log.damage.isEmpty)
+        }
+    }
+
     @Test("is verified for followers and state machines as well")
     func entries() throws {
         for number in [0, 4, 10, 19] {

@@ -82,42 +82,47 @@ extension PartitionLog {
             if !slice.isEmpty { return .end }
             throw .damaged(known)
         }
-        let target = SegmentLoad.Target.offset(offset)
         guard let reader = usableReader(of: segment, for: offset),
             afterLoad || reader.isTableResident
-        else {
-            return .load(load(segment, target, byteCount: limit.remainingByteCount))
-        }
+        else { return .load(load(segment, .offset(offset), byteCount: limit.remainingByteCount)) }
         do {
-            let row = try reader.firstRow(holding: offset)
-            guard afterLoad || reader.isResident(from: row, byteCount: limit.remainingByteCount)
-            else {
-                return .load(load(segment, target, byteCount: limit.remainingByteCount))
-            }
-            let mayVerify = afterLoad && slice.isEmpty
-            guard let end = try verifiedEnd(from: row, of: segment, in: reader, mayVerify) else {
-                return .load(load(segment, target, byteCount: limit.remainingByteCount))
-            }
-            let run = try reader.run(
-                from: row,
-                before: end,
-                upTo: limit.endOffset,
-                maxByteCount: limit.remainingByteCount,
-                allowOversizedFirst: limit.allowOversizedFirst
-            )
-            guard let run else { return .end }
-            if run.nextRow == end, !afterLoad, slice.isEmpty,
-                run.range.count + reader.logRange(from: end, byteCount: 0).count
-                    <= limit.remainingByteCount
-            {
-                return .load(load(segment, target, byteCount: limit.remainingByteCount))
-            }
-            slice.add(.segment(reader, run.range), run)
-            return run.nextRow == reader.extent.entryCount ? .more : .end
+            return try readRows(of: segment, in: reader, into: &slice, limit, afterLoad)
         } catch {
             if !slice.isEmpty { return .end }
             throw .damaged(note(error, in: reader))
         }
+    }
+
+    private func readRows(
+        of segment: Segment,
+        in reader: SegmentReader,
+        into slice: inout FetchSlice,
+        _ limit: ReadLimit,
+        _ afterLoad: Bool
+    ) throws(RowFailure) -> SegmentStep {
+        let offset = slice.endOffset
+        let row = try reader.firstRow(holding: offset)
+        let mayVerify = afterLoad && slice.isEmpty
+        guard afterLoad || reader.isResident(from: row, byteCount: limit.remainingByteCount),
+            let end = try verifiedEnd(from: row, of: segment, in: reader, mayVerify)
+        else { return .load(load(segment, .offset(offset), byteCount: limit.remainingByteCount)) }
+        let run = try reader.run(
+            from: row,
+            before: end,
+            upTo: limit.endOffset,
+            maxByteCount: limit.remainingByteCount,
+            allowOversizedFirst: limit.allowOversizedFirst
+        )
+        guard let run else { return .end }
+        // More would fit that is not verified yet: one wait now instead of two short answers.
+        if run.nextRow == end, end < reader.rowCount, !afterLoad, slice.isEmpty,
+            run.range.count + reader.logRange(from: end, byteCount: 0).count
+                <= limit.remainingByteCount
+        {
+            return .load(load(segment, .offset(offset), byteCount: limit.remainingByteCount))
+        }
+        slice.add(.segment(reader, run.range), run)
+        return run.nextRow == reader.extent.entryCount ? .more : .end
     }
 
     private func readWindow(into slice: inout FetchSlice, _ limit: ReadLimit) {
