@@ -261,16 +261,20 @@ struct TopicCreateCommand: AsyncParsableCommand {
                 )
             }
             var outcomes = try await Admin(client).createTopics(wanted, isDryRun: dryRun)
+            var missing = topics
             if ifNotExists {
                 for name in topics {
-                    if case .refused(.topicAlreadyExists, _, _)?? = outcomes[name] {
-                        outcomes.updateValue(nil, forKey: name)
+                    guard case .refused(.topicAlreadyExists, _, _)?? = outcomes[name] else {
+                        continue
                     }
+                    outcomes[name] = nil
+                    missing.removeAll { $0 == name }
+                    self.client.note("topic \(name) exists")
                 }
             }
             try Outcomes.conclude(
                 outcomes,
-                topics,
+                missing,
                 verb: dryRun ? "could be created" : "created",
                 self.client
             )
