@@ -261,7 +261,9 @@ final class Accumulator: Sendable {
             let topic = state.topics[name] ?? Topic()
             state.topics[name] = topic
             let firstLaneID = state.lanes.count
-            let added = (topic.lanes.count..<max(topic.lanes.count, partitionCount)).map { _ in Lane() }
+            let added = (topic.lanes.count..<max(topic.lanes.count, partitionCount)).map { _ in
+                Lane()
+            }
             topic.lanes += added
             topic.sticky = Int.random(in: topic.lanes.indices)
             state.lanes += added

@@ -426,7 +426,9 @@ final class Sender {
     // MARK: Metadata
 
     private func refreshIfDue(_ now: NIODeadline) {
-        if refreshedAt + TimeAmount(core.configuration.metadataMaximumAge) <= now { isRefreshDue = true }
+        if refreshedAt + TimeAmount(core.configuration.metadataMaximumAge) <= now {
+            isRefreshDue = true
+        }
         guard isRefreshDue, !isRefreshing, refreshAfter <= now else { return }
         isRefreshing = true
         isRefreshDue = false

@@ -12,7 +12,8 @@ struct CommandLineTests {
     @Test(
         "Places have our spellings and kcat's",
         arguments: [
-            ("start", .named(.earliest)), ("beginning", .named(.earliest)), ("end", .named(.latest)),
+            ("start", .named(.earliest)), ("beginning", .named(.earliest)),
+            ("end", .named(.latest)),
             ("42", .named(.offset(Offset(42)))), ("+5", .afterStart(5)), ("-5", .beforeEnd(5)),
             ("@1000", .named(.time(Timestamp(1000)))), ("s@1000", .named(.time(Timestamp(1000)))),
             ("@-2h", .named(.time(Timestamp(1_799_992_800_000)))), ("@now", .named(.time(now))),
@@ -41,14 +42,19 @@ struct CommandLineTests {
         #expect(PlaceRange(text, now: Self.now) == PlaceRange(start: start, end: end))
     }
 
-    @Test("What is no place is none", arguments: ["json", "", "@", "@x", "--5", "+x", "@2026-13-01", "5:json"])
+    @Test(
+        "What is no place is none",
+        arguments: ["json", "", "@", "@x", "--5", "+x", "@2026-13-01", "5:json"]
+    )
     func noPlaces(text: String) {
         #expect(PlaceRange(text, now: Self.now) == nil)
     }
 
     @Test(
         "A time is written as it is read",
-        arguments: [0, 1, 951_782_400_000, 1_795_184_940_250, 4_102_444_799_999, 253_402_300_799_999] as [Int64]
+        arguments: [
+            0, 1, 951_782_400_000, 1_795_184_940_250, 4_102_444_799_999, 253_402_300_799_999,
+        ] as [Int64]
     )
     func times(millis: Int64) {
         let text = WallTime.iso(Timestamp(millis))
@@ -76,7 +82,9 @@ struct CommandLineTests {
         #expect(Size(argument: "16k")?.byteCount == 16_384)
         #expect(Size(argument: "10MiB")?.byteCount == 10_485_760)
         #expect(Size(argument: "1MB")?.byteCount == 1_000_000)
-        #expect(Size(argument: "x") == nil && Size(argument: "1x") == nil && Size(argument: "-1") == nil)
+        #expect(
+            Size(argument: "x") == nil && Size(argument: "1x") == nil && Size(argument: "-1") == nil
+        )
         #expect(Size(1536).description == "1.5 KiB")
         #expect(Rate(argument: "50k/s")?.perSecond == 50_000)
         #expect(Rate(argument: "600/m")?.perSecond == 10)
@@ -91,13 +99,18 @@ struct CommandLineTests {
             isLogAppendTime: false,
             key: key,
             value: value,
-            headers: [Header(name: "a", value: ByteBuffer(string: "1")), Header(name: "b", value: nil)]
+            headers: [
+                Header(name: "a", value: ByteBuffer(string: "1")), Header(name: "b", value: nil),
+            ]
         )
         var output = ByteBuffer()
         RecordFormat.writeJSON(record, into: &output)
         output.writeString("|")
         do {
-            try RecordFormat(#"%t[%p]@%o %k=%v %s %T %d{iso} %h %K %S %H %%\t\x41\\\n"#).write(record, into: &output)
+            try RecordFormat(#"%t[%p]@%o %k=%v %s %T %d{iso} %h %K %S %H %%\t\x41\\\n"#).write(
+                record,
+                into: &output
+            )
         } catch {
             Issue.record(error)
         }
@@ -131,19 +144,33 @@ struct CommandLineTests {
         #expect(throws: CommandFailure.self) { try RecordFormat(text) }
     }
 
-    @Test("Base64 has its padding", arguments: [([255], "/w=="), ([255, 254], "//4="), ([255, 254, 253], "//79")])
+    @Test(
+        "Base64 has its padding",
+        arguments: [([255], "/w=="), ([255, 254], "//4="), ([255, 254, 253], "//79")]
+    )
     func base64(bytes: [UInt8], expected: String) {
         #expect(JSONText.bytes(ByteBuffer(bytes: bytes)) == "{\"base64\":\"\(expected)\"}")
     }
 
     @Test("Each kind of failure has its exit code")
     func exitCodes() {
-        #expect(CommandFailure(.refused(.unknownTopicOrPartition, subject: "t", message: nil)).exitCode == 3)
+        #expect(
+            CommandFailure(.refused(.unknownTopicOrPartition, subject: "t", message: nil)).exitCode
+                == 3
+        )
         #expect(CommandFailure(.unreachable(brokers: [], reason: "")).exitCode == 4)
-        #expect(CommandFailure(.refused(.saslAuthenticationFailed, subject: "", message: nil)).exitCode == 5)
-        #expect(CommandFailure(.refused(.topicAuthorizationFailed, subject: "", message: nil)).exitCode == 6)
+        #expect(
+            CommandFailure(.refused(.saslAuthenticationFailed, subject: "", message: nil)).exitCode
+                == 5
+        )
+        #expect(
+            CommandFailure(.refused(.topicAuthorizationFailed, subject: "", message: nil)).exitCode
+                == 6
+        )
         #expect(CommandFailure(.refused(.invalidConfig, subject: "", message: nil)).exitCode == 1)
-        #expect(CommandFailure.partial("").exitCode == 7 && CommandFailure.differs("").exitCode == 8)
+        #expect(
+            CommandFailure.partial("").exitCode == 7 && CommandFailure.differs("").exitCode == 8
+        )
     }
 
     @Test("A table is as wide as its widest cells, with numbers at the right")

@@ -152,7 +152,9 @@ struct ConsumeCommand: AsyncParsableCommand {
         let level = uncommitted ? IsolationLevel.readUncommitted : .readCommitted
         let starts = try await range.start.resolve(wanted, admin, level)
         var ends = try await range.end?.resolve(wanted, admin, level)
-        if endsAtEnd, ends == nil { ends = try await Place.named(.latest).resolve(wanted, admin, level) }
+        if endsAtEnd, ends == nil {
+            ends = try await Place.named(.latest).resolve(wanted, admin, level)
+        }
         return (starts.mapValues { .offset($0) }, ends)
     }
 
