@@ -35,6 +35,7 @@ package final class Replica {
     private var unpersisted = Deque<Ticket>()
     private var records: [JournalRecord] = []
     private var acknowledgedIndex: LogIndex = .zero
+    private let journalEnd: LogIndex
     private var isLoading = false
     private var isAwaitingTurnEnd = false
     private var journaledCommitIndex: LogIndex = .zero
@@ -56,6 +57,7 @@ package final class Replica {
         log: PartitionLog,
         hardState: HardState,
         membership: Membership,
+        journalEnd: LogIndex,
         isElectable: Bool,
         machine: any ReplicatedStateMachine,
         settings: Settings,
@@ -67,9 +69,17 @@ package final class Replica {
         self.log = log
         self.machine = machine
         self.host = host
+        self.journalEnd = journalEnd
         let state = log.recoveredState
         appliedIndex = state.mark.index
         highWatermark = state.mark.endOffset
+        // A term is durable before the first entry that carries it, so a journal that says otherwise has lost something.
+        guard hardState.term >= log.lastPosition.term else {
+            throw .unusableEntry(
+                index: log.lastIndex,
+                description: "it is of term \(log.lastPosition.term), and the journal knows only \(hardState.term)"
+            )
+        }
         raft = Raft(
             self: member,
             restored: log.restoredState(
@@ -108,6 +118,12 @@ package final class Replica {
 
     /// Begins to take part; called once, when the shard is ready for effects.
     package func start() {
+        if log.lastIndex > journalEnd {
+            // The segments outlived the journal's memory of them: it is told where the log ends, so that what comes next
+            // leaves no gap in it.
+            records.append(.reset(log.lastPosition, checksum: log.lastFrameChecksum))
+            requestTurnEnd()
+        }
         applyCommitted()
         if raft.membership.voters == [member] { step(.campaign) }
     }

@@ -37,6 +37,7 @@ final class MetadataService {
             log: shard.openLog(group, recovered, LogConfiguration()),
             hardState: recovered?.hardState ?? .initial,
             membership: Membership(voters: [member], learners: []),
+            journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
             machine: machine,
             settings: Settings(),

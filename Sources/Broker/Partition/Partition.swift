@@ -55,6 +55,7 @@ final class Partition {
             log: shard.openLog(local.group, recovered, LogConfiguration(config)),
             hardState: recovered?.hardState ?? .initial,
             membership: Membership(voters: local.members, learners: []),
+            journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
             machine: producers,
             settings: settings,

@@ -30,12 +30,20 @@ package struct RecoveredReplica: Sendable {
     package var log: RecoveredLog
     /// The newest term and vote.
     package var hardState: HardState
+    /// The last entry that the journal knows of; zero when it knows none.
+    package var journalEnd: LogIndex
     /// Whether it may vote: nothing that it acknowledged can be missing.
     package var isElectable: Bool
 
     /// States what recovery found.
-    package init(log: RecoveredLog, hardState: HardState, isElectable: Bool) {
+    package init(
+        log: RecoveredLog,
+        hardState: HardState,
+        journalEnd: LogIndex,
+        isElectable: Bool
+    ) {
         self.log = log
+        self.journalEnd = journalEnd
         self.hardState = hardState
         self.isElectable = isElectable
     }

@@ -149,7 +149,7 @@ package final class BrokerNode: Service {
             }.get()
             places.append(Place(eventLoop: eventLoop, shard: shard))
         }
-        try await waitUntilReady(places)
+        try await waitUntilReady(places, logger)
         if hasSyncFailed { try SyncFailureMark.clear(in: settings.dataDirectory, disk: disk) }
         let census = ConnectionCensus(
             maximum: ProcessSetup.connectionLimit(
@@ -305,9 +305,9 @@ package final class BrokerNode: Service {
     // MARK: Readiness
 
     /// How long a start may take until every partition of the metadata is led.
-    private static let readyTimeout = Duration.seconds(60)
+    private static let readyTimeout = Duration.seconds(10)
 
-    private static func waitUntilReady(_ places: [Place]) async throws {
+    private static func waitUntilReady(_ places: [Place], _ logger: Logger) async throws {
         let clock = ContinuousClock()
         let deadline = clock.now + readyTimeout
         while true {
@@ -318,6 +318,10 @@ package final class BrokerNode: Service {
                 guard try await isMetadataKnown(places) else {
                     throw StartError.notReady(missing.joined(separator: "; "))
                 }
+                logger.warning(
+                    "serving, but not everything",
+                    metadata: .of([.reason: missing.joined(separator: "; ")])
+                )
                 return
             }
             try await Task.sleep(for: .milliseconds(1))

@@ -73,6 +73,7 @@ struct ReplicaRecovery {
                 RecoveredReplica(
                     log: log,
                     hardState: state?.hardState ?? .initial,
+                    journalEnd: state?.lastPosition?.index ?? .zero,
                     isElectable: log.isEndKnown && !isSuspect
                 )
             )
