@@ -187,6 +187,28 @@ let package = Package(
                 byteBuffer,
             ]
         ),
+        .target(
+            name: "FlotillaTestSupport",
+            dependencies: ["FlotillaModel", "FlotillaEnvironment", byteBuffer],
+            path: "Tests/Support",
+            swiftSettings: house
+        ),
+        tests(
+            "Replication",
+            [
+                "FlotillaReplication", "FlotillaTestSupport", "FlotillaModel",
+                "FlotillaEnvironment",
+                "FlotillaRecords", "FlotillaRaft", "FlotillaStorage", byteBuffer,
+            ]
+        ),
+        tests(
+            "Broker",
+            [
+                "FlotillaBroker", "FlotillaTestSupport", "FlotillaModel", "FlotillaEnvironment",
+                "FlotillaRecords", "FlotillaKafkaWire", "FlotillaRaft", "FlotillaStorage",
+                "FlotillaReplication", "FlotillaCoordination", byteBuffer,
+            ]
+        ),
         tests(
             "Coordination",
             ["FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", byteBuffer]
@@ -203,6 +225,12 @@ let package = Package(
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
+        ),
+        .testTarget(
+            name: "flotillaTests",
+            dependencies: ["flotilla", "FlotillaClient", "FlotillaModel", byteBuffer],
+            path: "Tests/flotillaTests",
+            swiftSettings: house
         ),
         tests(
             "Client",

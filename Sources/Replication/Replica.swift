@@ -77,7 +77,8 @@ package final class Replica {
         guard hardState.term >= log.lastPosition.term else {
             throw .unusableEntry(
                 index: log.lastIndex,
-                description: "it is of term \(log.lastPosition.term), and the journal knows only \(hardState.term)"
+                description: "it is of term \(log.lastPosition.term), and the journal knows only "
+                    + "\(hardState.term)"
             )
         }
         raft = Raft(

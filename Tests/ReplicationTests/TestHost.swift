@@ -83,6 +83,7 @@ final class TestHost: ReplicaHost {
             log: log,
             hardState: hardState,
             membership: Membership(voters: [Self.member], learners: []),
+            journalEnd: log.lastIndex,
             isElectable: true,
             machine: machine,
             settings: Settings(),

@@ -63,7 +63,7 @@ final class Partition {
             host: shard
         )
         writer = SegmentWriter(replica: replica)
-        writer.synced = { [unowned self] in self.removeSegments() }
+        writer.synced = { [weak self] in self?.removeSegments() }
     }
 
     /// Takes over settings that may have changed.
