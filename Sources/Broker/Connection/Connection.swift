@@ -1,3 +1,4 @@
+import DequeModule
 package import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
@@ -21,6 +22,13 @@ package final class Connection: FrameReceiver {
     private var isPaused = false
     private var isClosed = false
     private var isDirty = false
+    /// The fetch that is being answered.
+    ///
+    /// A second one waits, and what comes after it: an answer may be as large as `fetch.max.bytes`, and a client that does
+    /// not read must not have many of them made.
+    private var fetch: ResponseQueue.Slot?
+    /// Requests that wait behind a second fetch; nothing is read meanwhile, so there are few.
+    private var deferred = Deque<ByteBuffer>()
 
     /// Puts a connection on a shard.
     package init(shard: Shard, sink: any FrameSink) {
@@ -34,6 +42,25 @@ package final class Connection: FrameReceiver {
     /// Handles a request; its answer may leave at once or much later.
     package func receive(frame: ByteBuffer) {
         guard !isClosed else { return }
+        guard deferred.isEmpty, fetch == nil || !Self.isFetch(frame) else {
+            deferred.append(frame)
+            return adjustReading()
+        }
+        handle(frame)
+    }
+
+    private static func isFetch(_ frame: ByteBuffer) -> Bool {
+        frame.getInteger(at: frame.readerIndex, as: Int16.self) == APIKey.fetch.rawValue
+    }
+
+    /// Takes up what waited behind a fetch that has been answered, as long as the client reads.
+    private func handleDeferred() {
+        while fetch == nil, sink.isWritable, !isClosed, let frame = deferred.popFirst() {
+            handle(frame)
+        }
+    }
+
+    private func handle(_ frame: ByteBuffer) {
         let byteCount = frame.readableBytes
         do {
             let prefix = try RequestPrefix(peeking: frame)
@@ -62,6 +89,7 @@ package final class Connection: FrameReceiver {
                 correlationID: header.correlationId,
                 clientID: header.clientId
             )
+            if api == .fetch { fetch = context.slot }
             try shard.dispatch(api, body, context)
         } catch {
             close(.malformedRequest)
@@ -73,6 +101,7 @@ package final class Connection: FrameReceiver {
 
     /// Takes requests only while the client reads its answers.
     package func writabilityChanged(_ isWritable: Bool) {
+        handleDeferred()
         adjustReading()
     }
 
@@ -87,6 +116,7 @@ package final class Connection: FrameReceiver {
     func respond(_ slot: ResponseQueue.Slot, _ parts: [OutputPart]) {
         guard !isClosed else { return }
         responses.fill(slot, parts)
+        if fetch == slot { fetch = nil }
         guard !isDirty else { return }
         isDirty = true
         shard.needsFlush(self)
@@ -106,12 +136,14 @@ package final class Connection: FrameReceiver {
             }
         }
         if hasOutput { sink.flush() }
+        handleDeferred()
         adjustReading()
     }
 
     /// Ends the connection.
     func close(_ reason: CloseReason) {
         guard !isClosed else { return }
+        deferred.removeAll()
         flush()
         markClosed()
         sink.close(reason)
@@ -133,7 +165,7 @@ package final class Connection: FrameReceiver {
         guard !isClosed else { return }
         let limit = shard.settings.connectionInFlightByteLimit
         let isFull =
-            inFlightByteCount > (isPaused ? limit / 2 : limit)
+            !deferred.isEmpty || inFlightByteCount > (isPaused ? limit / 2 : limit)
             || responses.count >= (isPaused ? Self.pipelineLimit / 2 : Self.pipelineLimit)
             || (shard.isOverloaded && inFlightByteCount > 0)
         let shouldPause = isFull || !sink.isWritable
@@ -150,6 +182,7 @@ package final class Connection: FrameReceiver {
     private func markClosed() {
         guard !isClosed else { return }
         isClosed = true
+        deferred.removeAll()
         shard.inFlight(changedBy: -inFlightByteCount)
         inFlightByteCount = 0
         shard.connectionClosed()
