@@ -62,7 +62,7 @@ soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kil
 	@scripts/venv
 	$(CLIENTS) --records 10000 --long
 
-bench: static ## micro-benchmarks, then the disk's own ceiling; docs/BENCHMARKS.md says how the broker is measured
+bench: static ## micro-benchmarks, then the disk's own ceiling; `flotilla bench` measures a broker
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
 	$(STATIC_FLOTILLA) bench disk
 
