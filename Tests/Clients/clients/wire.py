@@ -298,14 +298,16 @@ class Connection:
         return self.receive_produce(self.send_produce(topic, partition, records, acks))
 
     def fetch(self, topic, partition, offset, max_bytes=64 << 20, max_wait=0):
-        """Fetch 4 of one partition: (error, high watermark, the stored batches)."""
-        writer = Writer().add("iiiib", -1, max_wait, 1, max_bytes, 0)
-        writer.add("i", 1).string(topic).add("iiqi", 1, partition, offset, max_bytes)
-        reader = self.request(FETCH, 4, writer.data())
+        """Fetch 10, the first that may be sent zstd, of one partition: (error, high watermark, the stored batches)."""
+        writer = Writer().add("iiiib", -1, max_wait, 1, max_bytes, 0).add("ii", 0, -1)
+        writer.add("i", 1).string(topic).add("iiiqqi", 1, partition, -1, offset, -1, max_bytes)
+        writer.add("i", 0)
+        reader = self.request(FETCH, 10, writer.data())
         reader.read("i")
+        _, _ = reader.read("hi")
         reader.read("i")
         reader.string()
         reader.read("i")
-        _, error, high_watermark, _ = reader.read("ihqq")
+        _, error, high_watermark, _, _ = reader.read("ihqqq")
         reader.array(lambda each: each.read("qq"))
         return error, high_watermark, reader.bytes() or b""
