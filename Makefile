@@ -58,7 +58,7 @@ clients-test: deps
 
 soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kills in a minute
 	swift build $(SWIFT_FLAGS) --build-tests
-	FLOTILLA_TEST_SEEDS=2000 swift test $(SWIFT_FLAGS) --skip-build
+	FLOTILLA_RAFT_SEEDS=2000 swift test $(SWIFT_FLAGS) --skip-build
 	@scripts/venv
 	$(CLIENTS) --records 10000 --long
 
