@@ -182,7 +182,8 @@ let package = Package(
         tests(
             "Storage",
             [
-                "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords",
+                "FlotillaTestSupport", "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment",
+                "FlotillaRecords",
                 "FlotillaRaft",
                 byteBuffer,
             ]

@@ -1,6 +1,7 @@
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
+import FlotillaTestSupport
 import Testing
 
 @testable import FlotillaStorage

@@ -1,5 +1,6 @@
 import FlotillaModel
 import FlotillaRecords
+import FlotillaTestSupport
 import Testing
 
 @testable import FlotillaStorage

@@ -1,6 +1,7 @@
 import FlotillaModel
 import FlotillaRecords
 import FlotillaStorage
+import FlotillaTestSupport
 import Testing
 
 import struct NIOCore.ByteBuffer

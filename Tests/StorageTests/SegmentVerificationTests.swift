@@ -2,6 +2,7 @@ import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
 import FlotillaStorage
+import FlotillaTestSupport
 import Testing
 
 import struct NIOCore.ByteBuffer

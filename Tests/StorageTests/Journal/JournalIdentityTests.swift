@@ -1,6 +1,7 @@
 import FlotillaEnvironment
 import FlotillaRecords
 import FlotillaStorage
+import FlotillaTestSupport
 import Testing
 
 import struct NIOCore.ByteBuffer

@@ -3,6 +3,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaRecords
 import FlotillaStorage
+import FlotillaTestSupport
 import Testing
 
 import struct NIOCore.ByteBuffer

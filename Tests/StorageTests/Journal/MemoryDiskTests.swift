@@ -1,4 +1,5 @@
 import FlotillaEnvironment
+import FlotillaTestSupport
 import Testing
 
 import struct NIOCore.ByteBuffer
