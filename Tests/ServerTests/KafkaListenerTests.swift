@@ -11,6 +11,7 @@ private final class Journal: Sendable {
     let writability = Mutex<[Bool]>([])
     let received = Counter()
     let receivedAtResume = Mutex(0)
+    let mayHold = Mutex(false)
     let addresses = Mutex<[(peer: NetworkAddress, local: NetworkAddress)]>([])
 }
 
@@ -41,6 +42,10 @@ private final class EchoReceiver: FrameReceiver {
                 self.journal.receivedAtResume.withLock { $0 = self.journal.received.value }
                 self.sink.resumeReading()
             }
+        case UInt8(ascii: "H"):
+            // Meanwhile the peer says all it has to say, and closes.
+            while !journal.mayHold.withLock(\.self) { pauseBriefly() }
+            sink.pauseReading()
         case UInt8(ascii: "F"):
             sendFile()
         case UInt8(ascii: "B"):
@@ -112,6 +117,24 @@ struct KafkaListenerTests {
             for frame in frames {
                 #expect(try client.receiveFrame() == frame)
             }
+        }
+    }
+
+    @Test("What was held back is still handed over when the peer closes")
+    func closedWhileHeldBack() async throws {
+        try await withListener { listener, journal in
+            let client = try RawClient(port: listener.address.port)
+            try client.send(frame: Array("Hold".utf8))
+            try waitUntil { journal.received.value == 1 }
+            for _ in 0..<20 {
+                try client.send(frame: Array(repeating: 1, count: 1_000))
+            }
+            try client.send(RawClient.prefix(10) + [1, 2, 3])
+            try client.close()
+            journal.mayHold.withLock { $0 = true }
+            try waitUntil { !journal.closed.withLock { $0.isEmpty } }
+            #expect(journal.closed.withLock { $0 } == [.peerClosed])
+            #expect(journal.received.value == 21)
         }
     }
 

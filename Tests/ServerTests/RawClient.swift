@@ -86,6 +86,11 @@ final class RawClient: Sendable {
         channel.close(promise: nil)
     }
 
+    /// Closes both directions.
+    func close() throws {
+        try channel.close().wait()
+    }
+
     func send(_ bytes: [UInt8]) throws {
         try channel.writeAndFlush(ByteBuffer(bytes: bytes)).wait()
     }

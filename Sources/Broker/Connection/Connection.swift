@@ -106,7 +106,12 @@ package final class Connection: FrameReceiver {
     }
 
     /// Forgets the client; what it asked for still happens, but nobody is told.
+    ///
+    /// Of what waited behind a fetch, only the fetches are dropped: they change nothing.
     package func connectionClosed(_ reason: CloseReason) {
+        let held = deferred
+        deferred.removeAll()
+        for frame in held where !isClosed && !Self.isFetch(frame) { handle(frame) }
         markClosed()
     }
 

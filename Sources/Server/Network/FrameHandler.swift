@@ -95,7 +95,24 @@ final class FrameHandler: ChannelInboundHandler {
         // The receiver holds this sink: letting go of it here ends the cycle.
         let receiver = receiver
         self.receiver = nil
+        if let receiver, closeReason == nil {
+            deliverRest(to: receiver)
+        }
         receiver?.connectionClosed(endReason)
+    }
+
+    /// Hands over what the peer had sent in full before it closed, also what was held back.
+    ///
+    /// Nobody is answered any more, but a produce without acknowledgement counts on it. NIO reads a
+    /// closed socket to its end, so there is at most a socket buffer of it.
+    private func deliverRest(to receiver: any FrameReceiver) {
+        do {
+            while let frame = try assembler.next() {
+                receiver.receive(frame: frame)
+            }
+        } catch {
+            closeReason = .frameTooLarge
+        }
     }
 
     /// Hands over complete frames until there are none, or one must wait.

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import sys
+import time
 
 from . import batches, peers
 from .report import Report, expect, expect_equal
@@ -64,7 +65,7 @@ class Exercise:
             self.peer.create_topic(topic, PARTITIONS)
             self.expect_partitions(topic)
         with check(f"produce {len(sent)} records"):
-            self.peer.produce(topic, sent, codec, acks)
+            self.peer.produce(topic, sent, codec, acks, lambda count: self.wait_for_arrival(topic, count))
         received = []
         with check("read them back byte for byte"):
             received = self.peer.consume(topic, PARTITIONS, len(sent))
@@ -93,6 +94,17 @@ class Exercise:
         expect_equal(error, 0, "error of the topic")
         expect_equal(sorted(partitions), list(range(PARTITIONS)), "partitions")
         expect(all(leader >= 0 for _, leader in partitions.values()), f"no leader somewhere in {partitions}")
+
+    def wait_for_arrival(self, topic, count):
+        """Waits until the topic has `count` records: without acknowledgements a client is done before the broker is."""
+        deadline = time.monotonic() + 30
+        with self.connection() as connection:
+            while True:
+                arrived = sum(connection.list_offset(topic, partition, -1)[2] for partition in range(PARTITIONS))
+                if arrived >= count:
+                    return
+                expect(time.monotonic() < deadline, f"{arrived} of {count} records have arrived")
+                time.sleep(0.02)
 
     def expect_same(self, topic, sent, received):
         """Each partition holds what was sent to it: all of it, once, in order, unchanged."""

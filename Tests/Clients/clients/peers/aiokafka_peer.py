@@ -56,7 +56,7 @@ class Peer:
         answer = self.with_admin(lambda admin: admin.delete_topics([topic]))
         refuse_errors([error for _, error, *_ in answer.topic_error_codes])
 
-    def produce(self, topic, messages, codec, acks):
+    def produce(self, topic, messages, codec, acks, wait_for_arrival):
         async def run():
             producer = AIOKafkaProducer(
                 bootstrap_servers=self.address, compression_type=None if codec == "none" else codec,
@@ -69,6 +69,9 @@ class Peer:
             ]
             await producer.flush()
             await asyncio.gather(*futures)
+            if acks == "0":
+                # What the loop still has in its buffer is lost with it.
+                await asyncio.to_thread(wait_for_arrival, len(messages))
             await producer.stop()
 
         asyncio.run(run())

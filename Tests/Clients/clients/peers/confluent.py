@@ -32,7 +32,7 @@ class Peer:
         for future in self.admin.delete_topics([topic], operation_timeout=20).values():
             future.result(20)
 
-    def produce(self, topic, messages, codec, acks):
+    def produce(self, topic, messages, codec, acks, wait_for_arrival):
         failures = []
         producer = Producer({
             **self.common, "compression.type": codec, "acks": acks, "linger.ms": 20, "message.max.bytes": 1_048_000,
@@ -56,6 +56,8 @@ class Peer:
         left = producer.flush(60)
         if left or failures:
             raise KafkaException(f"{left} not sent, {len(failures)} failed: {failures[:1]}")
+        if acks == "0":
+            wait_for_arrival(len(messages))
 
     def consumer(self):
         return Consumer({

@@ -32,7 +32,7 @@ class Peer:
     def delete_topic(self, topic):
         self.admin.delete_topics([topic])
 
-    def produce(self, topic, messages, codec, acks):
+    def produce(self, topic, messages, codec, acks, wait_for_arrival):
         producer = KafkaProducer(
             bootstrap_servers=self.address, compression_type=None if codec == "none" else codec,
             acks="all" if acks == "all" else int(acks), enable_idempotence=acks == "all", linger_ms=20)
@@ -44,6 +44,8 @@ class Peer:
         producer.flush(60)
         for future in futures:
             future.get(60)
+        if acks == "0":
+            wait_for_arrival(len(messages))  # what it still has in its own buffer is lost at close
         producer.close()
 
     def consumer(self):

@@ -47,11 +47,12 @@ class Peer:
         with self.connection() as connection:
             refuse(connection.delete_topic(topic))
 
-    def produce(self, topic, messages, codec, acks):
+    def produce(self, topic, messages, codec, acks, wait_for_arrival):
         """Runs kcat once for each run of messages of one partition and one way of telling kcat about them."""
         common = [
             "-P", "-t", topic, "-z", codec, "-X", f"acks={acks}", "-X", "message.max.bytes=1048000", "-X", "linger.ms=5",
         ]
+        sent = 0
         for (partition, way), group in groupby(messages, key=lambda each: (each.partition, way_of(each))):
             values = list(group)
             arguments = [*common, "-p", str(partition)]
@@ -64,6 +65,9 @@ class Peer:
                 lines = (b"%s\x01%s" % (each.key, each.value or b"") if keyed else each.value for each in values)
                 arguments += ["-Z", "-K", "\x01"] if keyed else []
                 self.run(*arguments, input=b"".join(line + b"\n" for line in lines))
+            sent += len(values)
+            if acks == "0":
+                wait_for_arrival(sent)  # the next run's connection could overtake this one's
 
     def produce_files(self, arguments, messages):
         """Sends each value as a file, in one run."""
