@@ -11,6 +11,22 @@ public struct BrokerID: Scalar {
     }
 }
 
+/// One life of a broker's data directories: a broker that lost its journal comes back as another incarnation.
+@frozen
+public struct BrokerIncarnation: Hashable, Sendable {
+    /// The first eight bytes.
+    public var high: UInt64
+    /// The last eight bytes.
+    public var low: UInt64
+
+    /// Names an incarnation, by 16 bytes chosen at random when the directories were made.
+    @inlinable
+    public init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+}
+
 /// Which creation of a replica on a broker is meant; a replica that lost its disk comes back with a new one.
 @frozen
 public struct CreationEpoch: Scalar {

@@ -1,19 +1,5 @@
 package import FlotillaModel
 
-/// One life of a broker's data directories: a broker that lost its journal comes back as another incarnation.
-package struct BrokerIncarnation: Hashable, Sendable {
-    /// The first eight bytes.
-    package var high: UInt64
-    /// The last eight bytes.
-    package var low: UInt64
-
-    /// Names an incarnation, by 16 bytes chosen at random when the directories were made.
-    package init(high: UInt64, low: UInt64) {
-        self.high = high
-        self.low = low
-    }
-}
-
 /// Where a broker can be reached, on one of its listeners.
 package struct BrokerEndpoint: Hashable, Sendable {
     /// The listener's name: `PLAINTEXT`.
