@@ -78,7 +78,9 @@ package protocol PeerReceiver: AnyObject {
     /// - Parameters:
     ///   - frame: a slice of a larger receive block; copy what is small and outlives the call.
     ///   - broker: who sent it, as its hello said.
-    func received(_ frame: ByteBuffer, from broker: BrokerID)
+    /// - Throws: what is wrong with the frame; the connection is then closed, and its next frames
+    ///   are not handed over.
+    func received(_ frame: ByteBuffer, from broker: BrokerID) throws
 
     /// A connection to or from a peer is up, or has ended.
     ///
