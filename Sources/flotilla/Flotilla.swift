@@ -9,6 +9,7 @@ struct Flotilla: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             ServeCommand.self,
+            DevCommand.self,
             ProduceCommand.self,
             ConsumeCommand.self,
             TopicCommand.self,
