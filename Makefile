@@ -21,7 +21,7 @@ PYTHON := .venv/full/bin/python
 CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo run test unit-test clients-test soak bench fuzz format format-check generate \
+.PHONY: help deps deps-build build static demo run test unit-test clients-test soak bench figures fuzz format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -65,6 +65,10 @@ soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kil
 bench: static ## micro-benchmarks, then the disk's own ceiling; `flotilla bench` measures a broker
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
 	$(STATIC_FLOTILLA) bench disk
+
+figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk's ceiling, five runs of each
+	@scripts/deps figures
+	bench/figures --binary $(STATIC_FLOTILLA)
 
 fuzz: deps-build ## libFuzzer on the request decoder, the batch parser and the frame reader
 	scripts/fuzz run $(FUZZ_SECONDS)
