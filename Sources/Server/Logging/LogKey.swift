@@ -4,6 +4,10 @@ import Logging
 package enum LogKey: String, CaseIterable, Sendable {
     /// This broker's id.
     case node
+    /// Another broker's id.
+    case peer
+    /// Which of the connections to a peer.
+    case lane
     /// A topic's name.
     case topic
     /// A partition's number.

@@ -8,16 +8,26 @@ package import NIOCore
 ///
 /// | bytes | field |
 /// |---|---|
-/// | 0-3 | length of what follows, big endian, signed |
+/// | 0-3 | length of what follows, see `LengthPrefix` |
 /// | 4- | the frame |
 package struct FrameAssembler {
+    /// How the length before a frame is written.
+    package enum LengthPrefix: Sendable {
+        /// Big endian and signed, as Kafka's clients write it.
+        case kafka
+        /// Little endian and unsigned, as this broker's peers do.
+        case peer
+    }
+
+    /// How lengths are written.
+    package let lengthPrefix: LengthPrefix
     /// The largest length that is taken (`socket.request.max.bytes`).
     package let maximumFrameByteCount: Int
     /// The first reservation for a frame across blocks; it doubles as bytes arrive.
     package static let firstReservation = 1 << 20
 
     private enum Progress {
-        /// Of the length so many bytes are known, shifted together.
+        /// Of the length so many bytes are known, shifted together as they came.
         case prefix(byteCount: Int, value: UInt32)
         /// The frame's bytes so far.
         case frame(byteCount: Int, bytes: ByteBuffer)
@@ -29,8 +39,9 @@ package struct FrameAssembler {
     private var blocks = CircularBuffer<ByteBuffer>(initialCapacity: 4)
 
     /// Takes frames of at most `maximumFrameByteCount` bytes.
-    package init(maximumFrameByteCount: Int) {
+    package init(maximumFrameByteCount: Int, lengthPrefix: LengthPrefix = .kafka) {
         self.maximumFrameByteCount = maximumFrameByteCount
+        self.lengthPrefix = lengthPrefix
     }
 
     /// Adds what the socket gave.
@@ -80,9 +91,9 @@ package struct FrameAssembler {
 
     /// Reads the rest of the length; nil when the block ends inside it.
     private mutating func takePrefix(known: Int, _ value: UInt32) -> Int? {
-        if known == 0, let whole = blocks[blocks.startIndex].readInteger(as: Int32.self) {
+        if known == 0, let whole = blocks[blocks.startIndex].readInteger(as: UInt32.self) {
             dropFirstBlockIfRead()
-            return Int(whole)
+            return length(whole)
         }
         var known = known
         var value = value
@@ -96,7 +107,15 @@ package struct FrameAssembler {
             return nil
         }
         progress = .prefix(byteCount: 0, value: 0)
-        return Int(Int32(bitPattern: value))
+        return length(value)
+    }
+
+    /// The meaning of four bytes, first byte highest.
+    private func length(_ bytes: UInt32) -> Int {
+        switch lengthPrefix {
+        case .kafka: Int(Int32(bitPattern: bytes))
+        case .peer: Int(bytes.byteSwapped)
+        }
     }
 
     /// Slices the frame off the first block, or notes that it goes on in later ones.
@@ -129,7 +148,7 @@ package struct FrameAssembler {
     }
 }
 
-/// A length prefix that no request of this broker's may have.
+/// A length prefix that no frame may have here.
 package struct FrameTooLarge: Error {
     /// What the peer announced; negative lengths stand as they were sent.
     package let announced: Int

@@ -1,8 +1,6 @@
 package import FlotillaEnvironment
-import Glibc
 package import NIOCore
 package import NIOPosix
-import Synchronization
 
 /// A listening socket whose connections are spread evenly over the event loops.
 ///
@@ -11,12 +9,12 @@ import Synchronization
 /// leaves loops empty, and a second broker on the same port would start without an error.
 package final class KafkaListener: Sendable {
     private let channel: any Channel
-    private let connections: Connections
+    private let connections: OpenConnections
 
     /// Where it listens; the port is the one that was picked when 0 was asked for.
     package let address: NetworkAddress
 
-    private init(channel: any Channel, connections: Connections) {
+    private init(channel: any Channel, connections: OpenConnections) {
         self.channel = channel
         self.connections = connections
         self.address = NetworkAddress(channel.localAddress)
@@ -40,7 +38,7 @@ package final class KafkaListener: Sendable {
         census: ConnectionCensus,
         accept: @escaping @Sendable (any EventLoop, any FrameSink) -> any FrameReceiver
     ) async throws -> KafkaListener {
-        let connections = Connections()
+        let connections = OpenConnections()
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -72,42 +70,29 @@ package final class KafkaListener: Sendable {
                     )
                 }
             }
-        let channel = try await bind(bootstrap, to: address)
+        let channel = try await bootstrap.bind(to: address)
         return KafkaListener(channel: channel, connections: connections)
-    }
-
-    /// Binds to the address, for an empty host to `::` (which takes IPv4 too) or, on a machine
-    /// without IPv6, `0.0.0.0`.
-    private static func bind(_ bootstrap: ServerBootstrap, to address: NetworkAddress) async throws
-        -> any Channel
-    {
-        guard address.host.isEmpty else {
-            return try await bootstrap.bind(host: address.host, port: address.port).get()
-        }
-        do {
-            return try await bootstrap.bind(host: "::", port: address.port).get()
-        } catch let error as IOError where error.errnoCode == EADDRINUSE {
-            throw error
-        } catch {
-            return try await bootstrap.bind(host: "0.0.0.0", port: address.port).get()
-        }
     }
 
     private static func admit(
         _ channel: any Channel,
-        to connections: Connections,
+        to connections: OpenConnections,
         limits: ConnectionLimits,
         census: ConnectionCensus,
         accept: @escaping @Sendable (any EventLoop, any FrameSink) -> any FrameReceiver
     ) throws {
         let host = NetworkAddress(channel.remoteAddress).host
-        guard census.admit(host: host) else {
+        guard connections.add(channel) else {
             channel.close(promise: nil)
             return
         }
         let eventLoop = channel.eventLoop
         let identity = ObjectIdentifier(channel)
-        connections.add(channel)
+        guard census.admit(host: host) else {
+            connections.remove(identity)
+            channel.close(promise: nil)
+            return
+        }
         let handler = FrameHandler(limits: limits) { sink in
             accept(eventLoop, sink)
         }
@@ -129,34 +114,12 @@ package final class KafkaListener: Sendable {
     ///
     /// - Returns: when all are gone.
     package func closeConnections(_ reason: CloseReason) async {
-        for channel in connections.all {
+        let channels = connections.finish()
+        for channel in channels {
             channel.pipeline.fireUserInboundEventTriggered(CloseConnection(reason: reason))
         }
-        for channel in connections.all {
-            do {
-                try await channel.closeFuture.get()
-            } catch {
-                // A connection that ended with an error has ended.
-                continue
-            }
+        for channel in channels {
+            await channel.hasClosed()
         }
-    }
-}
-
-/// The open connections of a listener.
-private final class Connections: Sendable {
-    // Guards the table: connections of all loops come and go here.
-    private let table = Mutex<[ObjectIdentifier: any Channel]>([:])
-
-    func add(_ channel: any Channel) {
-        table.withLock { $0[ObjectIdentifier(channel)] = channel }
-    }
-
-    func remove(_ identity: ObjectIdentifier) {
-        table.withLock { $0[identity] = nil }
-    }
-
-    var all: [any Channel] {
-        table.withLock { Array($0.values) }
     }
 }

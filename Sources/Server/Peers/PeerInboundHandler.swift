@@ -1,0 +1,253 @@
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaReplication
+import Logging
+import NIOCore
+import Synchronization
+
+/// The dialled end of a peer connection: checks the hello, answers it, then hands frames on.
+///
+/// A frame is handed on at once: what its receiver cannot take now it must drop, and what the loop
+/// cannot take in time stays in the kernel, where the peer feels it. Used on the connection's loop
+/// only.
+final class PeerInboundHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// What all connections of a listener share.
+    struct Surroundings: Sendable {
+        let settings: PeerSettings
+        let broker: BrokerID
+        let incarnation: BrokerIncarnation
+        let policy: @Sendable (PeerHello) -> PeerHelloAnswer
+        let receiver: @Sendable (any EventLoop) -> any PeerReceiver
+        let incoming: IncomingPeerLinks
+        let logger: Logger
+    }
+
+    private enum Stage {
+        case greeting(ByteBuffer)
+        /// The answer is the last that happens.
+        case answered
+        case open(PeerHello, any PeerReceiver)
+        case ended
+    }
+
+    private let surroundings: Surroundings
+    private var stage = Stage.greeting(ByteBuffer())
+    private var assembler: FrameAssembler
+    private var deadline: Scheduled<Void>?
+
+    init(_ surroundings: Surroundings) {
+        self.surroundings = surroundings
+        assembler = FrameAssembler(
+            maximumFrameByteCount: surroundings.settings.maximumFrameByteCount,
+            lengthPrefix: .peer
+        )
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let channel = context.channel
+        deadline = context.eventLoop.assumeIsolated().scheduleTask(
+            in: .init(surroundings.settings.helloTimeout)
+        ) {
+            channel.close(promise: nil)
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        switch stage {
+        case .greeting(var received):
+            stage = .ended
+            received.writeBuffer(&bytes)
+            greet(received, context)
+        case .open(let hello, let receiver):
+            assembler.append(bytes)
+            deliver(from: hello, to: receiver, context)
+        case .answered, .ended:
+            break
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // Resets and timeouts are everyday, and `linkChanged` tells of them.
+        context.close(promise: nil)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        deadline?.cancel()
+        deadline = nil
+        let ended = stage
+        stage = .ended
+        guard case .open(let hello, let receiver) = ended else { return }
+        surroundings.incoming.leave(hello, context.channel)
+        receiver.linkChanged(
+            hello.broker,
+            incarnation: hello.incarnation,
+            lane: hello.lane,
+            isUp: false
+        )
+    }
+
+    // MARK: Hello
+
+    private func greet(_ received: ByteBuffer, _ context: ChannelHandlerContext) {
+        var received = received
+        do {
+            guard let hello = try PeerHello.take(from: &received) else {
+                stage = .greeting(received)
+                return
+            }
+            let answer = surroundings.policy(hello)
+            guard hello.purpose == .link, answer.verdict == .accepted else {
+                return finish(with: answer, context)
+            }
+            open(hello, answer, rest: received, context)
+        } catch .unsupportedVersion(let version) {
+            finish(with: refusal(.unsupportedVersion(version)), context)
+        } catch {
+            log("connection is not of a peer", error, context)
+            context.close(promise: nil)
+        }
+    }
+
+    private func refusal(_ error: PeerHelloError) -> PeerHelloAnswer {
+        PeerHelloAnswer(
+            .refused(error.description),
+            broker: surroundings.broker,
+            incarnation: surroundings.incarnation,
+            clusterID: ""
+        )
+    }
+
+    /// Sends the answer as the last bytes; the time limit of the hello covers it too.
+    private func finish(with answer: PeerHelloAnswer, _ context: ChannelHandlerContext) {
+        stage = .answered
+        if case .refused(let sentence) = answer.verdict {
+            log("peer was refused", sentence, context)
+        }
+        let sent = context.eventLoop.makePromise(of: Void.self)
+        let channel = context.channel
+        sent.futureResult.assumeIsolated().whenComplete { _ in channel.close(promise: nil) }
+        context.writeAndFlush(wrapOutboundOut(answer.encoded), promise: sent)
+    }
+
+    private func open(
+        _ hello: PeerHello,
+        _ answer: PeerHelloAnswer,
+        rest: ByteBuffer,
+        _ context: ChannelHandlerContext
+    ) {
+        deadline?.cancel()
+        deadline = nil
+        // Its predecessor is dead, although the network has not said so yet.
+        surroundings.incoming.enter(hello, context.channel)?.close(promise: nil)
+        let receiver = surroundings.receiver(context.eventLoop)
+        stage = .open(hello, receiver)
+        receiveLargeBlocks(hello.lane, context)
+        context.writeAndFlush(wrapOutboundOut(answer.encoded), promise: nil)
+        // The write may have found the connection broken, and then it never was up.
+        guard case .open = stage else { return }
+        receiver.linkChanged(
+            hello.broker,
+            incarnation: hello.incarnation,
+            lane: hello.lane,
+            isUp: true
+        )
+        assembler.append(rest)
+        deliver(from: hello, to: receiver, context)
+    }
+
+    private func receiveLargeBlocks(_ lane: PeerLane, _ context: ChannelHandlerContext) {
+        let byteCount = surroundings.settings.receiveBlockByteCount(lane)
+        do {
+            try context.channel.syncOptions?.setOption(
+                .recvAllocator,
+                value: FixedSizeRecvByteBufferAllocator(capacity: byteCount)
+            )
+        } catch {
+            // Only a closed channel refuses, and that one says so by itself.
+            assert(!context.channel.isActive, "an open channel takes the option")
+        }
+    }
+
+    // MARK: Frames
+
+    private func deliver(
+        from hello: PeerHello,
+        to receiver: any PeerReceiver,
+        _ context: ChannelHandlerContext
+    ) {
+        do {
+            // Whoever receives may close the connection meanwhile.
+            while case .open = stage, let frame = try assembler.next() {
+                try receiver.received(frame, from: hello.broker)
+            }
+        } catch {
+            let reason =
+                switch error {
+                case let error as FrameTooLarge:
+                    "a frame of \(error.announced) bytes is larger than a peer sends"
+                default: "\(error)"
+                }
+            surroundings.logger.warning(
+                "peer sent what cannot be read; its connection is closed",
+                metadata: .of([.peer: hello.broker, .lane: hello.lane, .error: reason])
+            )
+            context.close(promise: nil)
+        }
+    }
+
+    private func log(
+        _ message: Logger.Message,
+        _ reason: some CustomStringConvertible & Sendable,
+        _ context: ChannelHandlerContext
+    ) {
+        surroundings.logger.debug(
+            message,
+            metadata: .of([
+                .address: NetworkAddress(context.channel.remoteAddress), .reason: reason,
+            ])
+        )
+    }
+}
+
+/// The accepted links of a listener, by the shard and lane that dialled.
+///
+/// A shard dials a lane anew only when its last connection is gone. When this end does not know so
+/// yet (the machine lost power, a firewall forgot), the old connection would be noticed seconds
+/// later, and its loss be taken for the loss of the new one.
+final class IncomingPeerLinks: Sendable {
+    private struct Origin: Hashable {
+        let broker: BrokerID
+        let shard: UInt32
+        let lane: PeerLane
+
+        init(_ hello: PeerHello) {
+            broker = hello.broker
+            shard = hello.shard
+            lane = hello.lane
+        }
+    }
+
+    // Guards the table: connections of all loops come and go here.
+    private let table = Mutex<[Origin: any Channel]>([:])
+
+    /// Notes a link.
+    ///
+    /// - Returns: the one that it replaces.
+    func enter(_ hello: PeerHello, _ channel: any Channel) -> (any Channel)? {
+        table.withLock { table in
+            let replaced = table[Origin(hello)]
+            table[Origin(hello)] = channel
+            return replaced
+        }
+    }
+
+    func leave(_ hello: PeerHello, _ channel: any Channel) {
+        table.withLock { table in
+            if table[Origin(hello)] === channel { table[Origin(hello)] = nil }
+        }
+    }
+}

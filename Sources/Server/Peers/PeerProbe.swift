@@ -1,0 +1,66 @@
+package import FlotillaEnvironment
+package import FlotillaReplication
+package import NIOCore
+
+/// Asks a broker one thing, before there are links: whether it is there, who it is, and what
+/// cluster formation says.
+package enum PeerProbe {
+    /// Dials, says hello, returns the answer and hangs up.
+    ///
+    /// - Parameters:
+    ///   - address: a peer listener.
+    ///   - hello: what to say; its purpose is always `.question`.
+    ///   - timeout: for all of it.
+    ///   - group: one of its loops is used.
+    ///   - settings: limits, and encryption.
+    /// - Returns: the answer, whatever it says; the connection is closed.
+    /// - Throws: `PeerLinkError` when there is no answer in time, or none that can be understood.
+    package static func ask(
+        _ address: NetworkAddress,
+        _ hello: PeerHello,
+        timeout: Duration,
+        on group: any EventLoopGroup,
+        settings: PeerSettings = PeerSettings()
+    ) async throws -> PeerHelloAnswer {
+        let eventLoop = group.next()
+        var hello = hello
+        hello.purpose = .question
+        var settings = settings
+        settings.connectTimeout = timeout
+        let began = NIODeadline.now()
+        let channel: any Channel
+        do {
+            channel = try await PeerDialler.dial(address, settings, on: eventLoop).get()
+        } catch {
+            throw PeerLinkError.unreachable(address, reason: "\(error)")
+        }
+        let left = Duration.nanoseconds((began + .init(timeout) - .now()).nanoseconds)
+        let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
+        eventLoop.execute { [hello] in
+            let handler = PeerDialHandler(
+                hello,
+                to: address,
+                helloTimeout: max(left, .zero),
+                answered: { answer.succeed($0) },
+                ended: { answer.fail($0) }
+            )
+            handler.begin(on: channel)
+        }
+        do {
+            let result = try await answer.futureResult.get()
+            await hangUp(channel)
+            return result
+        } catch PeerLinkError.noAnswer {
+            await hangUp(channel)
+            throw PeerLinkError.noAnswer(address, timeout)
+        } catch {
+            await hangUp(channel)
+            throw error
+        }
+    }
+
+    private static func hangUp(_ channel: any Channel) async {
+        channel.close(promise: nil)
+        await channel.hasClosed()
+    }
+}
