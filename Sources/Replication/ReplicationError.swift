@@ -10,7 +10,8 @@ package enum ReplicationError: Error, Sendable, CustomStringConvertible {
     case leadershipLost
     /// The log could not be read or written.
     case storage(StorageError)
-    /// A committed entry cannot be applied: it is damaged or newer than this version understands.
+    /// An entry cannot be applied, or not even taken: it is damaged, newer than this version understands, or does not
+    /// continue the log.
     case unusableEntry(index: LogIndex, description: String)
 
     /// The error as a sentence.

@@ -136,14 +136,25 @@ final class TestHost: ReplicaHost {
         submissionCount += 1
     }
 
-    func send(
-        _ message: Message,
-        to member: GroupMember,
-        from replica: Replica,
-        after ticket: UInt64?
-    ) {
+    let takesEntries = true
+
+    func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
         preconditionFailure("a group of one has nobody to send to")
     }
+
+    func membershipChanged(_ replica: Replica) {}
+
+    func quietChanged(_ replica: Replica) {}
+
+    func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool { false }
+
+    func filesOffered(
+        upTo position: LogPosition,
+        by leader: GroupMember,
+        to replica: Replica
+    ) -> Bool { false }
+
+    func damaged(_ replica: Replica, _ error: StorageError) { failures.append(.storage(error)) }
 
     func leadershipChanged(_ replica: Replica) { leadershipChanges.append(replica.isServing) }
 

@@ -1,7 +1,7 @@
 import FlotillaCoordination
 package import FlotillaEnvironment
 package import FlotillaModel
-package import FlotillaRaft
+import FlotillaRaft
 import FlotillaRecords
 package import FlotillaReplication
 package import FlotillaStorage
@@ -525,13 +525,26 @@ extension Shard: ReplicaHost {
         )
     }
 
-    package func send(
-        _ message: Message,
-        to member: GroupMember,
-        from replica: Replica,
-        after ticket: UInt64?
-    ) {
+    package var takesEntries: Bool { !isJournalFull && !isVolumeFull }
+
+    package func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
         preconditionFailure("a group of one has nobody to send to")
+    }
+
+    package func membershipChanged(_ replica: Replica) {}
+
+    package func quietChanged(_ replica: Replica) {}
+
+    package func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool { false }
+
+    package func filesOffered(
+        upTo position: LogPosition,
+        by leader: GroupMember,
+        to replica: Replica
+    ) -> Bool { false }
+
+    package func damaged(_ replica: Replica, _ error: StorageError) {
+        report(error, in: replica.group)
     }
 
     package func leadershipChanged(_ replica: Replica) {

@@ -1,0 +1,259 @@
+import DequeModule
+import FlotillaEnvironment
+package import FlotillaModel
+import FlotillaRaft
+import FlotillaRecords
+import FlotillaStorage
+
+// Messages leave when what they rest on is durable; append requests when their entries are at hand, in order.
+
+extension Replica {
+    /// Sends a message once `ticket` is durable.
+    func send(_ message: Message, to target: GroupMember, after ticket: Ticket?) {
+        if let ticket, !outbox.isDurable(ticket) {
+            outbox.hold(message, to: target, until: ticket)
+        } else {
+            dispatch(message, to: target)
+        }
+    }
+
+    /// Sends what rested on writes up to `ticket`.
+    func release(through ticket: Ticket) {
+        for held in outbox.release(through: ticket) { dispatch(held.message, to: held.target) }
+    }
+
+    private func dispatch(_ message: Message, to target: GroupMember) {
+        if case .appendRequest(let request) = message, !request.entries.isEmpty {
+            dispatch(request, to: target)
+        } else {
+            transmit(message, [], to: target)
+        }
+    }
+
+    private func transmit(_ message: Message, _ entries: [LogEntry], to target: GroupMember) {
+        let envelope = RaftEnvelope(
+            partition: group.partition,
+            senderEpoch: member.epoch,
+            targetEpoch: target.epoch,
+            message: message,
+            entries: entries
+        )
+        host.send(envelope, to: target.broker, from: self)
+    }
+
+    // MARK: Append requests
+
+    /// Sends a request with its entries, behind those to the same member that still wait for theirs.
+    ///
+    /// Overtaken, a request would be refused: the follower lacks the entry before it, and the leader would go back to
+    /// probing. Heartbeats and votes do overtake; nothing in them speaks of entries that the follower may lack.
+    private func dispatch(_ request: AppendRequest, to target: GroupMember) {
+        if var lane = outbox[target] {
+            // What does not fit is taken as lost on the way; Raft repeats it.
+            guard lane.waiting.count < raft.settings.windowMessageLimit else { return }
+            lane.waiting.append(Outbox.Waiting(request: request))
+            outbox[target] = lane
+            return
+        }
+        if let first = carried.first, first.frame.index == request.range.lowerBound,
+            carried.count == request.entries.count
+        {
+            return transmit(.appendRequest(request), carried, to: target)
+        }
+        var waiting = Outbox.Waiting(request: request)
+        do throws(StorageError) {
+            if let load = try gather(&waiting, afterLoad: false) {
+                var lane = Outbox.Lane(target: target)
+                lane.waiting.append(waiting)
+                outbox[target] = lane
+                start(load, for: target)
+            } else {
+                transmit(.appendRequest(request), waiting.entries, to: target)
+            }
+        } catch {
+            cannotRead(error)
+        }
+    }
+
+    /// Brings the entries of a request together.
+    ///
+    /// - Returns: what has to be loaded first; nil when all are there.
+    private func gather(
+        _ waiting: inout Outbox.Waiting,
+        afterLoad: Bool
+    ) throws(StorageError) -> SegmentLoad? {
+        let range = waiting.request.range
+        let byteCount = waiting.request.entries.reduce(0) { $0 + $1.byteCount }
+        var isAfterLoad = afterLoad
+        var next = range.lowerBound + UInt64(waiting.entries.count)
+        while next < range.upperBound {
+            let read = try log.entries(
+                from: next,
+                maxByteCount: byteCount,
+                maxCount: Int(range.upperBound.rawValue - next.rawValue),
+                afterLoad: isAfterLoad
+            )
+            isAfterLoad = false
+            switch read {
+            case .ready(let found):
+                precondition(!found.isEmpty, "a leader's log has what it sends")
+                waiting.entries += found
+                next = next + UInt64(found.count)
+            case .load(let load): return load
+            }
+        }
+        return nil
+    }
+
+    private func start(_ load: SegmentLoad, for target: GroupMember) {
+        outbox[target]?.isLoading = true
+        host.workers.run({ load.perform() }) { [weak self] loaded in
+            guard let self, !self.hasFailed else { return }
+            self.outbox[target]?.isLoading = false
+            do throws(StorageError) {
+                try self.log.finish(loaded)
+                try self.sendWaiting(to: target)
+            } catch {
+                self.outbox[target] = nil
+                self.cannotRead(error)
+            }
+        }
+    }
+
+    /// Sends the requests that waited for the load that has just ended.
+    private func sendWaiting(to target: GroupMember) throws(StorageError) {
+        var isAfterLoad = true
+        while var lane = outbox[target], !lane.isLoading {
+            guard var first = lane.waiting.popFirst() else {
+                outbox[target] = nil
+                return
+            }
+            guard stillStands(first.request, to: target) else {
+                outbox[target] = lane
+                continue
+            }
+            if let load = try gather(&first, afterLoad: isAfterLoad) {
+                lane.waiting.prepend(first)
+                outbox[target] = lane
+                return start(load, for: target)
+            }
+            isAfterLoad = false
+            outbox[target] = lane
+            transmit(.appendRequest(first.request), first.entries, to: target)
+        }
+    }
+
+    /// Whether this replica still leads in the request's term, so that its log still has the request's entries.
+    private func stillStands(_ request: AppendRequest, to target: GroupMember) -> Bool {
+        raft.role == .leader && raft.term == request.term && raft.progress(of: target) != nil
+    }
+
+    // MARK: Entries that Raft no longer knows
+
+    /// Reads entries for Raft, which then asks to have them sent.
+    func read(
+        for target: GroupMember,
+        from index: LogIndex,
+        byteLimit: Int,
+        afterLoad: Bool = false
+    ) {
+        do throws(StorageError) {
+            let read = try log.entries(
+                from: index,
+                maxByteCount: byteLimit,
+                maxCount: raft.settings.appendEntryLimit,
+                afterLoad: afterLoad
+            )
+            switch read {
+            case .ready(let entries): answerRead(for: target, from: index, entries)
+            case .load(let load):
+                host.workers.run({ load.perform() }) { [weak self] loaded in
+                    self?.resumeRead(for: target, from: index, byteLimit: byteLimit, loaded)
+                }
+            }
+        } catch {
+            cannotRead(error)
+            step(.entriesRead(for: target, first: index, []))
+        }
+    }
+
+    private func resumeRead(
+        for target: GroupMember,
+        from index: LogIndex,
+        byteLimit: Int,
+        _ loaded: SegmentLoaded
+    ) {
+        guard !hasFailed else { return }
+        do throws(StorageError) {
+            try log.finish(loaded)
+        } catch {
+            cannotRead(error)
+            return step(.entriesRead(for: target, first: index, []))
+        }
+        read(for: target, from: index, byteLimit: byteLimit, afterLoad: true)
+    }
+
+    private func answerRead(for target: GroupMember, from index: LogIndex, _ entries: [LogEntry]) {
+        let descriptors = entries.compactMap { EntryDescriptor($0) }
+        precondition(descriptors.count == entries.count, "memberships in the log were checked")
+        step(.entriesRead(for: target, first: index, descriptors), carrying: entries)
+    }
+
+    /// Entries for a follower cannot be read: they are gone, which Raft is told, or damaged, which the host is.
+    ///
+    /// Whatever it is, Raft asks again later.
+    private func cannotRead(_ error: StorageError) {
+        switch error {
+        case .indexOutOfRange: tellLogStart()
+        case .damaged: host.damaged(self, error)
+        default: break
+        }
+    }
+
+    /// Tells Raft where the log begins, if retention has moved that: who needs more gets files.
+    func tellLogStart() {
+        if log.firstIndex > raft.base.index.next {
+            step(.logStartAdvanced(to: log.firstIndex))
+        }
+    }
+
+    // MARK: Files
+
+    /// Offers a member the files that it was ordered to get; they follow.
+    package func offerFiles(_ order: FileOrder, upTo position: LogPosition) {
+        guard !hasFailed, raft.role == .leader, raft.term == order.term else { return }
+        let offer = SnapshotOffer(term: order.term, sequence: order.sequence, position: position)
+        transmit(.snapshotOffer(offer), [], to: order.target)
+    }
+
+    /// An order for files has ended.
+    ///
+    /// `position`: up to where the member has installed them; nil when it has not.
+    package func filesSent(to target: GroupMember, upTo position: LogPosition?) {
+        step(.snapshotSent(to: target, position))
+    }
+
+    /// Files that were offered will not be complete.
+    package func filesAbandoned() {
+        step(.snapshotAbandoned)
+    }
+
+    func performOnFiles(_ effect: Effect) {
+        switch effect {
+        case .sendSnapshot(let target, let term, let sequence, let neededIndex):
+            let order = FileOrder(
+                target: target,
+                term: term,
+                sequence: sequence,
+                neededIndex: neededIndex
+            )
+            if !host.needsFiles(order, of: self) { step(.snapshotSent(to: target, nil)) }
+        case .receiveSnapshot(let position, let leader):
+            if !host.filesOffered(upTo: position, by: leader, to: self) { step(.snapshotAbandoned) }
+        case .installSnapshot:
+            preconditionFailure("files take a log's place only after this replica reported them")
+        default:
+            preconditionFailure("only effects on files come here")
+        }
+    }
+}
