@@ -108,6 +108,19 @@ struct PeerWireTests {
         }
     }
 
+    @Test("A frame may be as long as its limit says")
+    func longestFrame() {
+        let kindByteCount = 3
+        let bytes = ByteBuffer(
+            repeating: 7,
+            count: PeerMessage.maximumByteCount - kindByteCount
+        )
+        let parts = PeerMessage.application(kind: 9, bytes).encoded()
+        let length = parts[0].getInteger(at: 0, endianness: .little, as: UInt32.self)
+        #expect(length.map(Int.init) == PeerMessage.maximumByteCount)
+        #expect(parts.last?.readableBytes == bytes.readableBytes)
+    }
+
     @Test("The layout of version 1 stays as it is")
     func layout() {
         let beat = PeerBeat(
