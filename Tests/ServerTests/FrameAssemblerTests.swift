@@ -42,6 +42,20 @@ struct FrameAssemblerTests {
         #expect(throws: FrameTooLarge.self) { try assembler.next() }
     }
 
+    @Test("A peer's length is little endian and unsigned, also when it is cut", arguments: 1...7)
+    func peerPrefix(cut: Int) throws {
+        var assembler = FrameAssembler(maximumFrameByteCount: 300, lengthPrefix: .peer)
+        let stream: [UInt8] = [3, 0, 0, 0, 7, 8, 9]
+        assembler.append(ByteBuffer(bytes: stream.prefix(cut)))
+        let early = try assembler.next()
+        assembler.append(ByteBuffer(bytes: stream.dropFirst(cut)))
+        #expect(try early ?? assembler.next() == ByteBuffer(bytes: [7, 8, 9]))
+        #expect(assembler.heldByteCount == 0)
+        assembler.append(ByteBuffer(bytes: [0, 0, 0, 0x80]))
+        let error = #expect(throws: FrameTooLarge.self) { try assembler.next() }
+        #expect(error?.announced == 0x8000_0000)
+    }
+
     @Test("A TLS client's first bytes look like a frame of hundreds of megabytes")
     func tlsHello() throws {
         var assembler = FrameAssembler(maximumFrameByteCount: 100 << 20)

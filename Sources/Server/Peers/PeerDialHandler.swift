@@ -65,6 +65,8 @@ final class PeerDialHandler: ChannelInboundHandler {
             return
         }
         deadline = channel.eventLoop.assumeIsolated().scheduleTask(in: .init(helloTimeout)) {
+            // A timer that is cancelled in the turn in which it is due still fires.
+            guard case .greeting = self.stage else { return }
             self.hangUp(.noAnswer(self.address, self.helloTimeout))
         }
         context.writeAndFlush(wrapOutboundOut(hello.encoded), promise: nil)

@@ -51,6 +51,8 @@ final class PeerInboundHandler: ChannelInboundHandler {
         deadline = context.eventLoop.assumeIsolated().scheduleTask(
             in: .init(surroundings.settings.helloTimeout)
         ) {
+            // A timer that is cancelled in the turn in which it is due still fires.
+            if case .open = self.stage { return }
             channel.close(promise: nil)
         }
     }

@@ -131,6 +131,12 @@ final class PeerLink {
         dial()
     }
 
+    private func waited() {
+        // A timer that is cancelled in the turn in which it is due still fires.
+        guard case .waiting = state else { return }
+        dial()
+    }
+
     private func dial() {
         state = .dialling
         let this = NIOLoopBound(self, eventLoop: surroundings.eventLoop)
@@ -210,7 +216,7 @@ final class PeerLink {
         report(error)
         let delay = surroundings.backoff(failures)
         state = .waiting(
-            surroundings.eventLoop.assumeIsolated().scheduleTask(in: delay) { self.dial() }
+            surroundings.eventLoop.assumeIsolated().scheduleTask(in: delay) { self.waited() }
         )
         if case .up(_, let incarnation, _) = ended {
             surroundings.changed(self, incarnation, false)
