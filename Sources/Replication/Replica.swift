@@ -328,3 +328,24 @@ package final class Replica {
         records.removeAll(keepingCapacity: true)
     }
 }
+
+extension Replica {
+    /// Stops the process if the replica is in a state that no sequence of inputs may bring about; for tests and the
+    /// simulator.
+    package func checkInvariants() {
+        raft.checkInvariants()
+        guard !hasFailed else { return }
+        precondition(log.lastPosition == raft.lastPosition, "log and consensus end with one entry")
+        precondition(appliedIndex <= committedIndex, "only committed entries are applied")
+        precondition(committedIndex == raft.commitIndex, "every commit is performed")
+        precondition(
+            log.commitIndex <= raft.durableCommitIndex,
+            "segments get what is committed and durable"
+        )
+        precondition(!isServing || raft.isReady, "who serves leads a term that has begun")
+        precondition(
+            isLeading || (awaitingQuorum.isEmpty && awaitingFlush.isEmpty),
+            "only a leader's proposers wait"
+        )
+    }
+}
