@@ -9,6 +9,10 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 INPUT ?=
 RECORDS ?= 500
+# Minutes for each nemesis of `make chaos`, and which; all without names.
+MINUTES ?= 5
+NEMESES ?=
+KILLS ?= 100
 # Seconds for each of the three fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
@@ -19,9 +23,10 @@ FLOTILLA := .build/release/flotilla
 STATIC_FLOTILLA := .build-static/release/flotilla
 PYTHON := .venv/full/bin/python
 CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
+CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo run test unit-test clients-test soak bench figures fuzz format format-check generate \
+.PHONY: help deps deps-build build static demo run test unit-test clients-test soak chaos chaos-short chaos-tools failover bench figures fuzz format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -61,6 +66,21 @@ soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kil
 	FLOTILLA_RAFT_SEEDS=2000 swift test $(SWIFT_FLAGS) --skip-build
 	@scripts/venv
 	$(CLIENTS) --records 10000 --long
+
+chaos: chaos-tools ## kills, pauses, partitions, full and failing disks, power cuts; MINUTES each, NEMESES=a,b chooses
+	$(CHAOS) --self-test
+	$(CHAOS) --binary $(FLOTILLA) --minutes $(MINUTES) $(if $(NEMESES),--only $(NEMESES))
+
+chaos-short: chaos-tools ## the same in about three minutes
+	$(CHAOS) --self-test
+	$(CHAOS) --binary $(FLOTILLA) --short $(if $(NEMESES),--only $(NEMESES))
+
+failover: chaos-tools ## from SIGKILL of a leader to the next acknowledgement, KILLS times
+	$(CHAOS).failover --binary $(FLOTILLA) --kills $(KILLS)
+
+chaos-tools: build
+	@scripts/deps chaos
+	@scripts/venv
 
 bench: static ## micro-benchmarks, then the disk's own ceiling; `flotilla bench` measures a broker
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark

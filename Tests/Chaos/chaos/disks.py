@@ -106,6 +106,9 @@ class PowerCutDisk:
                 self.process.kill()
                 raise RuntimeError(f"power_cut did not mount: {self.process.stderr.read().decode()[-500:]}")
             time.sleep(0.01)
+        # The folder that an operator gives a broker is there before it.
+        os.makedirs(self.data, exist_ok=True)
+        sync_directory(self.mountpoint)
 
     def order(self, command):
         """Gives a command; it is done when this returns."""
@@ -137,6 +140,13 @@ class PowerCutDisk:
                 self.process.wait()
         self.process.stderr.close()
         self.process = None
+
+
+def sync_directory(path):
+    """Makes the names in a directory safe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def mounts_below(directory):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from .disks import FaultyDisk, PowerCutDisk, SmallDisk, mounts_below
+from .disks import FaultyDisk, PowerCutDisk, SmallDisk, mounts_below, sync_directory
 from .fabrics import Namespaces, remains
 from .history import PRODUCER_SPAN, RULES, History, Reading, number_in, number_of, value_of
 from .processes import TIED, children
@@ -242,20 +242,11 @@ def check_power_cut(report, directory):
     disk = PowerCutDisk(directory, os.path.join(directory, "power"))
     disk.mount()
     try:
-        os.mkdir(disk.data)
-        sync_directory(disk.mountpoint)
         for text, check in POWER_CHECKS.items():
             with report.check("tools", f"power_cut: {text}"):
                 check(disk)
     finally:
         disk.unmount()
-
-
-def sync_directory(path):
-    """Makes the names in a directory safe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def write(path, position, content, is_synced):

@@ -22,7 +22,7 @@ class RollingRestart(Nemesis):
             self.count += 1
             self.note(f"{broker.number} is ready; whole after {self.cluster.wait_until_whole():.1f} s")
             number += 1
-            if not self.wait(0.5, until):
+            if not self.wait(2, until):
                 return
 
     def heal(self):
