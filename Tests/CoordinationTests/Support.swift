@@ -1,6 +1,7 @@
 @testable import FlotillaCoordination
 import FlotillaEnvironment
 public import FlotillaModel
+import struct NIOCore.ByteBuffer
 
 extension BrokerID: ExpressibleByIntegerLiteral {
     /// Wraps a literal.
@@ -44,7 +45,24 @@ extension Timestamp: ExpressibleByIntegerLiteral {
     }
 }
 
+extension ByteBuffer {
+    /// The bytes that hexadecimal digits spell.
+    init(hex: String) {
+        let digits = hex.compactMap { $0.hexDigitValue.map { UInt8($0) } }
+        self.init(
+            bytes: stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
+        )
+    }
+}
+
 extension BrokerRegistration {
+    /// The broker after it lost its disk.
+    func reborn() -> BrokerRegistration {
+        var other = self
+        other.incarnation.high += 1
+        return other
+    }
+
     static func example(_ id: BrokerID, rack: String? = nil, port: UInt16 = 9092)
         -> BrokerRegistration
     {
@@ -133,14 +151,83 @@ final class LeadingController {
         }
     }
 
+    /// Runs a command and commits what it decided.
+    @discardableResult
+    func run<Outcome>(
+        _ command: (inout Controller) throws -> Decision<Outcome>
+    ) throws -> [Outcome] {
+        let outcomes = try note(command(&controller))
+        try commitAll()
+        return outcomes
+    }
+
+    /// A topic that is there, with partitions on these brokers; as from a log, where each may have its own number of replicas.
+    func topic(_ name: String, on brokers: [[BrokerID]]) throws -> TopicImage {
+        let id = TopicID(high: controller.random.next(), low: 1)
+        let epoch = image.nextCreationEpoch
+        let partitions = brokers.map { brokers in
+            PartitionImage(replicas: brokers.map { GroupMember(broker: $0, epoch: epoch) })
+        }
+        waiting.append(
+            (0, [.topicCreated(id: id, name: name, partitions: partitions, configs: [:])])
+        )
+        controller.stepDown()
+        try commitAll()
+        controller.becomeLeader()
+        guard let topic = image.topic(id) else { throw MissingTopic() }
+        return topic
+    }
+
+    /// The place of a topic's partition.
+    func place(_ name: String, _ number: Int = 0) throws -> PartitionImage {
+        guard let topic = image.topic(named: name) else { throw MissingTopic() }
+        return topic.partitions[number]
+    }
+
+    /// Moves one partition and commits that.
+    @discardableResult
+    func reassign(_ name: String, _ number: Int32 = 0, to brokers: [BrokerID]?) throws
+        -> ErrorCode?
+    {
+        try run {
+            try $0.alterReassignments([
+                ReassignmentRequest(topic: name, partition: number, brokers: brokers)
+            ])
+        }[0].refusal
+    }
+
+    /// The partition's leader says that its movement is done.
+    @discardableResult
+    func finish(_ name: String, _ number: Int32 = 0, revision: UInt64? = nil) throws -> Bool {
+        guard let topic = image.topic(named: name) else { throw MissingTopic() }
+        let revision = revision ?? topic.partitions[Int(number)].revision
+        return try run {
+            try $0.finishMovement(
+                of: TopicPartition(topic: topic.id, partition: number),
+                revision: revision
+            )
+        }[0]
+    }
+
     func create(
         _ requests: TopicRequest...,
         defaults: TopicDefaults = TopicDefaults(partitionCount: 4, replicationFactor: 3),
+        liveBrokers: Set<BrokerID>? = nil,
         validateOnly: Bool = false
     ) throws -> [TopicOutcome] {
-        try note(controller.createTopics(requests, defaults: defaults, validateOnly: validateOnly))
+        try note(
+            controller.createTopics(
+                requests,
+                defaults: defaults,
+                liveBrokers: liveBrokers,
+                validateOnly: validateOnly
+            )
+        )
     }
 }
+
+/// A test asked for a topic that is not there.
+struct MissingTopic: Error {}
 
 extension TopicOutcome {
     var refusal: ErrorCode? {
@@ -149,6 +236,12 @@ extension TopicOutcome {
 }
 
 extension TopicDeletionOutcome {
+    var refusal: ErrorCode? {
+        if case .failure(let refusal) = result { refusal.code } else { nil }
+    }
+}
+
+extension ReassignmentOutcome {
     var refusal: ErrorCode? {
         if case .failure(let refusal) = result { refusal.code } else { nil }
     }

@@ -1,25 +1,25 @@
-import FlotillaModel
-import struct NIOCore.ByteBuffer
+package import FlotillaModel
+package import struct NIOCore.ByteBuffer
 
 /// Reads the fields of our own formats, little endian, and never past the end.
 ///
 /// Every method throws instead of trapping: the bytes may come from a damaged disk or a hostile peer. A count is checked
 /// against the bytes that are left before anything is allocated for it.
-struct ByteReader {
+package struct ByteReader {
     private var buffer: ByteBuffer
 
     /// Reads from the buffer's readable bytes.
-    init(_ buffer: ByteBuffer) {
+    package init(_ buffer: ByteBuffer) {
         self.buffer = buffer
     }
 
     /// Bytes not yet read.
-    var remainingByteCount: Int {
+    package var remainingByteCount: Int {
         buffer.readableBytes
     }
 
     /// A fixed-width integer.
-    mutating func integer<Number: FixedWidthInteger>(
+    package mutating func integer<Number: FixedWidthInteger>(
         _ field: String,
         as type: Number.Type = Number.self
     ) throws(CoordinationError) -> Number {
@@ -30,14 +30,16 @@ struct ByteReader {
     }
 
     /// A flag: 0 or 1.
-    mutating func flag(_ field: String) throws(CoordinationError) -> Bool {
+    package mutating func flag(_ field: String) throws(CoordinationError) -> Bool {
         let byte = try integer(field, as: UInt8.self)
         guard byte <= 1 else { throw .valueOutOfBounds(field: field, value: Int64(byte)) }
         return byte == 1
     }
 
     /// A count of elements of at least `elementByteCount` bytes each.
-    mutating func count(_ field: String, elementByteCount: Int) throws(CoordinationError) -> Int {
+    package mutating func count(_ field: String, elementByteCount: Int) throws(CoordinationError)
+        -> Int
+    {
         let count = Int(try integer(field, as: UInt32.self))
         guard count <= remainingByteCount / elementByteCount else {
             throw .lengthOutOfBounds(field: field, length: count)
@@ -45,8 +47,21 @@ struct ByteReader {
         return count
     }
 
+    /// A list: its count, and elements of at least `elementByteCount` bytes each.
+    package mutating func list<Element>(
+        _ field: String,
+        elementByteCount: Int,
+        _ element: (inout ByteReader) throws(CoordinationError) -> Element
+    ) throws(CoordinationError) -> [Element] {
+        var elements: [Element] = []
+        for _ in 0..<(try count(field, elementByteCount: elementByteCount)) {
+            elements.append(try element(&self))
+        }
+        return elements
+    }
+
     /// Text: a 16-bit byte count and UTF-8.
-    mutating func text(_ field: String) throws(CoordinationError) -> String {
+    package mutating func text(_ field: String) throws(CoordinationError) -> String {
         let byteCount = Int(try integer(field, as: UInt16.self))
         guard let bytes = buffer.readBytes(length: byteCount) else {
             throw .lengthOutOfBounds(field: field, length: byteCount)
@@ -58,24 +73,26 @@ struct ByteReader {
     }
 
     /// Text or nothing: a flag, then the text.
-    mutating func optionalText(_ field: String) throws(CoordinationError) -> String? {
+    package mutating func optionalText(_ field: String) throws(CoordinationError) -> String? {
         try flag(field) ? try text(field) : nil
     }
 
     /// A topic's id: 16 bytes.
-    mutating func topicID(_ field: String) throws(CoordinationError) -> TopicID {
+    package mutating func topicID(_ field: String) throws(CoordinationError) -> TopicID {
         TopicID(high: try integer(field), low: try integer(field))
     }
 
     /// A broker's id; negative ones do not exist.
-    mutating func brokerID(_ field: String) throws(CoordinationError) -> BrokerID {
+    package mutating func brokerID(_ field: String) throws(CoordinationError) -> BrokerID {
         let number = try integer(field, as: Int32.self)
         guard number >= 0 else { throw .valueOutOfBounds(field: field, value: Int64(number)) }
         return BrokerID(number)
     }
 
     /// The next `byteCount` bytes as a reader of their own.
-    mutating func slice(_ field: String, byteCount: Int) throws(CoordinationError) -> ByteReader {
+    package mutating func slice(_ field: String, byteCount: Int) throws(CoordinationError)
+        -> ByteReader
+    {
         guard byteCount >= 0, let slice = buffer.readSlice(length: byteCount) else {
             throw .lengthOutOfBounds(field: field, length: byteCount)
         }
@@ -83,7 +100,7 @@ struct ByteReader {
     }
 
     /// States that nothing is left.
-    func finish(_ format: String) throws(CoordinationError) {
+    package func finish(_ format: String) throws(CoordinationError) {
         guard remainingByteCount == 0 else {
             throw .trailingBytes(of: format, count: remainingByteCount)
         }

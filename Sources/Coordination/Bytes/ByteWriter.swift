@@ -1,29 +1,32 @@
-import FlotillaModel
-import struct NIOCore.ByteBuffer
+package import FlotillaModel
+package import struct NIOCore.ByteBuffer
 
 /// Writes the fields of our own formats, little endian; equal values give equal bytes.
-struct ByteWriter {
+package struct ByteWriter {
     /// What has been written.
-    private(set) var buffer = ByteBuffer()
+    package private(set) var buffer = ByteBuffer()
+
+    /// Nothing written yet.
+    package init() {}
 
     /// A fixed-width integer.
-    mutating func integer<Number: FixedWidthInteger>(_ number: Number) {
+    package mutating func integer<Number: FixedWidthInteger>(_ number: Number) {
         buffer.writeInteger(number, endianness: .little)
     }
 
     /// A flag: 0 or 1.
-    mutating func flag(_ isSet: Bool) {
+    package mutating func flag(_ isSet: Bool) {
         integer(isSet ? 1 : 0 as UInt8)
     }
 
     /// A count of elements.
-    mutating func count(_ count: Int) {
+    package mutating func count(_ count: Int) {
         precondition(UInt64(count) <= UInt64(UInt32.max), "a list has at most 2^32 - 1 elements")
         integer(UInt32(count))
     }
 
     /// Text: a 16-bit byte count and UTF-8.
-    mutating func text(_ text: String) {
+    package mutating func text(_ text: String) {
         let byteCount = text.utf8.count
         precondition(
             byteCount <= TextLimit.byteCount,
@@ -34,7 +37,7 @@ struct ByteWriter {
     }
 
     /// Text or nothing: a flag, then the text.
-    mutating func optionalText(_ text: String?) {
+    package mutating func optionalText(_ text: String?) {
         flag(text != nil)
         if let text {
             self.text(text)
@@ -42,20 +45,20 @@ struct ByteWriter {
     }
 
     /// A topic's id: 16 bytes.
-    mutating func topicID(_ id: TopicID) {
+    package mutating func topicID(_ id: TopicID) {
         integer(id.high)
         integer(id.low)
     }
 
     /// A body behind its 32-bit byte count.
-    mutating func sized(_ body: ByteWriter) {
+    package mutating func sized(_ body: ByteWriter) {
         integer(UInt32(body.buffer.readableBytes))
         buffer.writeImmutableBuffer(body.buffer)
     }
 }
 
 /// How long a single text in a record may be.
-enum TextLimit {
+package enum TextLimit {
     /// The bytes that a 16-bit length can state.
-    static let byteCount = Int(UInt16.max)
+    package static let byteCount = Int(UInt16.max)
 }

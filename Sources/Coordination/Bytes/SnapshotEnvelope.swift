@@ -12,10 +12,20 @@ import struct NIOCore.ByteBuffer
 struct SnapshotEnvelope {
     /// The four letters at the start.
     var magic: StaticString
-    /// The only version that is written and read.
+    /// The version that is written.
     var version: UInt16
+    /// The oldest version that is read.
+    var oldestVersion: UInt16
     /// The format's name in messages.
     var name: String
+
+    /// Describes a format; by default no version but the one that is written is read.
+    init(magic: StaticString, version: UInt16, oldestVersion: UInt16? = nil, name: String) {
+        self.magic = magic
+        self.version = version
+        self.oldestVersion = oldestVersion ?? version
+        self.name = name
+    }
 
     /// Puts the frame around a body.
     func seal(_ body: ByteWriter) -> ByteBuffer {
@@ -27,14 +37,16 @@ struct SnapshotEnvelope {
         return writer.buffer
     }
 
-    /// Checks the frame and gives the body.
-    func open(_ bytes: ByteBuffer) throws(CoordinationError) -> ByteReader {
+    /// Checks the frame and gives the body and the version that it was written in.
+    func open(_ bytes: ByteBuffer) throws(CoordinationError) -> (
+        version: UInt16, body: ByteReader
+    ) {
         var reader = ByteReader(bytes)
         guard try reader.integer(name, as: UInt32.self) == magicNumber else {
             throw .foreignFormat(expected: name)
         }
         let written = try reader.integer(name, as: UInt16.self)
-        guard written == version else {
+        guard oldestVersion...version ~= written else {
             throw .unsupportedVersion(format: name, version: Int(written))
         }
         let byteCount = Int(try reader.integer(name, as: UInt32.self))
@@ -44,7 +56,7 @@ struct SnapshotEnvelope {
         guard Checksum.crc32c(bytes.readableBytesView.dropLast(4)) == checksum else {
             throw .checksumMismatch(format: name)
         }
-        return body
+        return (written, body)
     }
 
     private var magicNumber: UInt32 {

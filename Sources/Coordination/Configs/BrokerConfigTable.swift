@@ -84,11 +84,11 @@ package enum BrokerConfigTable {
             "default.replication.factor",
             .int,
             "3",
-            .range(1...Int64(Int16.max)),
+            .range(-1...Int64(Int16.max)),
             updateMode: .live,
             documentation:
                 "The replicas of a topic that asks for no number; the number of brokers where these are fewer. "
-                + "Kafka's default is 1."
+                + "0 and -1 mean 3. Kafka's default is 1."
         ),
         ConfigDefinition(
             "auto.create.topics.enable",

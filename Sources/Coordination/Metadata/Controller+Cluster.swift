@@ -1,45 +1,29 @@
 package import FlotillaModel
 
-/// Commands about the cluster and its brokers.
+/// Commands about the cluster as a whole.
 extension Controller {
     /// Makes the cluster, with an id of 22 characters; one that exists keeps its id, and nothing is proposed.
     ///
-    /// - Parameter format: the version of the data formats that the cluster begins with.
+    /// - Parameters:
+    ///   - format: the version of the data formats that the cluster begins with.
+    ///   - founders: the brokers that formed it, with their members of the metadata group; with none, the first broker that registers
+    ///     is the founder, as member 0.
     /// - Returns: the cluster's id, as the only outcome.
     /// - Throws: when this broker does not lead.
-    package mutating func initialiseCluster(format: UInt16) throws(Refusal) -> Decision<String> {
+    package mutating func initialiseCluster(
+        format: UInt16,
+        founders: [ClusterFounder] = []
+    ) throws(Refusal) -> Decision<String> {
         try decide { draft throws(Refusal) in
             if let id = draft.image.clusterID {
                 return [id]
             }
             let id = TopicID(high: draft.random.next(), low: draft.random.next()).description
             draft.add(.clusterInitialised(clusterID: id, format: format))
+            if !founders.isEmpty {
+                draft.add(.clusterFounded(founders))
+            }
             return [id]
-        }
-    }
-
-    /// Tells the cluster of a broker, of its new address or of its new incarnation; what is known already is not proposed again.
-    package mutating func registerBroker(
-        _ registration: BrokerRegistration
-    ) throws(Refusal) -> Decision<BrokerRegistration> {
-        try decide { draft throws(Refusal) in
-            try Self.requireCluster(draft.image)
-            let texts =
-                registration.endpoints.flatMap { [$0.listener, $0.host] } + [
-                    registration.rack ?? ""
-                ]
-            guard registration.id.rawValue >= 0,
-                texts.allSatisfy({ $0.utf8.count <= TextLimit.byteCount })
-            else {
-                throw Refusal(
-                    .invalidRegistration,
-                    "broker \(registration.id): a negative id or a text that is too long"
-                )
-            }
-            if draft.image.brokers[registration.id] != registration {
-                draft.add(.brokerRegistered(registration))
-            }
-            return [registration]
         }
     }
 
@@ -66,8 +50,11 @@ extension Controller {
     /// Lets formats up to this level be written; the level never falls.
     ///
     /// - Source: SEMANTICS rule ADM-7.
-    package mutating func setFeatureLevel(_ level: Int16) throws(Refusal) -> Decision<Int16> {
-        try decide { draft throws(Refusal) in
+    package mutating func setFeatureLevel(
+        _ level: Int16,
+        validateOnly: Bool = false
+    ) throws(Refusal) -> Decision<Int16> {
+        try decide(validateOnly: validateOnly) { draft throws(Refusal) in
             try Self.requireCluster(draft.image)
             let current = draft.image.featureLevel
             guard current...MetadataImage.supportedFeatureLevel ~= level else {

@@ -10,14 +10,20 @@ package import struct NIOCore.ByteBuffer
 /// | cluster id, format, feature level | optional text, u16, i16 |
 /// | next producer id, next creation epoch | i64, u64 |
 /// | brokers, by id | list of what record 2 holds |
-/// | topics, by id | list of what record 3 holds |
-/// | deleted topics, by id | list of (topic 16 bytes, name text, partitions, list of unconfirmed brokers i32) |
+/// | topics, by id | list of what record 3 holds, with places instead of partitions |
+/// | deleted topics, by id | list of (topic 16 bytes, name text, places, list of unconfirmed brokers i32) |
 /// | settings of all brokers | list of (setting text, value text) |
 /// | settings of single brokers, by id | list of (broker i32, list of (setting text, value text)) |
+/// | draining brokers, by id | list of broker i32 |
+/// | metadata members, by broker | list of (member, incarnation 16 bytes, flag whether it is a founder) |
+/// | removed replicas | list of (member, topic 16 bytes, partition i32, topic's name text) |
+///
+/// Version 1 has partitions instead of places, and ends after the settings of brokers.
 extension Controller {
     private static let envelope = SnapshotEnvelope(
         magic: "FLCM",
-        version: 1,
+        version: 2,
+        oldestVersion: 1,
         name: "metadata snapshot"
     )
 
@@ -32,8 +38,8 @@ extension Controller {
     ///
     /// - Throws: for bytes that are damaged, of another format or of a newer version; it never traps.
     package init(snapshot: ByteBuffer, random: SeededRandom) throws(CoordinationError) {
-        var body = try Self.envelope.open(snapshot)
-        let image = try MetadataImage(reading: &body)
+        var (version, body) = try Self.envelope.open(snapshot)
+        let image = try MetadataImage(reading: &body, version: version)
         try body.finish("metadata snapshot")
         self.init(image: image, random: random)
     }
@@ -55,14 +61,14 @@ extension MetadataImage {
         for (id, topic) in topicsByID {
             body.topicID(id)
             body.text(topic.name)
-            body.partitions(topic.partitions)
+            body.places(topic.partitions)
             body.configs(topic.configs)
         }
         body.count(deletedTopics.count)
         for (id, topic) in deletedTopics {
             body.topicID(id)
             body.text(topic.name)
-            body.partitions(topic.partitions)
+            body.places(topic.partitions)
             body.count(topic.unconfirmedBrokers.count)
             for broker in topic.unconfirmedBrokers {
                 body.integer(broker.rawValue)
@@ -74,10 +80,30 @@ extension MetadataImage {
             body.integer(broker.rawValue)
             body.configs(configs)
         }
+        writeCluster(&body)
+    }
+
+    private func writeCluster(_ body: inout ByteWriter) {
+        body.count(drainingBrokers.count)
+        for broker in drainingBrokers {
+            body.integer(broker.rawValue)
+        }
+        body.count(metadataMembers.count)
+        for (broker, member) in metadataMembers {
+            body.member(GroupMember(broker: broker, epoch: member.epoch))
+            body.incarnation(member.incarnation)
+            body.flag(member.isFounder)
+        }
+        body.count(removedReplicas.count)
+        for (replica, name) in removedReplicas {
+            body.member(replica.member)
+            body.topicPartition(replica.partition)
+            body.text(name)
+        }
     }
 
     /// Rebuilds the state by the same rules that applied it, so a snapshot cannot hold what no log could have led to.
-    fileprivate init(reading body: inout ByteReader) throws(CoordinationError) {
+    fileprivate init(reading body: inout ByteReader, version: UInt16) throws(CoordinationError) {
         self.init()
         appliedIndex = LogIndex(try body.integer("applied index"))
         let clusterID = try body.optionalText("cluster id")
@@ -97,24 +123,28 @@ extension MetadataImage {
         for _ in 0..<(try body.count("brokers", elementByteCount: 25)) {
             try restore(.brokerRegistered(try body.registration()))
         }
-        try readTopics(&body, below: creationEpoch)
+        try readTopics(&body, below: creationEpoch, version: version)
         try readConfigs(&body)
+        if version > 1 {
+            try readCluster(&body, below: creationEpoch)
+        }
         nextProducerID = ProducerID(producerID)
         nextCreationEpoch = creationEpoch
     }
 
     private mutating func readTopics(
         _ body: inout ByteReader,
-        below creationEpoch: CreationEpoch
+        below creationEpoch: CreationEpoch,
+        version: UInt16
     ) throws(CoordinationError) {
         for _ in 0..<(try body.count("topics", elementByteCount: 26)) {
             let id = try body.topicID("topic id")
             let name = try body.text("topic name")
-            let partitions = try body.partitions()
+            let partitions = version > 1 ? try body.places() : try body.partitions()
             // Epochs were given out in the order of the log, but topics lie in the order of their ids.
             nextCreationEpoch = CreationEpoch(1)
             try restore(
-                .topicCreated(
+                TopicImage(
                     id: id,
                     name: name,
                     partitions: partitions,
@@ -133,7 +163,7 @@ extension MetadataImage {
             var topic = DeletedTopic(
                 id: id,
                 name: try body.text("topic name"),
-                partitions: try body.partitions(),
+                partitions: version > 1 ? try body.places() : try body.partitions(),
                 unconfirmedBrokers: []
             )
             for _ in 0..<(try body.count("brokers", elementByteCount: 4)) {
@@ -166,6 +196,48 @@ extension MetadataImage {
             try apply(record)
         } catch {
             throw snapshotContradiction("\(record.name): \(error.reason)")
+        }
+    }
+
+    private mutating func restore(_ topic: TopicImage) throws(CoordinationError) {
+        do {
+            try create(topic)
+        } catch {
+            throw snapshotContradiction("topic \(topic.name): \(error.reason)")
+        }
+    }
+
+    private mutating func readCluster(_ body: inout ByteReader, below epoch: CreationEpoch)
+        throws(CoordinationError)
+    {
+        for _ in 0..<(try body.count("draining brokers", elementByteCount: 4)) {
+            try restore(
+                .brokerStateChanged(broker: try body.brokerID("broker"), state: .draining)
+            )
+        }
+        metadataMembers = SortedTable()
+        for _ in 0..<(try body.count("metadata members", elementByteCount: 29)) {
+            let member = try body.member("metadata member")
+            guard metadataMembers[member.broker] == nil, member.epoch < epoch else {
+                throw snapshotContradiction("metadata member \(member) is listed twice or is new")
+            }
+            metadataMembers[member.broker] = MetadataMember(
+                epoch: member.epoch,
+                incarnation: try body.incarnation(),
+                isFounder: try body.flag("founder")
+            )
+        }
+        for _ in 0..<(try body.count("removed replicas", elementByteCount: 34)) {
+            let replica = RemovedReplica(
+                member: try body.member("replica"),
+                partition: try body.topicPartition()
+            )
+            guard removedReplicas[replica] == nil, brokers[replica.member.broker] != nil,
+                place(of: replica.partition)?.members.contains(replica.member) != true
+            else {
+                throw snapshotContradiction("removed replica \(replica.group) is there or is not")
+            }
+            removedReplicas[replica] = try body.text("topic name")
         }
     }
 

@@ -1,4 +1,4 @@
-import FlotillaModel
+package import FlotillaModel
 
 /// Commands about topics and their partitions.
 extension Controller {
@@ -7,6 +7,7 @@ extension Controller {
     /// - Parameters:
     ///   - requests: the topics, in the order of the answers.
     ///   - defaults: for requests with -1.
+    ///   - liveBrokers: who is alive; nil when nobody knows.
     ///   - validateOnly: checks all and creates nothing.
     /// - Returns: one outcome per name; a name that comes twice has one, a refusal.
     /// - Throws: when this broker does not lead, or the cluster is not formed.
@@ -14,6 +15,7 @@ extension Controller {
     package mutating func createTopics(
         _ requests: [TopicRequest],
         defaults: TopicDefaults,
+        liveBrokers: Set<BrokerID>? = nil,
         validateOnly: Bool = false
     ) throws(Refusal) -> Decision<TopicOutcome> {
         try decide(validateOnly: validateOnly) { draft throws(Refusal) in
@@ -29,7 +31,12 @@ extension Controller {
                             "topic \(request.name) comes twice in the request"
                         )
                     }
-                    return try draft.create(request, defaults: defaults, budget: &budget)
+                    return try draft.create(
+                        request,
+                        defaults: defaults,
+                        liveBrokers: liveBrokers,
+                        budget: &budget
+                    )
                 }
                 outcomes.append(TopicOutcome(name: request.name, result: result))
             }
@@ -75,6 +82,7 @@ extension Controller {
     /// - Source: SEMANTICS rule CP-1.
     package mutating func createPartitions(
         _ requests: [PartitionsRequest],
+        liveBrokers: Set<BrokerID>? = nil,
         validateOnly: Bool = false
     ) throws(Refusal) -> Decision<TopicOutcome> {
         try decide(validateOnly: validateOnly) { draft throws(Refusal) in
@@ -89,7 +97,7 @@ extension Controller {
                             "topic \(request.name) comes twice in the request"
                         )
                     }
-                    return try draft.grow(request, budget: &budget)
+                    return try draft.grow(request, liveBrokers: liveBrokers, budget: &budget)
                 }
                 outcomes.append(TopicOutcome(name: request.name, result: result))
             }
@@ -127,11 +135,17 @@ extension Draft {
     fileprivate mutating func create(
         _ request: TopicRequest,
         defaults: TopicDefaults,
+        liveBrokers: Set<BrokerID>?,
         budget: inout Int
     ) throws(Refusal) -> TopicImage {
         try checkName(request.name)
         let configs = try Self.configs(request.configs)
-        let brokers = try brokers(for: request, defaults: defaults, budget: &budget)
+        let brokers = try brokers(
+            for: request,
+            defaults: defaults,
+            liveBrokers: liveBrokers,
+            budget: &budget
+        )
         let partitions = members(on: brokers)
         let id = freshTopicID()
         add(.topicCreated(id: id, name: request.name, partitions: partitions, configs: configs))
@@ -140,6 +154,7 @@ extension Draft {
 
     fileprivate mutating func grow(
         _ request: PartitionsRequest,
+        liveBrokers: Set<BrokerID>?,
         budget: inout Int
     ) throws(Refusal) -> TopicImage {
         guard let topic = image.topic(named: request.name) else {
@@ -161,10 +176,10 @@ extension Draft {
                     "\(added) partitions are new, but brokers are named for \(assignments.count)"
                 )
             }
-            try check(assignments, replicationFactor: topic.replicationFactor)
+            try check(assignments, liveBrokers, replicationFactor: topic.replicationFactor)
             brokers = assignments
         } else {
-            brokers = try place(added, replicationFactor: topic.replicationFactor)
+            brokers = try place(added, liveBrokers, replicationFactor: topic.replicationFactor)
         }
         add(.partitionsAdded(topic: topic.id, partitions: members(on: brokers)))
         return created(topic.id)
@@ -216,11 +231,12 @@ extension Draft {
     private mutating func brokers(
         for request: TopicRequest,
         defaults: TopicDefaults,
+        liveBrokers: Set<BrokerID>?,
         budget: inout Int
     ) throws(Refusal) -> [[BrokerID]] {
         guard request.assignments.isEmpty else {
             let brokers = try Self.assigned(request)
-            try check(brokers, replicationFactor: brokers.first?.count ?? 0)
+            try check(brokers, liveBrokers, replicationFactor: brokers.first?.count ?? 0)
             try take(brokers.count, from: &budget)
             return brokers
         }
@@ -234,10 +250,13 @@ extension Draft {
         }
         var replicationFactor = Int(request.replicationFactor)
         if replicationFactor == -1 {
-            replicationFactor = min(Int(defaults.replicationFactor), max(1, image.brokers.count))
+            replicationFactor = min(
+                defaults.wantedReplicationFactor,
+                max(1, image.activeBrokers.count)
+            )
         }
         try take(Int(partitionCount), from: &budget)
-        return try place(Int(partitionCount), replicationFactor: replicationFactor)
+        return try place(Int(partitionCount), liveBrokers, replicationFactor: replicationFactor)
     }
 
     private static func assigned(_ request: TopicRequest) throws(Refusal) -> [[BrokerID]] {
@@ -258,7 +277,11 @@ extension Draft {
         return sorted.map(\.brokers)
     }
 
-    private func check(_ assignments: [[BrokerID]], replicationFactor: Int) throws(Refusal) {
+    private func check(
+        _ assignments: [[BrokerID]],
+        _ liveBrokers: Set<BrokerID>?,
+        replicationFactor: Int
+    ) throws(Refusal) {
         for brokers in assignments {
             guard !brokers.isEmpty, brokers.count == replicationFactor else {
                 throw Refusal(
@@ -272,8 +295,14 @@ extension Draft {
                     "a broker is named twice for one partition"
                 )
             }
-            if let stranger = brokers.first(where: { image.brokers[$0] == nil }) {
-                throw Refusal(.invalidReplicaAssignment, "there is no broker \(stranger)")
+            if let broker = brokers.first(where: { image.state(of: $0) != .active }) {
+                let reason =
+                    image.state(of: broker) == nil
+                    ? "there is no broker \(broker)" : "broker \(broker) is draining"
+                throw Refusal(.invalidReplicaAssignment, reason)
+            }
+            if let broker = brokers.first(where: { liveBrokers?.contains($0) == false }) {
+                throw Refusal(.invalidReplicaAssignment, "broker \(broker) is not alive")
             }
         }
     }
@@ -288,17 +317,24 @@ extension Draft {
         budget -= count
     }
 
-    private mutating func place(_ count: Int, replicationFactor: Int) throws(Refusal)
-        -> [[BrokerID]]
-    {
-        guard 1...max(1, image.brokers.count) ~= replicationFactor, !image.brokers.isEmpty else {
+    private mutating func place(
+        _ count: Int,
+        _ liveBrokers: Set<BrokerID>?,
+        replicationFactor: Int
+    ) throws(Refusal) -> [[BrokerID]] {
+        let brokerCount = image.activeBrokers.count
+        guard 1...max(1, brokerCount) ~= replicationFactor, brokerCount > 0 else {
             throw Refusal(
                 .invalidReplicationFactor,
                 "\(replicationFactor) replicas: there must be at least 1 and at most one per broker, "
-                    + "and there are \(image.brokers.count) brokers"
+                    + "and there are \(brokerCount) brokers that take replicas"
             )
         }
-        var placement = ReplicaPlacement(image: image, random: &random)
+        var placement = ReplicaPlacement(
+            image: image,
+            liveBrokers: liveBrokers,
+            random: &random
+        )
         return (0..<count).map { _ in placement.place(replicationFactor: replicationFactor) }
     }
 

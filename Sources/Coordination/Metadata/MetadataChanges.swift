@@ -8,7 +8,7 @@ package struct MetadataChanges: Sendable {
     package var hasOtherDeletions = false
     /// Whether settings of brokers changed, and with them perhaps those of every topic.
     package var hasOtherConfigs = false
-    /// Whether a broker came, moved or went.
+    /// Whether a broker came, moved, drains or went.
     package var hasOtherBrokers = false
 
     /// Two topics of one name; one that was deleted and made anew has another id.
@@ -54,10 +54,13 @@ extension MetadataImage {
                 new = after.next()?.value
             }
         }
-        changes.hasOtherDeletions = deletedTopics != earlier.deletedTopics
+        changes.hasOtherDeletions =
+            deletedTopics != earlier.deletedTopics || removedReplicas != earlier.removedReplicas
         changes.hasOtherConfigs =
             clusterConfigs != earlier.clusterConfigs || brokerConfigs != earlier.brokerConfigs
-        changes.hasOtherBrokers = brokers != earlier.brokers
+        changes.hasOtherBrokers =
+            brokers != earlier.brokers || drainingBrokers != earlier.drainingBrokers
+            || metadataMembers != earlier.metadataMembers
         return changes
     }
 }

@@ -23,8 +23,11 @@ extension MetadataImage {
         switch record {
         case .clusterInitialised(let clusterID, let format):
             try initialise(clusterID, format: format)
-        case .brokerRegistered(let registration): brokers[registration.id] = registration
+        case .brokerRegistered(let registration): register(registration)
         case .topicCreated(let id, let name, let partitions, let configs):
+            guard partitions.allSatisfy({ !$0.isMoving && $0.revision == 0 }) else {
+                throw Contradiction("a new partition is not moving")
+            }
             try create(TopicImage(id: id, name: name, partitions: partitions, configs: configs))
         case .partitionsAdded(let topic, let partitions): try add(partitions, to: topic)
         case .topicDeleted(let topic): try delete(topic)
@@ -34,6 +37,14 @@ extension MetadataImage {
         case .brokerConfigsChanged(let broker, let changes): try change(broker, changes)
         case .producerIDsAllocated(let block, _): try allocate(block)
         case .featureLevelSet(let level): try raiseFeatureLevel(to: level)
+        case .clusterFounded(let founders): try found(founders)
+        case .metadataMemberAdded(let member): try addMetadataMember(member)
+        case .brokerStateChanged(let broker, let state): try setState(of: broker, to: state)
+        case .brokerUnregistered(let broker): try unregister(broker)
+        case .partitionsMoved(let topic, let changes): try move(topic, changes)
+        case .movementFinished(let partition, let revision):
+            try finishMovement(of: partition, revision: revision)
+        case .replicaRemovalConfirmed(let replica): try confirmRemoval(of: replica)
         }
     }
 
@@ -43,7 +54,7 @@ extension MetadataImage {
         self.format = format
     }
 
-    private mutating func create(_ topic: TopicImage) throws(Contradiction) {
+    mutating func create(_ topic: TopicImage) throws(Contradiction) {
         guard TopicName.fault(in: topic.name) == nil else {
             throw Contradiction("the name is not allowed")
         }
@@ -80,7 +91,7 @@ extension MetadataImage {
         for partition in topic.partitions {
             count(partition, by: -1)
         }
-        let holders = topic.partitions.flatMap { $0.replicas.map(\.broker) }.sorted()
+        let holders = topic.partitions.flatMap { $0.members.map(\.broker) }.sorted()
         var unconfirmed: [BrokerID] = []
         for broker in holders where unconfirmed.last != broker {
             unconfirmed.append(broker)
@@ -93,8 +104,7 @@ extension MetadataImage {
         )
     }
 
-    private mutating func confirmDeletion(of id: TopicID, on broker: BrokerID) throws(Contradiction)
-    {
+    mutating func confirmDeletion(of id: TopicID, on broker: BrokerID) throws(Contradiction) {
         guard var topic = deletedTopics[id], topic.unconfirmedBrokers.contains(broker) else {
             throw Contradiction("the broker has no replica of that topic to delete")
         }
@@ -139,12 +149,12 @@ extension MetadataImage {
         featureLevel = level
     }
 
-    private func existingTopic(_ id: TopicID) throws(Contradiction) -> TopicImage {
+    func existingTopic(_ id: TopicID) throws(Contradiction) -> TopicImage {
         guard let topic = topicsByID[id] else { throw Contradiction("there is no topic \(id)") }
         return topic
     }
 
-    private mutating func put(_ topic: TopicImage) {
+    mutating func put(_ topic: TopicImage) {
         partitionCount += topic.partitions.count - (topicsByID[topic.id]?.partitions.count ?? 0)
         topics[topic.name] = topic
         topicsByID[topic.id] = topic
@@ -153,28 +163,33 @@ extension MetadataImage {
     private mutating func place(_ partitions: [PartitionImage]) throws(Contradiction) {
         var next = nextCreationEpoch
         for partition in partitions {
-            guard !partition.replicas.isEmpty else {
-                throw Contradiction("a partition has at least one replica")
-            }
-            for (place, replica) in partition.replicas.enumerated() {
-                guard brokers[replica.broker] != nil else {
-                    throw Contradiction("broker \(replica.broker) is not registered")
-                }
-                guard !partition.replicas[..<place].contains(where: { $0.broker == replica.broker })
-                else {
-                    throw Contradiction("broker \(replica.broker) holds one partition twice")
-                }
-                guard replica.epoch >= nextCreationEpoch, replica.epoch.rawValue < UInt64.max else {
-                    throw Contradiction("creation epochs below \(nextCreationEpoch) are used")
-                }
-                next = max(next, CreationEpoch(replica.epoch.rawValue + 1))
+            try check(partition)
+            for member in partition.members {
+                next = max(next, try after(member))
             }
             count(partition, by: 1)
         }
         nextCreationEpoch = next
     }
 
+    /// States what every partition's place must be.
+    func check(_ partition: PartitionImage) throws(Contradiction) {
+        if let fault = partition.fault { throw Contradiction(fault) }
+        if let stranger = partition.members.first(where: { brokers[$0.broker] == nil }) {
+            throw Contradiction("broker \(stranger.broker) is not registered")
+        }
+    }
+
+    /// The creation epoch after a new member's.
+    func after(_ member: GroupMember) throws(Contradiction) -> CreationEpoch {
+        guard member.epoch >= nextCreationEpoch, member.epoch.rawValue < UInt64.max else {
+            throw Contradiction("creation epochs below \(nextCreationEpoch) are used")
+        }
+        return CreationEpoch(member.epoch.rawValue + 1)
+    }
+
     mutating func count(_ partition: PartitionImage, by step: Int) {
+        movingPartitionCount += partition.isMoving ? step : 0
         for (place, replica) in partition.replicas.enumerated() {
             var load = loads[replica.broker] ?? BrokerLoad()
             load.replicaCount += step

@@ -14,7 +14,7 @@ package struct LocalReplica: Hashable, Sendable {
     package var group: GroupID
     /// The topic's name.
     package var topicName: String
-    /// All members of the Raft group, the preferred leader first.
+    /// The voters that the replica begins with where it has no data yet; empty for one that joins a group.
     package var members: [GroupMember]
 
     /// Names a replica.
@@ -47,10 +47,18 @@ package struct MetadataImage: Sendable, Equatable {
     package internal(set) var topics = SortedTable<String, TopicImage>()
     /// Topics that are gone for clients and not yet from all disks, by id.
     package internal(set) var deletedTopics = SortedTable<TopicID, DeletedTopic>()
+    /// Replicas that left their groups and are not yet gone from their disks, with the name that their topic had.
+    package internal(set) var removedReplicas = SortedTable<RemovedReplica, String>()
+    /// The brokers that give their replicas away, ascending.
+    package internal(set) var drainingBrokers: [BrokerID] = []
+    /// The replicas of the metadata log, by broker; founders are listed before they register.
+    package internal(set) var metadataMembers = SortedTable<BrokerID, MetadataMember>()
     /// What is set for all brokers while they run; checked.
     package internal(set) var clusterConfigs = ConfigValues()
     /// The partitions of all topics together.
     package internal(set) var partitionCount = 0
+    /// Those among them whose members are to become others.
+    package internal(set) var movingPartitionCount = 0
 
     var topicsByID = SortedTable<TopicID, TopicImage>()
     /// The topics' names as metrics spell them, to find collisions.
@@ -89,7 +97,7 @@ package struct MetadataImage: Sendable, Equatable {
                     LocalReplica(
                         group: GroupID(partition: place, epoch: member.epoch),
                         topicName: name,
-                        members: partition.replicas
+                        members: partition.initialVoters(for: member)
                     )
                 )
             }
@@ -97,9 +105,28 @@ package struct MetadataImage: Sendable, Equatable {
         return replicas
     }
 
-    /// The replicas that a broker must delete and then confirm.
+    /// The replicas that a broker must delete and then confirm: those of deleted topics, then those that left their groups.
     package func replicasToDelete(on broker: BrokerID) -> [GroupID] {
         deletedTopics.flatMap { $0.value.replicas(on: broker) }
+            + removedReplicas(on: broker).map(\.group)
+    }
+
+    /// The replicas that left their groups and that a broker must delete, by partition.
+    func removedReplicas(on broker: BrokerID) -> [RemovedReplica] {
+        let first = RemovedReplica(
+            member: GroupMember(broker: broker, epoch: CreationEpoch(0)),
+            partition: TopicPartition(topic: .zero, partition: 0)
+        )
+        return removedReplicas.entries(from: first).prefix { $0.key.member.broker == broker }
+            .map(\.key)
+    }
+
+    /// A partition's place; nil when there is no such partition.
+    package func place(of partition: TopicPartition) -> PartitionImage? {
+        guard let topic = topicsByID[partition.topic],
+            topic.partitions.indices.contains(Int(partition.partition))
+        else { return nil }
+        return topic.partitions[Int(partition.partition)]
     }
 
     /// Whether a topic other than `name` has a name that metrics cannot tell from it.

@@ -1,4 +1,4 @@
-import FlotillaModel
+package import FlotillaModel
 package import struct NIOCore.ByteBuffer
 
 /// A record's bytes; all numbers little endian, the entry's frame carries the checksum.
@@ -24,8 +24,16 @@ package import struct NIOCore.ByteBuffer
 /// | 8 brokerConfigsChanged | optional broker i32, list of (setting text, optional value text) |
 /// | 9 producerIDsAllocated | start i64, count i32, broker i32 |
 /// | 10 featureLevelSet | level i16 |
+/// | 11 clusterFounded | list of (member, incarnation 16 bytes) |
+/// | 12 metadataMemberAdded | member |
+/// | 13 brokerStateChanged | broker i32, state u8: 0 active, 1 draining |
+/// | 14 brokerUnregistered | broker i32 |
+/// | 15 partitionsMoved | topic 16 bytes, list of (partition i32, place) |
+/// | 16 movementFinished | topic 16 bytes, partition i32, revision u64 |
+/// | 17 replicaRemovalConfirmed | member, topic 16 bytes, partition i32 |
 ///
-/// A partition is a list of replicas (broker i32, creation epoch u64), the preferred leader first.
+/// A member is a broker i32 and a creation epoch u64. A partition is a list of members, the preferred leader first. A place is a
+/// partition with its movement: the lists of replicas, adding, removing, previous and founders, and the revision u64.
 extension MetadataRecord {
     static let formatVersion: UInt8 = 1
 
@@ -70,6 +78,13 @@ extension MetadataRecord {
         case .brokerConfigsChanged: 8
         case .producerIDsAllocated: 9
         case .featureLevelSet: 10
+        case .clusterFounded: 11
+        case .metadataMemberAdded: 12
+        case .brokerStateChanged: 13
+        case .brokerUnregistered: 14
+        case .partitionsMoved: 15
+        case .movementFinished: 16
+        case .replicaRemovalConfirmed: 17
         }
     }
 
@@ -108,6 +123,45 @@ extension MetadataRecord {
             body.integer(broker.rawValue)
         case .featureLevelSet(let level):
             body.integer(level)
+        case .clusterFounded, .metadataMemberAdded, .brokerStateChanged, .brokerUnregistered,
+            .partitionsMoved, .movementFinished, .replicaRemovalConfirmed:
+            writeClusterBody(&body)
+        }
+    }
+
+    /// The records of a cluster of several brokers.
+    private func writeClusterBody(_ body: inout ByteWriter) {
+        switch self {
+        case .clusterFounded(let founders):
+            body.count(founders.count)
+            for founder in founders {
+                body.member(founder.member)
+                body.incarnation(founder.incarnation)
+            }
+        case .metadataMemberAdded(let member):
+            body.member(member)
+        case .brokerStateChanged(let broker, let state):
+            body.integer(broker.rawValue)
+            body.integer(state.rawValue)
+        case .brokerUnregistered(let broker):
+            body.integer(broker.rawValue)
+        case .partitionsMoved(let topic, let changes):
+            body.topicID(topic)
+            body.count(changes.count)
+            for change in changes {
+                body.integer(change.number)
+                body.place(change.place)
+            }
+        case .movementFinished(let partition, let revision):
+            body.topicPartition(partition)
+            body.integer(revision)
+        case .replicaRemovalConfirmed(let replica):
+            body.member(replica.member)
+            body.topicPartition(replica.partition)
+        case .clusterInitialised, .brokerRegistered, .topicCreated, .partitionsAdded, .topicDeleted,
+            .replicaDeletionConfirmed, .topicConfigsChanged, .brokerConfigsChanged,
+            .producerIDsAllocated, .featureLevelSet:
+            preconditionFailure("written by the caller")
         }
     }
 
@@ -146,16 +200,64 @@ extension MetadataRecord {
         case 9:
             .producerIDsAllocated(try body.producerIDBlock(), broker: try body.brokerID("broker"))
         case 10: .featureLevelSet(try body.integer("feature level"))
+        case 11...17: try clusterBody(of: kind, &body)
+        default: throw .unknownRecordKind(Int(kind))
+        }
+    }
+
+    private static func clusterBody(of kind: UInt8, _ body: inout ByteReader)
+        throws(CoordinationError) -> MetadataRecord
+    {
+        switch kind {
+        case 11:
+            .clusterFounded(
+                try body.list("founders", elementByteCount: 28) {
+                    reader throws(CoordinationError) in
+                    ClusterFounder(
+                        member: try reader.member("founder"),
+                        incarnation: try reader.incarnation()
+                    )
+                }
+            )
+        case 12: .metadataMemberAdded(try body.member("metadata member"))
+        case 13:
+            .brokerStateChanged(
+                broker: try body.brokerID("broker"),
+                state: try body.brokerState()
+            )
+        case 14: .brokerUnregistered(try body.brokerID("broker"))
+        case 15:
+            .partitionsMoved(
+                topic: try body.topicID("topic id"),
+                changes: try body.list("partitions", elementByteCount: 32) {
+                    reader throws(CoordinationError) in
+                    PartitionChange(
+                        number: try reader.partitionNumber(),
+                        place: try reader.place()
+                    )
+                }
+            )
+        case 16:
+            .movementFinished(
+                partition: try body.topicPartition(),
+                revision: try body.integer("revision")
+            )
+        case 17:
+            .replicaRemovalConfirmed(
+                RemovedReplica(
+                    member: try body.member("replica"),
+                    partition: try body.topicPartition()
+                )
+            )
         default: throw .unknownRecordKind(Int(kind))
         }
     }
 }
 
 extension ByteWriter {
-    mutating func registration(_ registration: BrokerRegistration) {
+    package mutating func registration(_ registration: BrokerRegistration) {
         integer(registration.id.rawValue)
-        integer(registration.incarnation.high)
-        integer(registration.incarnation.low)
+        incarnation(registration.incarnation)
         count(registration.endpoints.count)
         for endpoint in registration.endpoints {
             text(endpoint.listener)
@@ -168,15 +270,50 @@ extension ByteWriter {
     mutating func partitions(_ partitions: [PartitionImage]) {
         count(partitions.count)
         for partition in partitions {
-            count(partition.replicas.count)
-            for replica in partition.replicas {
-                integer(replica.broker.rawValue)
-                integer(replica.epoch.rawValue)
-            }
+            members(partition.replicas)
         }
     }
 
-    mutating func configs(_ configs: ConfigValues) {
+    package mutating func member(_ member: GroupMember) {
+        integer(member.broker.rawValue)
+        integer(member.epoch.rawValue)
+    }
+
+    mutating func members(_ members: [GroupMember]) {
+        count(members.count)
+        for member in members {
+            self.member(member)
+        }
+    }
+
+    mutating func incarnation(_ incarnation: BrokerIncarnation) {
+        integer(incarnation.high)
+        integer(incarnation.low)
+    }
+
+    package mutating func topicPartition(_ partition: TopicPartition) {
+        topicID(partition.topic)
+        integer(partition.partition)
+    }
+
+    /// A partition with its movement.
+    package mutating func place(_ place: PartitionImage) {
+        members(place.replicas)
+        members(place.adding)
+        members(place.removing)
+        members(place.previous)
+        members(place.founders)
+        integer(place.revision)
+    }
+
+    package mutating func places(_ places: [PartitionImage]) {
+        count(places.count)
+        for place in places {
+            self.place(place)
+        }
+    }
+
+    package mutating func configs(_ configs: ConfigValues) {
         count(configs.entries.count)
         for entry in configs.entries {
             text(entry.name)
@@ -184,7 +321,7 @@ extension ByteWriter {
         }
     }
 
-    mutating func changes(_ changes: [ConfigChange]) {
+    package mutating func changes(_ changes: [ConfigChange]) {
         count(changes.count)
         for change in changes {
             text(change.name)
@@ -194,12 +331,9 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-    mutating func registration() throws(CoordinationError) -> BrokerRegistration {
+    package mutating func registration() throws(CoordinationError) -> BrokerRegistration {
         let id = try brokerID("broker")
-        let incarnation = BrokerIncarnation(
-            high: try integer("incarnation"),
-            low: try integer("incarnation")
-        )
+        let incarnation = try incarnation()
         var endpoints: [BrokerEndpoint] = []
         for _ in 0..<(try count("endpoints", elementByteCount: 6)) {
             endpoints.append(
@@ -221,19 +355,73 @@ extension ByteReader {
     mutating func partitions() throws(CoordinationError) -> [PartitionImage] {
         var partitions: [PartitionImage] = []
         for _ in 0..<(try count("partitions", elementByteCount: 4)) {
-            var replicas: [GroupMember] = []
-            for _ in 0..<(try count("replicas", elementByteCount: 12)) {
-                let broker = try brokerID("replica")
-                replicas.append(
-                    GroupMember(broker: broker, epoch: CreationEpoch(try integer("creation epoch")))
-                )
-            }
-            partitions.append(PartitionImage(replicas: replicas))
+            partitions.append(PartitionImage(replicas: try members("replicas")))
         }
         return partitions
     }
 
-    mutating func configs() throws(CoordinationError) -> ConfigValues {
+    package mutating func member(_ field: String) throws(CoordinationError) -> GroupMember {
+        GroupMember(
+            broker: try brokerID(field),
+            epoch: CreationEpoch(try integer("creation epoch"))
+        )
+    }
+
+    mutating func members(_ field: String) throws(CoordinationError) -> [GroupMember] {
+        try list(field, elementByteCount: 12) { reader throws(CoordinationError) in
+            try reader.member(field)
+        }
+    }
+
+    mutating func incarnation() throws(CoordinationError) -> BrokerIncarnation {
+        BrokerIncarnation(high: try integer("incarnation"), low: try integer("incarnation"))
+    }
+
+    package mutating func brokerState() throws(CoordinationError) -> BrokerState {
+        let number = try integer("broker state", as: UInt8.self)
+        guard let state = BrokerState(rawValue: number) else {
+            throw .valueOutOfBounds(field: "broker state", value: Int64(number))
+        }
+        return state
+    }
+
+    /// A partition's number within its topic.
+    package mutating func partitionNumber() throws(CoordinationError) -> Int32 {
+        let number = try integer("partition", as: Int32.self)
+        guard number >= 0 else {
+            throw .valueOutOfBounds(field: "partition", value: Int64(number))
+        }
+        return number
+    }
+
+    package mutating func topicPartition() throws(CoordinationError) -> TopicPartition {
+        TopicPartition(topic: try topicID("topic id"), partition: try partitionNumber())
+    }
+
+    /// A partition with its movement; whether it makes sense is looked at when it is applied.
+    package mutating func place() throws(CoordinationError) -> PartitionImage {
+        let replicas = try members("replicas")
+        let adding = try members("replicas to add")
+        let removing = try members("replicas to remove")
+        let previous = try members("previous replicas")
+        let founders = try members("founding replicas")
+        return PartitionImage(
+            replicas: replicas,
+            adding: adding,
+            removing: removing,
+            previous: previous,
+            revision: try integer("revision"),
+            founders: founders
+        )
+    }
+
+    package mutating func places() throws(CoordinationError) -> [PartitionImage] {
+        try list("partitions", elementByteCount: 28) { reader throws(CoordinationError) in
+            try reader.place()
+        }
+    }
+
+    package mutating func configs() throws(CoordinationError) -> ConfigValues {
         var configs = ConfigValues()
         for _ in 0..<(try count("settings", elementByteCount: 4)) {
             let name = try text("setting")
@@ -245,7 +433,7 @@ extension ByteReader {
         return configs
     }
 
-    mutating func changes() throws(CoordinationError) -> [ConfigChange] {
+    package mutating func changes() throws(CoordinationError) -> [ConfigChange] {
         var changes: [ConfigChange] = []
         for _ in 0..<(try count("settings", elementByteCount: 3)) {
             let name = try text("setting")
@@ -254,7 +442,7 @@ extension ByteReader {
         return changes
     }
 
-    mutating func producerIDBlock() throws(CoordinationError) -> ProducerIDBlock {
+    package mutating func producerIDBlock() throws(CoordinationError) -> ProducerIDBlock {
         let start = try integer("producer id", as: Int64.self)
         let count = try integer("producer id count", as: Int32.self)
         guard count > 0 else {

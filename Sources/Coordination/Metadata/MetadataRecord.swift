@@ -30,6 +30,20 @@ package enum MetadataRecord: Hashable, Sendable {
     case producerIDsAllocated(ProducerIDBlock, broker: BrokerID)
     /// Formats up to this level may be written.
     case featureLevelSet(Int16)
+    /// These brokers formed the cluster; it follows `clusterInitialised` in the same entry, if at all.
+    case clusterFounded([ClusterFounder])
+    /// A broker's replica of the metadata log is this one from now on.
+    case metadataMemberAdded(GroupMember)
+    /// The cluster wants something else of a broker.
+    case brokerStateChanged(broker: BrokerID, state: BrokerState)
+    /// A broker is gone for good, and with it what it still had to delete.
+    case brokerUnregistered(BrokerID)
+    /// Partitions of a topic have other wished members or another order of them.
+    case partitionsMoved(topic: TopicID, changes: [PartitionChange])
+    /// A partition's group has become what was wished for; what left it is to be deleted.
+    case movementFinished(partition: TopicPartition, revision: UInt64)
+    /// A broker has deleted a replica that left its group.
+    case replicaRemovalConfirmed(RemovedReplica)
 
     /// The record's name in messages.
     package var name: String {
@@ -44,7 +58,28 @@ package enum MetadataRecord: Hashable, Sendable {
         case .brokerConfigsChanged: "brokerConfigsChanged"
         case .producerIDsAllocated: "producerIDsAllocated"
         case .featureLevelSet: "featureLevelSet"
+        case .clusterFounded: "clusterFounded"
+        case .metadataMemberAdded: "metadataMemberAdded"
+        case .brokerStateChanged: "brokerStateChanged"
+        case .brokerUnregistered: "brokerUnregistered"
+        case .partitionsMoved: "partitionsMoved"
+        case .movementFinished: "movementFinished"
+        case .replicaRemovalConfirmed: "replicaRemovalConfirmed"
         }
+    }
+}
+
+/// A partition of a topic as it is from now on.
+package struct PartitionChange: Hashable, Sendable {
+    /// The partition's number.
+    package var number: Int32
+    /// Its place.
+    package var place: PartitionImage
+
+    /// States a change.
+    package init(number: Int32, place: PartitionImage) {
+        self.number = number
+        self.place = place
     }
 }
 

@@ -5,7 +5,8 @@ import FlotillaModel
 ///
 /// Racks take turns. Within a rack brokers take turns as well, and of the next two the one with fewer replicas is taken: a topic is
 /// spread evenly whatever else lies on the brokers, and an empty broker fills up without getting every new partition at once. Of a
-/// partition's replicas the one whose broker leads least becomes the preferred leader.
+/// partition's replicas the one whose broker leads least becomes the preferred leader. Brokers that drain get nothing; brokers that are
+/// down get a replica only where too few are up, and are never preferred leaders beside one that is up.
 ///
 /// - Source: DESIGN §5 (rack striping, least loaded of two); Mitzenmacher (2001) for the two choices.
 struct ReplicaPlacement {
@@ -18,11 +19,13 @@ struct ReplicaPlacement {
     private var nextRack: Int
     private var loads: SortedTable<BrokerID, BrokerLoad>
     private let brokerCount: Int
+    /// Nil when nobody knows.
+    private let liveBrokers: Set<BrokerID>?
 
-    /// Places on the registered brokers; where it begins is chance, so that small topics do not all begin at one broker.
-    init(image: MetadataImage, random: inout SeededRandom) {
+    /// Places on the active brokers; where it begins is chance, so that small topics do not all begin at one broker.
+    init(image: MetadataImage, liveBrokers: Set<BrokerID>? = nil, random: inout SeededRandom) {
         var racks = SortedTable<String, Rack>()
-        for (id, registration) in image.brokers {
+        for (id, registration) in image.brokers where !image.drainingBrokers.contains(id) {
             // Brokers that name no rack stand in one of their own together; no rack of that name exists, since it is empty.
             let name = registration.rack ?? ""
             racks[name] = Rack(brokers: (racks[name]?.brokers ?? []) + [id])
@@ -36,12 +39,13 @@ struct ReplicaPlacement {
         }
         nextRack = self.racks.isEmpty ? 0 : Int.random(in: 0..<self.racks.count, using: &random)
         loads = image.loads
-        brokerCount = image.brokers.count
+        brokerCount = image.activeBrokers.count
+        self.liveBrokers = liveBrokers
     }
 
     /// The brokers of a new partition, the preferred leader first.
     ///
-    /// - Parameter replicationFactor: at least 1 and at most the number of brokers.
+    /// - Parameter replicationFactor: at least 1 and at most the number of active brokers.
     /// - Returns: distinct brokers.
     mutating func place(replicationFactor: Int) -> [BrokerID] {
         precondition(
@@ -51,10 +55,14 @@ struct ReplicaPlacement {
         var chosen: [BrokerID] = []
         var rack = nextRack
         nextRack = (nextRack + 1) % racks.count
+        var idleTurns = 0
         while chosen.count < replicationFactor {
-            // A rack whose brokers are all taken is passed over; another has one left, since there are enough brokers.
-            if let broker = take(from: rack, besides: chosen) {
+            // A rack whose brokers are all taken is passed over; when all are, those that are down have their turn.
+            if let broker = take(from: rack, besides: chosen, takesDead: idleTurns >= racks.count) {
                 chosen.append(broker)
+                idleTurns = 0
+            } else {
+                idleTurns += 1
             }
             rack = (rack + 1) % racks.count
         }
@@ -72,10 +80,18 @@ struct ReplicaPlacement {
         loads[broker] ?? BrokerLoad()
     }
 
-    private mutating func take(from rack: Int, besides chosen: [BrokerID]) -> BrokerID? {
+    private func isLive(_ broker: BrokerID) -> Bool {
+        liveBrokers?.contains(broker) ?? true
+    }
+
+    private mutating func take(from rack: Int, besides chosen: [BrokerID], takesDead: Bool)
+        -> BrokerID?
+    {
         let brokers = racks[rack].brokers
         let turn = (0..<brokers.count).map { (racks[rack].next + $0) % brokers.count }
-        let free = turn.filter { !chosen.contains(brokers[$0]) }
+        let free = turn.filter {
+            !chosen.contains(brokers[$0]) && (takesDead || isLive(brokers[$0]))
+        }
         guard let first = free.first else { return nil }
         var taken = first
         if free.count > 1, load(brokers[free[1]]).replicaCount < load(brokers[first]).replicaCount {
@@ -87,9 +103,13 @@ struct ReplicaPlacement {
 
     private func leaderFirst(_ chosen: [BrokerID]) -> [BrokerID] {
         var leader = 0
-        for place in chosen.indices
-        where load(chosen[place]).leaderCount < load(chosen[leader]).leaderCount {
-            leader = place
+        for place in chosen.indices.dropFirst() {
+            let (candidate, best) = (chosen[place], chosen[leader])
+            guard isLive(candidate) == isLive(best) else {
+                if isLive(candidate) { leader = place }
+                continue
+            }
+            if load(candidate).leaderCount < load(best).leaderCount { leader = place }
         }
         return Array(chosen[leader...] + chosen[..<leader])
     }

@@ -1,21 +1,5 @@
 package import FlotillaModel
 
-/// A partition's place in the cluster.
-package struct PartitionImage: Hashable, Sendable {
-    /// The members of its Raft group, the preferred leader first.
-    package var replicas: [GroupMember]
-
-    /// Places a partition.
-    package init(replicas: [GroupMember]) {
-        self.replicas = replicas
-    }
-
-    /// This broker's member; nil when it holds no replica.
-    package func replica(on broker: BrokerID) -> GroupMember? {
-        replicas.first { $0.broker == broker }
-    }
-}
-
 /// A topic as it is at one point of the metadata log; it never changes, a changed topic is another object.
 package final class TopicImage: Sendable, Equatable {
     /// The topic's identity.
@@ -27,7 +11,8 @@ package final class TopicImage: Sendable, Equatable {
     /// What is set on the topic itself; checked.
     package let configs: ConfigValues
 
-    init(id: TopicID, name: String, partitions: [PartitionImage], configs: ConfigValues) {
+    /// States a topic.
+    package init(id: TopicID, name: String, partitions: [PartitionImage], configs: ConfigValues) {
         self.id = id
         self.name = name
         self.partitions = partitions
@@ -78,8 +63,8 @@ package struct DeletedTopic: Hashable, Sendable {
     /// The broker's replicas that are to be deleted.
     package func replicas(on broker: BrokerID) -> [GroupID] {
         guard unconfirmedBrokers.contains(broker) else { return [] }
-        return partitions.enumerated().compactMap { number, partition in
-            partition.replica(on: broker).map { member in
+        return partitions.enumerated().flatMap { number, partition in
+            partition.members.filter { $0.broker == broker }.map { member in
                 GroupID(
                     partition: TopicPartition(topic: id, partition: Int32(number)),
                     epoch: member.epoch

@@ -5,12 +5,19 @@ package struct TopicDefaults: Hashable, Sendable {
     /// The number of partitions.
     package var partitionCount: Int32
     /// The replicas per partition; the number of brokers where these are fewer.
+    ///
+    /// 0 and -1 leave it to the cluster, which takes 3.
     package var replicationFactor: Int16
 
     /// States the defaults.
     package init(partitionCount: Int32, replicationFactor: Int16) {
         self.partitionCount = partitionCount
         self.replicationFactor = replicationFactor
+    }
+
+    /// The replicas per partition where there are enough brokers.
+    var wantedReplicationFactor: Int {
+        replicationFactor > 0 ? Int(replicationFactor) : 3
     }
 }
 

@@ -49,7 +49,7 @@ extension ProducerState {
     /// - Throws: for bytes that are damaged, of another format or of a newer version; it never traps.
     package init(snapshot: ByteBuffer, limits: ProducerLimits = .standard) throws(CoordinationError)
     {
-        var body = try Self.envelope.open(snapshot)
+        var (_, body) = try Self.envelope.open(snapshot)
         let appliedIndex = LogIndex(try body.integer("applied index"))
         let appendTime = Timestamp(try body.integer("append time"))
         var entries: [(ProducerID, ProducerEntry)] = []
