@@ -16,6 +16,7 @@ final class DevCluster {
     private var isStopping = false
     private var stopSignals: Int32 = 0
     private var wasKilled = false
+    private var didNotStart = false
 
     /// How long the loop waits when nobody says anything.
     private static let stepMillis: Int32 = 25
@@ -54,6 +55,9 @@ final class DevCluster {
             giveUpLatePromises()
         }
         CommandOutput.note("all brokers have stopped")
+        if didNotStart {
+            throw .failed("a broker ended before the cluster was ready; its last lines say why")
+        }
         if wasKilled { throw .failed("a broker did not stop by itself") }
     }
 
@@ -80,9 +84,7 @@ final class DevCluster {
             wasKilled = true
             for broker in brokers { broker.kill() }
         } else {
-            isStopping = true
-            CommandOutput.note("stopping \(Words.counted(brokers.count, "broker"))")
-            for broker in brokers where broker.isRunning { broker.stop() }
+            stopAll()
         }
     }
 
@@ -96,11 +98,25 @@ final class DevCluster {
                 if !isAnnounced, brokers.allSatisfy(\.isReady) { announce() }
             case .ended(let code):
                 if code == 128 + SIGKILL, isStopping { wasKilled = true }
+                if !isAnnounced, !isStopping { giveUp(number) }
                 keep(number, isReady: false, "broker \(number) has ended (\(Self.words(code)))")
             case .failed(let text):
                 keep(number, isReady: false, text)
             }
         }
+    }
+
+    /// A broker that ends before the cluster was ever ready will not do better the next time: its settings or ports are wrong.
+    private func giveUp(_ number: Int) {
+        guard !promises.contains(where: { $0.broker == number }) else { return }
+        didNotStart = true
+        stopAll()
+    }
+
+    private func stopAll() {
+        isStopping = true
+        CommandOutput.note("stopping \(Words.counted(brokers.count, "broker"))")
+        for broker in brokers where broker.isRunning { broker.stop() }
     }
 
     private func announce() {
