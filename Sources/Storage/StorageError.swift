@@ -31,6 +31,10 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     case offsetOutOfRange(Offset, logStartOffset: Offset, logEndOffset: Offset)
     /// The entry lies outside what a log holds.
     case indexOutOfRange(LogIndex, first: LogIndex, last: LogIndex)
+    /// Files that were received are not a log; they are thrown away, and the old log stays.
+    case shipmentRefused(directory: String, ShipmentProblem)
+    /// Entries or a state from a peer do not belong where they were to heal; nothing was changed.
+    case repairRefused(file: String, at: LogIndex)
 
     /// The error as a sentence.
     package var description: String {
@@ -65,6 +69,19 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
             "offset \(offset) lies outside the log, which holds \(start) up to \(end)"
         case .indexOutOfRange(let index, let first, let last):
             "entry \(index) lies outside the log, which holds \(first) to \(last)"
+        case .shipmentRefused(let directory, let problem):
+            "\(directory): \(problem); what was received is thrown away and asked for again"
+        case .repairRefused(let file, let index):
+            "\(file): what a peer sent for entry \(index) does not fit its neighbours; another peer is asked"
         }
+    }
+}
+
+/// Does something on a disk, and turns its refusal into storage's.
+func onDisk<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value {
+    do {
+        return try body()
+    } catch {
+        throw .disk(error)
     }
 }

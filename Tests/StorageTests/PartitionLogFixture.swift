@@ -109,6 +109,8 @@ final class LogFixture {
     static let directory = PartitionLog.directory(of: group, in: "data")
 
     let disk: MemoryDisk
+    /// What the log uses: the disk, or one that stands before it.
+    let front: any Disk
     var tailByteCount: Int
     var maximumOpenCount: Int
     var configuration = LogConfiguration()
@@ -117,19 +119,25 @@ final class LogFixture {
     private(set) var machine = DigestMachine()
     /// What the last recovery said.
     private(set) var isEndKnown = true
+    private(set) var isJournalVoid = false
     var maker = EntryMaker()
     /// Every entry of the log, from index 1 on.
     private(set) var entries: [LogEntry] = []
     /// What the journal still has.
     private(set) var journal: [LogEntry] = []
 
-    init(disk: MemoryDisk = MemoryDisk(), tailByteCount: Int = 64 << 20, maximumOpenCount: Int = 16)
-    {
+    init(
+        disk: MemoryDisk = MemoryDisk(),
+        front: (any Disk)? = nil,
+        tailByteCount: Int = 64 << 20,
+        maximumOpenCount: Int = 16
+    ) {
         self.disk = disk
+        self.front = front ?? disk
         self.tailByteCount = tailByteCount
         self.maximumOpenCount = maximumOpenCount
         resources = LogResources(
-            disk: disk,
+            disk: self.front,
             tail: TailBudget(byteCount: tailByteCount),
             segments: SegmentCache(maximumOpenCount: maximumOpenCount)
         )
@@ -240,21 +248,35 @@ final class LogFixture {
     /// Opens the log again on the same disk; the state machine replays.
     func reopen(_ journal: JournalSuffix?) throws {
         resources = LogResources(
-            disk: disk,
+            disk: front,
             tail: TailBudget(byteCount: tailByteCount),
             segments: SegmentCache(maximumOpenCount: maximumOpenCount)
         )
         let recovered = try LogRecovery(
             group: Self.group,
             directory: "data",
-            disk: disk,
+            disk: front,
             journal: journal
         ).perform()
+        try take(recovered)
+    }
+
+    /// Takes over a log that was found, or shipped.
+    func take(_ recovered: RecoveredLog) throws {
         isEndKnown = recovered.isEndKnown
+        isJournalVoid = recovered.isJournalVoid
         log = PartitionLog(recovered, resources: resources, configuration: configuration)
         machine =
             log.recoveredState.mark.index == .zero
             ? DigestMachine() : DigestMachine(log.recoveredState.stateMachine)
+    }
+
+    /// Appends, commits and writes another log's entries, from which expectations are taken too.
+    func follow(_ others: [LogEntry]) throws {
+        log.append(others)
+        try commit()
+        try write()
+        try sync()
     }
 
     // MARK: Reads

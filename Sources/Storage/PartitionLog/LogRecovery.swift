@@ -26,7 +26,7 @@ package struct LogRecovery: Sendable {
     let group: GroupID
     let directory: String
     let disk: any Disk
-    let journal: JournalSuffix?
+    private(set) var journal: JournalSuffix?
     let manner: SegmentScanner.Manner
 
     /// Describes what to open.
@@ -60,6 +60,7 @@ package struct LogRecovery: Sendable {
     /// - Throws: `.disk`, `.unsupportedVersion`, `.foreignFile`; `.damaged` when no `.state` is
     ///   left to open from.
     package func perform() throws(StorageError) -> RecoveredLog {
+        try StagingPlace.settle(directory, on: disk)
         let inventory = try inventory()
         try wrapped { () throws(DiskError) in try inventory.removeStaged(in: directory, on: disk) }
         let (state, damage) = try newestState(inventory)
@@ -72,9 +73,25 @@ package struct LogRecovery: Sendable {
             let next = position + 1 < sealed.count ? sealed[position + 1] : state.segment
             try noteSealed(name, before: next, in: &recovered)
         }
-        var walk = RecoveryWalk(recovery: self, recovered: recovered)
+        var recovery = self
+        if isJournalVoid(behind: state) {
+            recovery.journal = JournalSuffix()
+            recovered.isJournalVoid = true
+            recovered.isEndKnown = false
+        }
+        var walk = RecoveryWalk(recovery: recovery, recovered: recovered)
         try walk.run(inventory.segments.filter { $0 >= state.segment })
         return walk.recovered
+    }
+
+    /// Whether the journal tells of a log whose place a shipped one took: a crash came before the
+    /// journal's reset.
+    ///
+    /// What a checkpoint ends with is committed, so entries that do not continue it never counted.
+    private func isJournalVoid(behind state: LogState) -> Bool {
+        let next = journal?.entries.first { $0.frame.index == state.mark.index.next }
+        guard state.mark.index > .zero, let next else { return false }
+        return !state.mark.isContinued(by: next.frame)
     }
 
     // MARK: States
@@ -158,23 +175,20 @@ extension LogRecovery {
     /// thrown.
     func state(_ name: SegmentName) throws(StorageError) -> Result<LogState, LogState.Problem> {
         let path = "\(directory)/\(name.fileName(.state))"
-        let bytes = try wrapped { () throws(DiskError) in
-            let file = try disk.open(path, .read)
-            return try file.read(at: 0, count: Int(file.byteCount()))
+        let found = try wrapped { () throws(DiskError) in
+            try LogState.read(name, of: group.partition, in: directory, on: disk)
         }
-        do {
-            let state = try LogState(parsing: bytes, partition: group.partition)
-            return state.name == name ? .success(state) : .failure(.damaged)
-        } catch .unsupportedVersion(let found) {
+        switch found {
+        case .failure(.unsupportedVersion(let version)):
             throw .unsupportedVersion(
                 file: path,
-                found: Int(found),
+                found: Int(version),
                 supported: Int(LogState.version)
             )
-        } catch .foreign {
+        case .failure(.foreign):
             throw .foreignFile(file: path)
-        } catch {
-            return .failure(.damaged)
+        case .success, .failure(.damaged):
+            return found
         }
     }
 
@@ -274,10 +288,6 @@ extension LogRecovery {
 
     /// Turns the disk's refusal into storage's.
     func wrapped<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value {
-        do {
-            return try body()
-        } catch {
-            throw .disk(error)
-        }
+        try onDisk(body)
     }
 }

@@ -80,12 +80,14 @@ extension PartitionLog {
     /// The files of whole segments below the start, to be deleted; the log forgets them at once.
     ///
     /// What an interrupted removal left goes with them. Readers that hold a view of such a segment
-    /// go on reading it.
+    /// go on reading it. What is being shipped stays, see `expireShipments(now:)`.
     ///
     /// - Parameter index: entries from here on are kept, whatever the start.
     /// - Returns: the job; nil when nothing is to go.
     package func nextRemoval(keepingFrom index: LogIndex) -> SegmentRemoval? {
-        let floor = min(index, syncedIndex.next)
+        let shipped = leases.map(\.firstIndex).min() ?? index
+        let healed = repairing?.firstIndex ?? index
+        let floor = min(index, syncedIndex.next, shipped, healed)
         let count = segments.dropLast().prefix {
             $0.endOffset <= logStartOffset && $0.endIndex <= floor
         }.count

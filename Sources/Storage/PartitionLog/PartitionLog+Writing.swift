@@ -60,9 +60,15 @@ extension PartitionLog {
 
     // MARK: Writing
 
-    /// Whether a write or a sync is under way; `remove()` waits until there is none.
+    /// Whether a write, a sync, a repair or a step of a scrub is under way; `remove()`, `close()` and
+    /// a shipped log that takes this one's place wait until there is none.
     package var isBusy: Bool {
-        isWriting || isSyncing
+        isWriting || isSyncing || isScrubbing || repairing != nil
+    }
+
+    /// Whether the active segment's files are about to be replaced by healed ones.
+    private var isHealingActiveSegment: Bool {
+        repairing != nil && repairing == segments.last?.name
     }
 
     /// The next write of committed entries to a segment; nil when one is under way or there is too
@@ -73,7 +79,7 @@ extension PartitionLog {
     /// - Returns: the job.
     package func nextWrite(minimumByteCount: Int) -> SegmentWrite? {
         let first = writtenIndex.next
-        guard !isWriting, first <= commitIndex else { return nil }
+        guard !isWriting, !isHealingActiveSegment, first <= commitIndex else { return nil }
         guard pendingByteCount >= minimumByteCount || !pendingStates.isEmpty else { return nil }
         let beginsNew = segments.isEmpty || beginsSegment(first)
         let state = pendingStates.first { $0.mark.index.next == first }
@@ -225,7 +231,9 @@ extension PartitionLog {
 
     /// The next sync of what was written; nil when one is under way or all is durable.
     package func nextSync() -> SegmentSync? {
-        guard !isSyncing, needsSync, let active = segments.last else { return nil }
+        guard !isSyncing, !isHealingActiveSegment, needsSync, let active = segments.last else {
+            return nil
+        }
         isSyncing = true
         let checkpoint = readyCheckpoint
         readyCheckpoint = nil

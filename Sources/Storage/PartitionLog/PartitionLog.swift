@@ -73,6 +73,14 @@ package final class PartitionLog {
     var remains: [String]
     var isWriting = false
     var isSyncing = false
+    var isScrubbing = false
+    /// The segment whose files are being healed.
+    var repairing: SegmentName?
+    /// States that the replay came by and whose files are damaged.
+    var rebuiltStates: [LogState] = []
+    /// The segments that are being sent to other replicas.
+    var leases: [ShipmentLease] = []
+    var nextLease: UInt64 = 1
 
     /// Opens a log from what recovery found; no call to the disk.
     package init(

@@ -253,7 +253,7 @@ struct RecoveryWalk {
             try joinJournal(first, names)
         } else {
             let known = max(commitHint, recovered.state.mark.index)
-            recovered.isEndKnown = isMarkCurrent
+            recovered.isEndKnown = recovered.isEndKnown && isMarkCurrent
             if nextIndex <= known { noteMissing(upTo: known) }
             extent.entryCount -= Int(nextIndex.rawValue - mark.index.rawValue) - 1
         }

@@ -1,3 +1,4 @@
+import FlotillaEnvironment
 package import FlotillaModel
 package import FlotillaRaft
 package import struct NIOCore.ByteBuffer
@@ -148,6 +149,27 @@ extension LogState {
             terms: terms,
             stateMachine: rest.slice()
         )
+    }
+
+    /// Reads the `.state` file of that name; one whose content belongs to another place is damaged.
+    static func read(
+        _ name: SegmentName,
+        of partition: TopicPartition,
+        in directory: String,
+        on disk: any Disk,
+        isUncached: Bool = false
+    ) throws(DiskError) -> Result<LogState, Problem> {
+        let file = try disk.open("\(directory)/\(name.fileName(.state))", .read)
+        let count = Int(try file.byteCount())
+        let bytes =
+            isUncached
+            ? try file.readUncached(at: 0, count: count) : try file.read(at: 0, count: count)
+        do {
+            let state = try LogState(parsing: bytes, partition: partition)
+            return state.name == name ? .success(state) : .failure(.damaged)
+        } catch {
+            return .failure(error)
+        }
     }
 
     private static func read<Number: FixedWidthInteger>(
