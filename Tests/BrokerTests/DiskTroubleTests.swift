@@ -27,13 +27,69 @@ struct DiskTroubleTests {
         let wasAnswered = client.hasAnswer
         broker.disk.fault = nil
         broker.advance(by: .seconds(2))
-        if broker.failures.isEmpty {
-            #expect(!wasAnswered)
-            #expect(try ids.map { try client.produced($0).baseOffset } == [0, 1, 2, 3])
-        } else {
-            // A write that failed half way is final: the process ends, and nothing was acknowledged.
-            #expect(!client.hasAnswer)
+        #expect(!wasAnswered)
+        #expect(try ids.map { try client.produced($0).baseOffset } == [0, 1, 2, 3])
+        #expect(broker.failures.isEmpty)
+    }
+
+    @Test("without room for a round producers are refused, readers go on, and both recover")
+    func roundBreaksOff() throws {
+        let broker = try TestBroker { $0.minimumFreeByteCount = 1 << 20 }
+        let client = try broker.connect()
+        try client.createTopic(configs: [("compression.type", "producer")])
+        try client.produce(Batches.batch("before"))
+        broker.disk.breakOff = { operation in
+            guard case .write(let path, _, let count) = operation,
+                path.hasPrefix("/data/journal/")
+            else { return nil }
+            return count / 2
         }
+        let held = try client.sendProduce(Batches.batch("held"))
+        broker.run()
+        let waiting = try broker.connect()
+        let parked = try waiting.sendProduce(Batches.batch("parked"))
+        broker.run()
+        #expect(!client.hasAnswer && !waiting.hasAnswer)
+        broker.disk.capacity = broker.disk.usedByteCount
+        broker.advance(by: .seconds(2))
+        #expect(try waiting.produced(parked).error == .kafkaStorageError)
+        let other = try broker.connect()
+        #expect(try other.produce(Batches.batch("refused")).error == .kafkaStorageError)
+        #expect(try other.read() == [0: "before"])
+        broker.disk.breakOff = nil
+        broker.disk.capacity = .max
+        broker.advance(by: .seconds(2))
+        #expect(try client.produced(held).baseOffset == 1)
+        #expect(try other.produce(Batches.batch("after")).baseOffset == 2)
+        #expect(broker.failures.isEmpty)
+        try broker.restart(after: .dropUnsynced)
+        let found = try broker.connect().read()
+        #expect(found == [0: "before", 1: "held", 2: "after"])
+    }
+
+    @Test("files that cannot be opened are tried again, and nothing is lost")
+    func tooManyOpenFiles() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic(
+            configs: [("compression.type", "producer"), ("segment.bytes", "1048576")]
+        )
+        try client.produce(Batches.large(700_000))
+        broker.disk.fault = { operation in
+            switch operation {
+            case .open(let path), .syncDirectory(let path): .tooManyOpenFiles(path: path)
+            default: nil
+            }
+        }
+        let ids = try (0..<4).map { _ in try client.sendProduce(Batches.large(700_000)) }
+        broker.advance(by: .seconds(5))
+        #expect(broker.failures.isEmpty)
+        broker.disk.fault = nil
+        broker.advance(by: .seconds(5))
+        #expect(try ids.map { try client.produced($0).baseOffset } == [1, 2, 3, 4])
+        #expect(broker.failures.isEmpty)
+        try broker.restart(after: .dropUnsynced)
+        #expect(try broker.connect().listOffset(-1).offset == 5)
     }
 
     @Test(

@@ -27,7 +27,7 @@ final class TestBroker {
     private(set) var recovery: JournalRecovery
     private var wires: [TestWire] = []
     private var mailboxes: [[ShardMessage]]
-    private var wasAtCap = false
+    private var wasHoldingBack = false
     private let shardCount: Int
     private let configs: [ConfigEntry]
     private let adjust: (inout ShardSettings) -> Void
@@ -144,7 +144,7 @@ final class TestBroker {
         shards.removeAll()
         backlog.removeAll()
         mailboxes = Array(repeating: [], count: shardCount)
-        wasAtCap = false
+        wasHoldingBack = false
         (journal, recovery) = try Self.openJournal(disk, journalConfiguration)
         try start()
     }
@@ -225,9 +225,9 @@ final class TestBroker {
         while let demand = journal.nextDemand() {
             for shard in shards.indices { post(.journalDemand([demand]), to: shard) }
         }
-        guard journal.isAtCap != wasAtCap else { return }
-        wasAtCap = journal.isAtCap
-        for shard in shards.indices { post(.journalFull(wasAtCap), to: shard) }
+        guard journal.isHoldingBack != wasHoldingBack else { return }
+        wasHoldingBack = journal.isHoldingBack
+        for shard in shards.indices { post(.journalFull(wasHoldingBack), to: shard) }
     }
 
     // MARK: Turns
@@ -262,9 +262,9 @@ final class TestBroker {
                 // A journal without room is tried again when time has passed.
                 return backlog.count < before
             }
-            let wasFull = wasAtCap
+            let wasHolding = wasHoldingBack
             tellOfJournal()
-            return wasAtCap != wasFull
+            return wasHoldingBack != wasHolding
         }
         return false
     }

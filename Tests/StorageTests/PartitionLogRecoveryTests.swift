@@ -255,6 +255,30 @@ struct PartitionLogRecoveryTests {
         }
     }
 
+    @Test("a directory that cannot be opened to sync it is no failed sync, and is tried again")
+    func tooManyOpenFiles() throws {
+        let fixture = try makeFixture()
+        var refusals = 0
+        while fixture.log.writtenIndex < fixture.log.commitIndex {
+            fixture.disk.fault = { operation in
+                guard case .syncDirectory(let path) = operation, refusals % 3 != 2 else {
+                    return nil
+                }
+                return .tooManyOpenFiles(path: path)
+            }
+            let write = try #require(fixture.log.nextWrite(minimumByteCount: 1))
+            do {
+                try fixture.log.finish(write.perform())
+            } catch {
+                guard case .disk(.tooManyOpenFiles) = error else { throw error }
+            }
+            refusals += 1
+        }
+        fixture.disk.fault = nil
+        #expect(refusals > 3)
+        #expect(try fixture.readAll(from: .zero) == fixture.expectedBytes(from: .zero))
+    }
+
     @Test("a sync that fails is told as such, for a segment, its end and a checkpoint")
     func failedSync() throws {
         let fixture = try makeFixture(count: 12)

@@ -14,6 +14,9 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     package var capacity: Int64 = .max
     /// Asked before every call; an answer is thrown instead of doing the work.
     package var fault: ((DiskOperation) -> DiskError?)?
+    /// Asked before every write that is not refused: after so many bytes it breaks off for want of
+    /// room.
+    package var breakOff: ((DiskOperation) -> Int?)?
     /// What was done, in order, while `isRecording`.
     package private(set) var operations: [DiskOperation] = []
     /// Whether `operations` grows.
@@ -383,11 +386,22 @@ private final class MemoryFile: DiskFile, @unchecked Sendable {
     func write(_ buffers: [ByteBuffer], at position: Int64) throws(DiskError) {
         let count = buffers.reduce(0) { $0 + $1.readableBytes }
         try begin(.write(path: path, position: position, count: count), changes: true)
-        try reserve(upTo: position + Int64(count))
+        let limit = disk.breakOff?(.write(path: path, position: position, count: count))
+        try reserve(upTo: position + Int64(min(count, limit ?? count)))
         var target = Int(position)
+        var rest = limit ?? count
         for buffer in buffers {
-            node.write(buffer, at: target)
-            target += buffer.readableBytes
+            let part = buffer.getSlice(
+                at: buffer.readerIndex,
+                length: min(rest, buffer.readableBytes)
+            )
+            guard let part else { break }
+            node.write(part, at: target)
+            target += part.readableBytes
+            rest -= part.readableBytes
+        }
+        if limit != nil {
+            throw .noSpace(path: path)
         }
     }
 

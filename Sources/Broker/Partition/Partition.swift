@@ -165,7 +165,9 @@ final class Partition {
 
     /// Takes the batches whose turn it is; one that goes to a worker keeps its place.
     func admitWaiting() {
-        while !isAtWorker, !shard.isJournalFull, let admission = admissions.first {
+        while !isAtWorker, let admission = admissions.first {
+            // What the disk has no room for is refused, also where the journal has none and the others wait for it.
+            guard !shard.isJournalFull || shard.isVolumeFull else { return }
             let room = shard.takeRoom(for: admission.records?.readableBytes ?? 0)
             if room == .unknown { return }
             admissions.removeFirst()

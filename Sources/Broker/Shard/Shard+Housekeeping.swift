@@ -101,5 +101,8 @@ extension Shard {
             space.freeByteCount < needed,
             "\(settings.dataDirectory): \(space.freeByteCount) bytes free, \(needed) needed"
         )
+        if isVolumeFull, isJournalFull {
+            for partition in allPartitions { partition.admitWaiting() }
+        }
     }
 }

@@ -22,7 +22,7 @@ final class JournalService: JournalRounds {
     private let clock: any Clock
     /// Submissions that found no room on the disk; they are tried again with every round.
     private var backlog: [JournalSubmission] = []
-    private var wasAtCap = false
+    private var wasHoldingBack = false
     private var wasObstructed = false
     private let logger: Logger
 
@@ -53,12 +53,18 @@ final class JournalService: JournalRounds {
     func becomeIdle() throws -> Bool {
         if !backlog.isEmpty { try write() }
         if try journal.sealIfNeeded() { return true }
-        return try journal.prepareSpare() || !backlog.isEmpty
+        return try journal.prepareSpare() || !backlog.isEmpty || journal.isSealDue
     }
 
     func finish() throws {
         if !backlog.isEmpty { try write() }
         try journal.close()
+        if let obstacle = journal.lastObstacle {
+            logger.warning(
+                "journal has no mark of a clean stop; the next start reads more",
+                metadata: .of([.error: obstacle.description])
+            )
+        }
     }
 
     private func write() throws {
@@ -71,9 +77,9 @@ final class JournalService: JournalRounds {
             note(result.obstacle)
         }
         while let demand = journal.nextDemand() { post(demand) }
-        guard journal.isAtCap != wasAtCap else { return }
-        wasAtCap = journal.isAtCap
-        for mailbox in mailboxes { mailbox.post(.journalFull(wasAtCap)) }
+        guard journal.isHoldingBack != wasHoldingBack else { return }
+        wasHoldingBack = journal.isHoldingBack
+        for mailbox in mailboxes { mailbox.post(.journalFull(wasHoldingBack)) }
     }
 
     /// Says once that the journal finds no room, and once that it has found it.

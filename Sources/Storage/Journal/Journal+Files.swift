@@ -142,7 +142,12 @@ extension Journal {
         }
         try sync(file)
         if file.generation == 0 {
-            try syncNames()
+            do {
+                try syncNames()
+            } catch {
+                free.insert(file, at: 0)
+                throw error
+            }
         }
         file.generation = nextGeneration
         nextGeneration += 1
@@ -180,7 +185,7 @@ extension Journal {
         do {
             try disk.syncDirectory(directory)
         } catch {
-            throw .syncFailed(error)
+            throw StorageError(syncing: error)
         }
     }
 

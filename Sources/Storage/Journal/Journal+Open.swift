@@ -188,8 +188,7 @@ extension Journal {
                 try setAside(scanned)
             }
         }
-        // A round that left no trace may have had the next numbers.
-        nextRoundNumber = highestNumber == 0 ? 1 : highestNumber + 1024
+        nextRoundNumber = highestNumber == 0 ? 1 : highestNumber + Self.tracelessRoundCount
         durableOldestGeneration = chain.oldestGeneration
         guard let last = chain.last else {
             return
@@ -199,6 +198,10 @@ extension Journal {
         lastShape = isTorn ? last.header.previousShape : last.header.shape
         activeFile.writePosition = isTorn ? last.header.position : last.header.endPosition
     }
+
+    /// A round that left no trace may have had the next numbers: many did where one was tried again
+    /// and again on a full disk.
+    private static let tracelessRoundCount: UInt64 = 1 << 32
 
     /// Keeps a file that nobody can place where it does not get in the way.
     private func setAside(_ file: JournalScannedFile) throws(StorageError) {

@@ -19,6 +19,8 @@ package final class Journal {
     package internal(set) var statistics = JournalStatistics()
     /// Why the last idle work could not be done; nil when it could.
     package internal(set) var lastObstacle: StorageError?
+    /// Whether the last submissions found no room: they are made again until they do.
+    package private(set) var isObstructed = false
 
     let directory: String
     let disk: any Disk
@@ -72,8 +74,9 @@ package final class Journal {
 
     /// Makes submissions durable, in their order, in as few rounds as their size allows.
     ///
-    /// A full disk is an answer: what was not written is told in `remainder`, and nothing of it was
-    /// promised.
+    /// A full disk is an answer, and so are too many open files: what was not written is told in
+    /// `remainder`, and nothing of it was promised. A write that broke off for want of room leaves a
+    /// part of a round that nobody rests on; whatever is written next begins at its place.
     ///
     /// - Throws: `.syncFailed`, `.journalWriteFailed`, `.journalUnusable`; all final, the process must stop.
     package func perform(_ submissions: [JournalSubmission]) throws(StorageError)
@@ -90,6 +93,7 @@ package final class Journal {
                 guard !error.isFinal else {
                     throw error
                 }
+                isObstructed = true
                 result.obstacle = error
                 result.remainder = submissions.count - start
                 return result
@@ -98,6 +102,7 @@ package final class Journal {
             for submission in round {
                 result.completions.append(JournalCompletion(submission))
             }
+            isObstructed = false
             start = end
         }
         return result
@@ -107,26 +112,53 @@ package final class Journal {
     /// recycled.
     ///
     /// Called within 100 ms of the last round when nothing else came; a round that stays unsealed
-    /// longer would be mistaken for a torn tail if a bit of it flipped.
+    /// longer would be mistaken for a torn tail if a bit of it flipped. Where there is no room, the
+    /// last round stays durable but not sealed, `isSealDue` stays true and `lastObstacle` says why.
     ///
     /// - Returns: whether a round was written.
-    /// - Throws: as `perform(_:)`, and `.volumeFull`, after which the last round is durable but not sealed.
+    /// - Throws: as `perform(_:)`.
     package func sealIfNeeded() throws(StorageError) -> Bool {
         try requireUsable()
-        guard isSealNeeded || oldestNeededGeneration > durableOldestGeneration else {
+        guard isSealDue else {
             return false
         }
-        _ = try write(.seal)
-        return true
+        do {
+            _ = try write(.seal)
+            return true
+        } catch {
+            guard !error.isFinal else {
+                throw error
+            }
+            lastObstacle = error
+            return false
+        }
+    }
+
+    /// Whether `sealIfNeeded()` has something to write.
+    package var isSealDue: Bool {
+        isSealNeeded || oldestNeededGeneration > durableOldestGeneration
     }
 
     /// Seals the journal with the state of every group and the clean marker, after which nothing is
     /// taken.
     ///
-    /// - Throws: as `sealIfNeeded()`.
+    /// Where there is no room, `lastObstacle` says so, and the next start finds what a kill leaves:
+    /// all that was made durable.
+    ///
+    /// - Throws: as `perform(_:)`.
     package func close() throws(StorageError) {
         areStatesOwed = true
-        _ = try write(.cleanStop)
+        lastObstacle = nil
+        do {
+            _ = try write(.cleanStop)
+        } catch {
+            guard !error.isFinal else {
+                throw error
+            }
+            isUsable = false
+            lastObstacle = error
+            return
+        }
         isUsable = false
         let marker = JournalCleanMarker(
             key: identity.key,
@@ -359,9 +391,15 @@ package final class Journal {
         return live.reduce(0) { $0 + ($1.generation < oldest ? 0 : $1.writePosition) }
     }
 
-    /// Whether shards refuse new entries: what waits has reached `liveByteLimit`.
+    /// Whether what waits has reached `liveByteLimit`.
     package var isAtCap: Bool {
         liveByteCount >= configuration.liveByteLimit
+    }
+
+    /// Whether shards hold new entries back: the journal is at its cap, or found no room for the
+    /// last ones.
+    package var isHoldingBack: Bool {
+        isAtCap || isObstructed
     }
 
     /// The groups that the journal knows, sorted.
@@ -402,6 +440,9 @@ package final class Journal {
 
 extension StorageError {
     /// Whether the journal that threw it must not be used any more.
+    ///
+    /// A write that finds no room, and a file that cannot be opened because too many are, are not: what
+    /// was durable before still is. What a failed sync leaves is not known.
     var isFinal: Bool {
         switch self {
         case .syncFailed, .journalWriteFailed, .journalUnusable: true

@@ -117,7 +117,7 @@ package struct SegmentWrite: Sendable {
         do {
             try disk.syncDirectory(path)
         } catch {
-            throw .syncFailed(error)
+            throw StorageError(syncing: error)
         }
     }
 }
@@ -160,7 +160,7 @@ struct StateWrite: Sendable {
         do {
             try disk.syncDirectory(directory)
         } catch {
-            throw .syncFailed(error)
+            throw StorageError(syncing: error)
         }
     }
 
@@ -177,6 +177,16 @@ extension StorageError {
         }
         let free = (try? disk.space(at: directory))?.freeByteCount ?? 0
         self = .volumeFull(directory: directory, bytesNeeded: byteCount, bytesFree: Int(free))
+    }
+
+    /// Sorts the refusal to sync a directory: one that could not be opened, because too many files
+    /// are, was not synced and lost nothing; the same call may be made again.
+    init(syncing error: DiskError) {
+        if case .tooManyOpenFiles = error {
+            self = .disk(error)
+        } else {
+            self = .syncFailed(error)
+        }
     }
 }
 
