@@ -48,6 +48,7 @@ final class JournalService: JournalRounds {
             }
         }
         try write()
+        try journal.prepareAhead()
     }
 
     func becomeIdle() throws -> Bool {

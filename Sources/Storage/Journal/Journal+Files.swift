@@ -34,6 +34,73 @@ extension Journal {
         }
     }
 
+    /// Keeps the next file ahead of the writer while rounds follow each other without a pause; called
+    /// after each of them.
+    ///
+    /// A round into blocks that were never written makes its sync tell the file system about new
+    /// extents: half as long again (measured on ext4: 175 µs instead of 110 µs at 4 KiB, 700 instead
+    /// of 470 µs at 1 MiB). So between a quarter and three quarters of the active file a new one is
+    /// made and filled with zeros in step with the writer: at most `stepByteCount`, or twice the last
+    /// round, at a time. The slices are not synced one by one, their writeback begins at once; the
+    /// sync that gives the file its generation waits for what is left of it. After an obstacle idle
+    /// time goes on with it.
+    ///
+    /// - Throws: final errors only.
+    package func prepareAhead() throws(StorageError) {
+        try requireUsable()
+        guard lastObstacle == nil, spares.isEmpty, free.isEmpty else {
+            return
+        }
+        do {
+            try fillAhead()
+        } catch {
+            guard !error.isFinal else {
+                throw error
+            }
+            lastObstacle = error
+        }
+    }
+
+    private func fillAhead() throws(StorageError) {
+        let start = activeFile.byteCount / 4
+        let progress = min(activeFile.writePosition - start, 2 * start)
+        guard progress > 0 else {
+            return
+        }
+        if unfinished == nil {
+            unfinished = try createFile(byteCount: configuration.fileByteCount)
+        }
+        guard let file = unfinished else {
+            return
+        }
+        let target = Int(Double(file.byteCount) * Double(progress) / Double(2 * start))
+        let isLast = target >= file.byteCount
+        guard isLast || target - file.zeroedByteCount >= smallestSliceByteCount else {
+            return
+        }
+        let slice = max(configuration.stepByteCount, 2 * lastShape.roundByteCount)
+        let first = file.zeroedByteCount
+        try writeZeros(file, upTo: min(target, first + slice))
+        try startWriteback(file, from: first)
+        if file.zeroedByteCount == file.byteCount {
+            unfinished = nil
+            try makeReady(file)
+        }
+    }
+
+    private func startWriteback(_ file: JournalFile, from position: Int) throws(StorageError) {
+        do {
+            try file.file.startWriteback(Int64(position)..<Int64(file.zeroedByteCount))
+        } catch {
+            throw .disk(error)
+        }
+    }
+
+    /// Below this a slice ahead of the writer is not worth its call.
+    private var smallestSliceByteCount: Int {
+        min(256 << 10, configuration.stepByteCount)
+    }
+
     private func prepareStep() throws(StorageError) -> Bool {
         if activeFile.zeroedByteCount < activeFile.byteCount {
             try fillWithZeros(activeFile)
@@ -205,8 +272,19 @@ extension Journal {
     /// Writes zeros where nothing was written yet, behind the last round, and syncs them.
     private func fillWithZeros(_ file: JournalFile) throws(StorageError) {
         let isActive = live.last === file
-        let start = isActive ? max(file.zeroedByteCount, file.writePosition) : file.zeroedByteCount
-        let end = min(start + configuration.stepByteCount, file.byteCount)
+        if isActive {
+            file.zeroedByteCount = max(file.zeroedByteCount, file.writePosition)
+        }
+        let end = min(file.zeroedByteCount + configuration.stepByteCount, file.byteCount)
+        try writeZeros(file, upTo: end)
+        try sync(file)
+    }
+
+    private func writeZeros(_ file: JournalFile, upTo end: Int) throws(StorageError) {
+        let start = file.zeroedByteCount
+        guard start < end else {
+            return
+        }
         var pieces: [ByteBuffer] = []
         var missing = end - start
         while missing > 0 {
@@ -221,7 +299,6 @@ extension Journal {
         } catch {
             throw storageError(error, needed: end - start)
         }
-        try sync(file)
         file.zeroedByteCount = end
     }
 

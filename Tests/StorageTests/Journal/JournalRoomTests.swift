@@ -100,6 +100,7 @@ struct JournalRoomTests {
             }
             backlog.removeFirst(backlog.count - result.remainder)
             _ = try journal.sealIfNeeded()
+            try journal.prepareAhead()
         }
         harness.disk.breakOff = nil
         harness.disk.fault = nil
@@ -179,5 +180,40 @@ struct JournalRoomTests {
         #expect(throws: StorageError.self) { try journal.perform([submission]) }
         harness.disk.fault = nil
         #expect(throws: StorageError.self) { try journal.perform([submission]) }
+    }
+
+    @Test("the next file is filled ahead of rounds that follow each other without a pause")
+    func filledAhead() throws {
+        let harness = JournalHarness()
+        let (journal, _) = try harness.open()
+        while try journal.prepareSpare() {}
+        let waited = journal.statistics.waitedForFileCount
+        var log = TestLog(.test(1))
+        harness.disk.isRecording = true
+        for _ in 0..<40 {
+            _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([3000]))])])
+            let before = harness.disk.operations.count
+            try journal.prepareAhead()
+            let zeros = harness.disk.operations[before...].reduce(0) { sum, operation in
+                if case .write(_, let position, let count) = operation,
+                    position >= 8192 || count > 8192
+                {
+                    sum + count
+                } else {
+                    sum
+                }
+            }
+            #expect(zeros <= harness.configuration.stepByteCount)
+        }
+        #expect(journal.statistics.createdFileCount >= 4)
+        #expect(journal.statistics.waitedForFileCount == waited)
+        #expect(harness.disk.operations.count { isSync($0) } <= 40 + 3 * 5)
+        harness.disk.crash(.dropUnsynced)
+        let recovery = try harness.open().1
+        #expect(recovery[log.group]?.entries.checksums == log.entries.checksums)
+    }
+
+    private func isSync(_ operation: DiskOperation) -> Bool {
+        if case .sync = operation { true } else { false }
     }
 }
