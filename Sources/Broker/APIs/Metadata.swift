@@ -8,15 +8,22 @@ extension Shard {
     func handle(_ request: MetadataRequest, _ context: RequestContext) {
         let missing = topicsToCreate(request, context.version)
         guard !missing.isEmpty else { return respond(request, context) }
-        create(missing.map { TopicRequest(name: $0) }) { [unowned self] in
-            self.respond(request, context)
+        create(missing.map { TopicRequest(name: $0) }) { [unowned self] invalidNames in
+            self.respond(request, context, invalidNames)
         }
     }
 
-    /// Creates topics and waits until their partitions have leaders; errors show in the answer that follows.
-    func create(_ topics: [TopicRequest], then action: @escaping () -> Void) {
+    /// Creates topics and waits until their partitions have leaders.
+    ///
+    /// `action`: told the names that no topic may have beside those there are (GEN-5). What else went wrong shows as
+    /// a topic that is not known, which clients ask for again.
+    private func create(_ topics: [TopicRequest], then action: @escaping (Set<String>) -> Void) {
         ask(0, .metadata(.createTopics(topics, validateOnly: false))) { [unowned self] reply in
-            guard case .metadata(.topics(let outcomes)) = reply else { return action() }
+            guard case .metadata(.topics(let outcomes)) = reply else { return action([]) }
+            let invalid = outcomes.filter { outcome in
+                guard case .failure(let refusal) = outcome.result else { return false }
+                return refusal.code == .invalidTopicException
+            }
             // For a topic that was refused nobody needs to wait; one that somebody else has just made will be led.
             let coming = outcomes.filter { outcome in
                 if case .failure(let refusal) = outcome.result {
@@ -25,7 +32,7 @@ extension Shard {
                     true
                 }
             }
-            self.waitForLeaders(of: coming.map(\.name), then: action)
+            self.waitForLeaders(of: coming.map(\.name)) { action(Set(invalid.map(\.name))) }
         }
     }
 
@@ -60,7 +67,11 @@ extension Shard {
         }
     }
 
-    private func respond(_ request: MetadataRequest, _ context: RequestContext) {
+    private func respond(
+        _ request: MetadataRequest,
+        _ context: RequestContext,
+        _ invalidNames: Set<String> = []
+    ) {
         var response = MetadataResponse(
             brokers: brokers(as: context).map { broker in
                 .init(
@@ -77,14 +88,17 @@ extension Shard {
         if isAll {
             response.topics = image.topics.map { describe($0.value) }
         } else {
-            response.topics = (request.topics ?? []).map { describe($0, context.version) }
+            response.topics = (request.topics ?? []).map {
+                describe($0, context.version, invalidNames)
+            }
         }
         context.respond(response)
     }
 
     private func describe(
         _ wanted: MetadataRequest.MetadataRequestTopic,
-        _ version: Int16
+        _ version: Int16,
+        _ invalidNames: Set<String>
     ) -> MetadataResponse.MetadataResponseTopic {
         if wanted.topicId != .zero {
             guard let topic = image.topic(wanted.topicId) else {
@@ -97,7 +111,7 @@ extension Shard {
             return describe(topic)
         }
         let name = wanted.name ?? ""
-        guard TopicName.isValid(name) else {
+        guard TopicName.isValid(name), !invalidNames.contains(name) else {
             return .init(errorCode: ErrorCode.invalidTopicException.rawValue, name: name)
         }
         guard let topic = image.topic(named: name) else {
