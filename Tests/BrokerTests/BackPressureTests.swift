@@ -52,6 +52,23 @@ struct BackPressureTests {
         #expect(!client.hasAnswer)
     }
 
+    @Test("what waits behind a second fetch when the client hangs up still happens (PROD-2)")
+    func hangUpBehindFetches() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic()
+        for _ in 0..<2 { try client.send(TestClient.fetchRequest(wait: 60_000), version: 12) }
+        broker.run()
+        #expect(client.isPaused)
+        for value in ["a", "b"] { _ = try client.sendProduce(Batches.batch(value), acks: 0) }
+        broker.run()
+        #expect(client.waitingCount == 2)
+        client.hangUp()
+        broker.run()
+        #expect(try broker.connect().read() == [0: "a", 1: "b"])
+        #expect(broker.shards.allSatisfy { $0.statistics.unansweredByteCount == 0 })
+    }
+
     // MARK: Connections
 
     @Test("above its bytes in flight a client is not read from, until they are answered")

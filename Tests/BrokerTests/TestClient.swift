@@ -93,8 +93,11 @@ final class TestClient {
     // MARK: Manners
 
     /// The client goes away.
+    ///
+    /// What it had sent is still handed over, also where reading had stopped.
     func hangUp() {
         wire.sink.closeReason = .peerClosed
+        wire.deliverRest()
         wire.connection.connectionClosed(.peerClosed)
     }
 
@@ -113,6 +116,11 @@ final class TestWire {
 
     init(shard: Shard) {
         connection = Connection(shard: shard, sink: sink)
+    }
+
+    /// Hands over what is left, as a socket does that is read to its end.
+    func deliverRest() {
+        while !incoming.isEmpty { connection.receive(frame: incoming.removeFirst()) }
     }
 
     /// Hands over one frame, unless reading is stopped.
