@@ -21,8 +21,19 @@ package protocol FrameReceiver: AnyObject {
     /// While output piles up no frame is handed over, whatever the receiver does.
     func writabilityChanged(_ isWritable: Bool)
 
+    /// The broker stops: nothing more is taken from the peer. What was received is to be answered
+    /// soon, and the connection closed then.
+    ///
+    /// - Returns: whether the receiver does so; else the connection is closed at once.
+    func drain() -> Bool
+
     /// The connection is gone; nothing is received after it, and what is written goes nowhere.
     func connectionClosed(_ reason: CloseReason)
+}
+
+extension FrameReceiver {
+    /// A receiver that owes its peer nothing.
+    package func drain() -> Bool { false }
 }
 
 /// The way back to a peer; used on the connection's shard only.

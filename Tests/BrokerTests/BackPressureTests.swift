@@ -254,6 +254,38 @@ struct BackPressureTests {
         #expect(broker.failures.count == 1)
     }
 
+    @Test("a broker that stops answers what it has received, takes no more, and closes")
+    func drainingUnderLoad() throws {
+        let broker = try TestBroker { $0.connectionInFlightByteLimit = 10_000 }
+        let client = try broker.connect()
+        try client.createTopic(partitions: 2, configs: [("compression.type", "producer")])
+        let waiting = try (Int32(0)..<2).map { partition in
+            let reader = try broker.connect(to: 0)
+            let request = TestClient.fetchRequest(partition: partition, wait: 60_000)
+            return (reader, try reader.send(request, version: 12))
+        }
+        let idle = try broker.connect(to: 1)
+        broker.run()
+        broker.isJournalHeld = true
+        let ids = try (0..<10).map { _ in try client.sendProduce(Batches.large(3_000)) }
+        broker.run()
+        let taken = 10 - client.waitingCount
+        #expect(taken > 2 && taken < 10)
+        for client in waiting.map(\.0) + [client, idle] { client.drain() }
+        broker.run()
+        #expect(idle.closeReason == .shutdown)
+        for (reader, id) in waiting {
+            _ = try reader.answer(to: FetchRequest.self, version: 12, id: id)
+            #expect(reader.closeReason == .shutdown)
+        }
+        #expect(client.closeReason == nil && !client.hasAnswer)
+        broker.isJournalHeld = false
+        broker.run()
+        for id in ids.prefix(taken) { #expect(try client.produced(id).error == .noError) }
+        #expect(!client.hasAnswer && client.closeReason == .shutdown)
+        #expect(client.waitingCount == 10 - taken)
+    }
+
     @Test("a broker that stops answers those who wait for records")
     func draining() throws {
         let broker = try TestBroker()

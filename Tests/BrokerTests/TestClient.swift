@@ -101,6 +101,11 @@ final class TestClient {
         wire.connection.connectionClosed(.peerClosed)
     }
 
+    /// The broker stops.
+    func drain() {
+        wire.isDraining = wire.connection.drain()
+    }
+
     /// The client stops reading its answers, or takes it up again.
     func setWritable(_ isWritable: Bool) {
         wire.sink.isWritable = isWritable
@@ -113,6 +118,8 @@ final class TestWire {
     var incoming: [ByteBuffer] = []
     let connection: Connection
     let sink = TestSink()
+    /// Whether nothing more is handed over because the broker stops.
+    var isDraining = false
 
     init(shard: Shard) {
         connection = Connection(shard: shard, sink: sink)
@@ -125,7 +132,9 @@ final class TestWire {
 
     /// Hands over one frame, unless reading is stopped.
     func deliverOne() -> Bool {
-        guard !sink.isPaused, sink.isWritable, sink.closeReason == nil, !incoming.isEmpty else {
+        guard !isDraining, !sink.isPaused, sink.isWritable, sink.closeReason == nil,
+            !incoming.isEmpty
+        else {
             return false
         }
         connection.receive(frame: incoming.removeFirst())

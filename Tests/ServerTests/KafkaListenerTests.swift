@@ -12,6 +12,8 @@ private final class Journal: Sendable {
     let received = Counter()
     let receivedAtResume = Mutex(0)
     let mayHold = Mutex(false)
+    /// How long the receivers take to answer what they have when the broker stops.
+    let drainDelay = Mutex<TimeAmount?>(nil)
     let addresses = Mutex<[(peer: NetworkAddress, local: NetworkAddress)]>([])
 }
 
@@ -68,6 +70,18 @@ private final class EchoReceiver: FrameReceiver {
         sink.write([.bytes(ByteBuffer(integer: Int32(100_000))), part])
     }
 
+    func drain() -> Bool {
+        guard let delay = journal.drainDelay.withLock(\.self) else { return false }
+        eventLoop.assumeIsolated().scheduleTask(in: delay) {
+            self.sink.write([
+                .bytes(ByteBuffer(integer: Int32(4))), .bytes(ByteBuffer(string: "last")),
+            ])
+            self.sink.flush()
+            self.sink.close(.shutdown)
+        }
+        return true
+    }
+
     func readRoundEnded() {
         sink.flush()
     }
@@ -105,6 +119,41 @@ struct KafkaListenerTests {
         await listener.closeConnections(.shutdown)
         #expect(census.openCount == 0)
         try await group.shutdownGracefully()
+    }
+
+    @Test("When the broker stops, a peer that goes on sending is answered and let go")
+    func drains() async throws {
+        try await withListener { listener, journal in
+            journal.drainDelay.withLock { $0 = .milliseconds(1500) }
+            let client = try RawClient(port: listener.address.port)
+            try client.send(RawClient.prefix(1) + Array("a".utf8))
+            #expect(try client.receiveFrame() == Array("a".utf8))
+            async let closed: Void = listener.closeConnections(.shutdown)
+            // The broker has stopped reading when it has taken in the event; what follows stays with the kernel.
+            try await Task.sleep(for: .milliseconds(50))
+            let received = journal.received.value
+            try client.send(RawClient.prefix(1) + Array("b".utf8))
+            #expect(try client.receiveFrame() == Array("last".utf8))
+            await closed
+            #expect(journal.received.value == received)
+            #expect(journal.closed.withLock(\.self) == [.shutdown])
+        }
+    }
+
+    @Test("A receiver that is never done keeps the broker for the drain timeout, no longer")
+    func drainTimeout() async throws {
+        var limits = ConnectionLimits()
+        limits.drainTimeout = .milliseconds(200)
+        try await withListener(limits: limits) { listener, journal in
+            journal.drainDelay.withLock { $0 = .seconds(60) }
+            let client = try RawClient(port: listener.address.port)
+            try client.send(RawClient.prefix(1) + Array("a".utf8))
+            #expect(try client.receiveFrame() == Array("a".utf8))
+            let start = ContinuousClock.now
+            await listener.closeConnections(.shutdown)
+            #expect(ContinuousClock.now - start < .seconds(3))
+            #expect(journal.closed.withLock(\.self) == [.shutdown])
+        }
     }
 
     @Test("Port 0 picks one, and pipelined frames are answered in order")

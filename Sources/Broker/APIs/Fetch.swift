@@ -215,7 +215,7 @@ final class FetchOperation {
         let isSettled = replies.contains { $0.error != .noError || $0.divergingEpoch != nil }
         let now = shard.environment.clock.now
         guard byteCount < minByteCount, !isSettled, !replies.isEmpty, now < deadline,
-            !shard.isStopping
+            !shard.isStopping, !context.connection.isDraining
         else {
             return finish(replies)
         }
@@ -224,6 +224,7 @@ final class FetchOperation {
 
     private func wait(_ replies: [FetchReply]) {
         isWaiting = true
+        context.connection.endWaiting = { self.wake() }
         timer = shard.schedule(after: deadline - shard.environment.clock.now) { self.wake() }
         var byShard: [[FetchWatch]] = Array(repeating: [], count: shard.settings.shardCount)
         for (part, reply) in zip(scope.parts, replies) {
@@ -242,6 +243,7 @@ final class FetchOperation {
     private func wake() {
         guard isWaiting else { return }
         isWaiting = false
+        context.connection.endWaiting = nil
         if let timer { shard.timers.cancel(timer) }
         for watch in watches { shard.cancel(watch) }
         watches.removeAll()

@@ -22,6 +22,10 @@ package final class Connection: FrameReceiver {
     private var isPaused = false
     private var isClosed = false
     private var isDirty = false
+    /// Whether the broker stops: what was received is answered, and nothing more taken.
+    private(set) var isDraining = false
+    /// Has the fetch that waits for records answer with what there is.
+    var endWaiting: (() -> Void)?
     /// The fetch that is being answered.
     ///
     /// A second one waits, and what comes after it: an answer may be as large as `fetch.max.bytes`, and a client that does
@@ -105,6 +109,14 @@ package final class Connection: FrameReceiver {
         adjustReading()
     }
 
+    /// Answers what was received, without waiting for records to come, and closes then.
+    package func drain() -> Bool {
+        isDraining = true
+        endWaiting?()
+        needsFlush()
+        return true
+    }
+
     /// Forgets the client; what it asked for still happens, but nobody is told.
     ///
     /// Of what waited behind a fetch, only the fetches are dropped: they change nothing.
@@ -122,15 +134,26 @@ package final class Connection: FrameReceiver {
         guard !isClosed else { return }
         responses.fill(slot, parts)
         if fetch == slot { fetch = nil }
+        needsFlush()
+    }
+
+    private func needsFlush() {
         guard !isDirty else { return }
         isDirty = true
         shard.needsFlush(self)
     }
 
-    /// Hands over the answers that are next in order.
+    /// Hands over the answers that are next in order; ends a connection that is drained.
     func flush() {
         isDirty = false
         guard !isClosed else { return }
+        writeReady()
+        handleDeferred()
+        adjustReading()
+        if isDraining, isIdle, deferred.isEmpty { close(.shutdown) }
+    }
+
+    private func writeReady() {
         var hasOutput = false
         while let (parts, requestByteCount) = responses.takeReady() {
             inFlightByteCount -= requestByteCount
@@ -141,15 +164,13 @@ package final class Connection: FrameReceiver {
             }
         }
         if hasOutput { sink.flush() }
-        handleDeferred()
-        adjustReading()
     }
 
     /// Ends the connection.
     func close(_ reason: CloseReason) {
         guard !isClosed else { return }
         deferred.removeAll()
-        flush()
+        writeReady()
         markClosed()
         sink.close(reason)
     }

@@ -14,6 +14,8 @@ package struct ConnectionLimits: Sendable {
     package var outputLowMark = 256 << 10
     /// How long a closing connection may take to accept its last answers.
     package var closeTimeout = Duration.seconds(5)
+    /// How long a connection may take to answer what it has received when the broker stops.
+    package var drainTimeout = Duration.seconds(5)
     /// Bytes of one receive block; larger blocks mean fewer frames that must be copied together.
     package var receiveBlockByteCount = 256 << 10
 

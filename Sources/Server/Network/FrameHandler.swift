@@ -26,6 +26,9 @@ final class FrameHandler: ChannelInboundHandler {
     private var isReading = true
     private var isDelivering = false
     private var isDeliveryScheduled = false
+    /// Whether the broker stops: what the receiver has is answered, and nothing more is read.
+    private var isDraining = false
+    private var drainTimer: Scheduled<Void>?
 
     private(set) var peerAddress = NetworkAddress(host: "", port: 0)
     private(set) var localAddress = NetworkAddress(host: "", port: 0)
@@ -79,7 +82,28 @@ final class FrameHandler: ChannelInboundHandler {
             context.fireUserInboundEventTriggered(event)
             return
         }
-        close(event.reason)
+        drain(event.reason)
+    }
+
+    /// Ends the connection as soon as its receiver has answered what it was given: a peer that goes
+    /// on sending would else never be done.
+    private func drain(_ reason: CloseReason) {
+        guard closeReason == nil, !isDraining else {
+            return
+        }
+        isDraining = true
+        updateReading()
+        guard receiver?.drain() == true else {
+            return close(reason)
+        }
+        guard closeReason == nil else {
+            return
+        }
+        drainTimer = context?.eventLoop.assumeIsolated().scheduleTask(
+            in: .init(limits.drainTimeout)
+        ) {
+            self.close(reason)
+        }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -91,6 +115,8 @@ final class FrameHandler: ChannelInboundHandler {
     func channelInactive(context: ChannelHandlerContext) {
         idleTimer?.cancel()
         idleTimer = nil
+        drainTimer?.cancel()
+        drainTimer = nil
         self.context = nil
         // The receiver holds this sink: letting go of it here ends the cycle.
         let receiver = receiver
@@ -146,7 +172,7 @@ final class FrameHandler: ChannelInboundHandler {
     }
 
     private var mayDeliver: Bool {
-        !isPausedByReceiver && closeReason == nil && isWritable
+        !isPausedByReceiver && closeReason == nil && !isDraining && isWritable
     }
 
     /// Delivers waiting frames in a turn of their own, so that the receiver is never called inside

@@ -109,8 +109,8 @@ package final class KafkaListener: Sendable {
         try await channel.close().get()
     }
 
-    /// Asks every connection to end: answers that were flushed still leave, within the limits'
-    /// close timeout.
+    /// Asks every connection to end: nothing more is read, what was received is answered within the
+    /// limits' drain timeout, and what was flushed still leaves within their close timeout.
     ///
     /// - Returns: when all are gone.
     package func closeConnections(_ reason: CloseReason) async {

@@ -379,8 +379,12 @@ package final class BrokerNode: Service {
                 logger.warning("listener did not close", metadata: .of([.error: "\(error)"]))
             }
         }
-        await eachShard { shard, done in shard.drain(atMost: Self.drainTimeout, then: done) }
+        // Clients go on sending: reading stops first, or nothing would ever be drained.
+        async let drained: Void = eachShard { shard, done in
+            shard.drain(atMost: Self.drainTimeout, then: done)
+        }
         for listener in listeners { await listener.closeConnections(.shutdown) }
+        await drained
         await eachShard { shard, done in shard.checkpoint(then: done) }
         journal.stop()
         pool.stop()
