@@ -101,6 +101,9 @@ final class TestClient {
         wire.connection.connectionClosed(.peerClosed)
     }
 
+    /// The client does not read answers larger than this until it is made writable again.
+    func readSlowly(above byteCount: Int) { wire.sink.outputHighMark = byteCount }
+
     /// The broker stops.
     func drain() {
         wire.isDraining = wire.connection.drain()
@@ -161,9 +164,13 @@ final class TestSink: FrameSink {
         }
     }
 
+    /// Above this the client has too much to read; nil for one that reads at once.
+    var outputHighMark: Int?
+
     func flush() {
         output.writeImmutableBuffer(unflushed)
         unflushed.clear()
+        if let outputHighMark, output.readableBytes > outputHighMark { isWritable = false }
     }
 
     func close(_ reason: CloseReason) { closeReason = reason }

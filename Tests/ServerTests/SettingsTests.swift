@@ -175,6 +175,7 @@ struct SettingsTests {
             .read()
         #expect(settings.tailByteCount == 10 << 20)
         #expect(settings.inFlightByteCount == 256 << 20)
+        #expect(settings.answerByteCount == 256 << 20)
         let tight = problems(try reader(flags: [("memory.limit", "64MiB")]))
         #expect(
             tight == ["queued.max.request.bytes: must be at least socket.request.max.bytes"]

@@ -117,6 +117,10 @@ final class FetchOperation {
     private var watches: [CallHandle] = []
     private var timer: TimerQueue.ID?
     private var isWaiting = false
+    /// The room for the answer that is being read; nil where there is none.
+    private var room: Int?
+    /// The place among those who wait for room.
+    private var roomWaiter: UInt64?
 
     init(
         _ request: FetchRequest,
@@ -165,6 +169,9 @@ final class FetchOperation {
     // MARK: Reading
 
     private func read() {
+        room = shard.takeAnswerRoom(upTo: wantedByteCount)
+        // Without room until the deadline the answer tells how the partitions stand, and has no records.
+        if room == nil, mayWait { return waitForRoom() }
         let items: [Result<FetchCall.Item, Settled<FetchReply>>] = scope.parts.map { part in
             switch resolve(part) {
             case .success(let partition):
@@ -192,12 +199,23 @@ final class FetchOperation {
         .fetch(
             FetchCall(
                 isolation: isolation,
-                maxByteCount: maxByteCount,
+                maxByteCount: room ?? 0,
+                allowsOversizedFirst: room != nil,
                 inflates: inflates,
                 allowsZstd: context.version >= 10,
                 items: items
             )
         )
+    }
+
+    /// What the client takes at most.
+    private var wantedByteCount: Int {
+        min(maxByteCount, scope.parts.reduce(0) { $0 + $1.maxByteCount })
+    }
+
+    private func giveBackRoom() {
+        shard.giveBackAnswerRoom(room ?? 0)
+        room = nil
     }
 
     private func resolve(_ part: FetchPartitionRequest) -> Result<TopicPartition, Refusal> {
@@ -213,19 +231,33 @@ final class FetchOperation {
     private func judge(_ replies: [FetchReply]) {
         let byteCount = replies.reduce(0) { $0 + $1.byteCount }
         let isSettled = replies.contains { $0.error != .noError || $0.divergingEpoch != nil }
-        let now = shard.environment.clock.now
-        guard byteCount < minByteCount, !isSettled, !replies.isEmpty, now < deadline,
-            !shard.isStopping, !context.connection.isDraining
-        else {
+        // Who was given less than it asked for need not wait for what is there already.
+        let isShortened = byteCount > 0 && (room ?? 0) < wantedByteCount
+        guard byteCount < minByteCount, !isSettled, !isShortened, !replies.isEmpty, mayWait else {
             return finish(replies)
         }
+        giveBackRoom()
         wait(replies)
     }
 
-    private func wait(_ replies: [FetchReply]) {
+    private var mayWait: Bool {
+        shard.environment.clock.now < deadline && !shard.isStopping
+            && !context.connection.isDraining
+    }
+
+    private func beginWaiting() {
         isWaiting = true
         context.connection.endWaiting = { self.wake() }
         timer = shard.schedule(after: deadline - shard.environment.clock.now) { self.wake() }
+    }
+
+    private func waitForRoom() {
+        beginWaiting()
+        roomWaiter = shard.sessions.answers.wait { self.wake() }
+    }
+
+    private func wait(_ replies: [FetchReply]) {
+        beginWaiting()
         var byShard: [[FetchWatch]] = Array(repeating: [], count: shard.settings.shardCount)
         for (part, reply) in zip(scope.parts, replies) {
             guard case .success(let partition) = resolve(part) else { continue }
@@ -245,6 +277,8 @@ final class FetchOperation {
         isWaiting = false
         context.connection.endWaiting = nil
         if let timer { shard.timers.cancel(timer) }
+        if let roomWaiter { shard.sessions.answers.forget(roomWaiter) }
+        roomWaiter = nil
         for watch in watches { shard.cancel(watch) }
         watches.removeAll()
         read()
@@ -255,7 +289,8 @@ final class FetchOperation {
     private func finish(_ replies: [FetchReply]) {
         var response = FetchResponse(sessionId: scope.session?.id ?? 0)
         var externals: [(SegmentReader, Range<Int>)] = []
-        var budget = maxByteCount
+        let limit = room ?? 0
+        var budget = limit
         var isFirst = true
         for (part, reply) in zip(scope.parts, replies) {
             // Shards filled their shares without knowing of each other: what is over the limit is left for next time.
@@ -270,11 +305,12 @@ final class FetchOperation {
             }
             append(data, part.topic, to: &response)
         }
-        shard.counters.bytesOut += maxByteCount - budget
+        shard.counters.bytesOut += limit - budget
         context.respond(response) { token in
             let (reader, range) = externals[token]
             return reader.output(range)
         }
+        giveBackRoom()
     }
 
     private func shouldTell(_ part: FetchPartitionRequest, _ reply: FetchReply, _ byteCount: Int)

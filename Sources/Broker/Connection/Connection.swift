@@ -31,6 +31,10 @@ package final class Connection: FrameReceiver {
     /// A second one waits, and what comes after it: an answer may be as large as `fetch.max.bytes`, and a client that does
     /// not read must not have many of them made.
     private var fetch: ResponseQueue.Slot?
+    /// Bytes of fetched records in answers that the client has not taken.
+    private var heldByteCount = 0
+    /// Those of them that lie in the sink.
+    private var sentByteCount = 0
     /// Requests that wait behind a second fetch; nothing is read meanwhile, so there are few.
     private var deferred = Deque<ByteBuffer>()
 
@@ -105,6 +109,7 @@ package final class Connection: FrameReceiver {
 
     /// Takes requests only while the client reads its answers.
     package func writabilityChanged(_ isWritable: Bool) {
+        if isWritable, !isClosed { giveBackSent() }
         handleDeferred()
         adjustReading()
     }
@@ -132,8 +137,14 @@ package final class Connection: FrameReceiver {
     /// Puts an answer into its place.
     func respond(_ slot: ResponseQueue.Slot, _ parts: [OutputPart]) {
         guard !isClosed else { return }
-        responses.fill(slot, parts)
-        if fetch == slot { fetch = nil }
+        var held = 0
+        if fetch == slot {
+            fetch = nil
+            held = parts.reduce(0) { $0 + $1.heldByteCount }
+            heldByteCount += held
+            shard.holdAnswer(held)
+        }
+        responses.fill(slot, parts, heldByteCount: held)
         needsFlush()
     }
 
@@ -155,7 +166,8 @@ package final class Connection: FrameReceiver {
 
     private func writeReady() {
         var hasOutput = false
-        while let (parts, requestByteCount) = responses.takeReady() {
+        while let (parts, requestByteCount, answerByteCount) = responses.takeReady() {
+            sentByteCount += answerByteCount
             inFlightByteCount -= requestByteCount
             shard.inFlight(changedBy: -requestByteCount)
             if !parts.isEmpty {
@@ -164,6 +176,14 @@ package final class Connection: FrameReceiver {
             }
         }
         if hasOutput { sink.flush() }
+        if sink.isWritable { giveBackSent() }
+    }
+
+    /// The sink is below its mark: what is left of the answers in it counts as taken.
+    private func giveBackSent() {
+        heldByteCount -= sentByteCount
+        shard.giveBackAnswerRoom(sentByteCount)
+        sentByteCount = 0
     }
 
     /// Ends the connection.
@@ -211,7 +231,20 @@ package final class Connection: FrameReceiver {
         deferred.removeAll()
         shard.inFlight(changedBy: -inFlightByteCount)
         inFlightByteCount = 0
+        shard.giveBackAnswerRoom(heldByteCount)
+        heldByteCount = 0
+        sentByteCount = 0
         shard.connectionClosed()
+    }
+}
+
+extension OutputPart {
+    /// What the part holds in memory; a range of a file holds nothing.
+    fileprivate var heldByteCount: Int {
+        switch self {
+        case .bytes(let bytes): bytes.readableBytes
+        case .file: 0
+        }
     }
 }
 

@@ -12,6 +12,8 @@ struct ResponseQueue {
         var parts: [OutputPart]?
         /// What the request costs until its answer is handed over.
         var requestByteCount: Int
+        /// What of the answer counts as held for a consumer.
+        var heldByteCount = 0
     }
 
     private var places = Deque<Place>()
@@ -27,18 +29,21 @@ struct ResponseQueue {
     }
 
     /// Fills a place; empty parts answer nothing, as for Produce with acks=0.
-    mutating func fill(_ slot: Slot, _ parts: [OutputPart]) {
+    mutating func fill(_ slot: Slot, _ parts: [OutputPart], heldByteCount: Int) {
         precondition(slot.number >= firstNumber, "a request is answered once")
         let position = Int(slot.number - firstNumber)
         precondition(places[position].parts == nil, "a request is answered once")
         places[position].parts = parts
+        places[position].heldByteCount = heldByteCount
     }
 
     /// Takes the next answer, if it is ready.
-    mutating func takeReady() -> (parts: [OutputPart], requestByteCount: Int)? {
+    mutating func takeReady()
+        -> (parts: [OutputPart], requestByteCount: Int, heldByteCount: Int)?
+    {
         guard let first = places.first, let parts = first.parts else { return nil }
         places.removeFirst()
         firstNumber += 1
-        return (parts, first.requestByteCount)
+        return (parts, first.requestByteCount, first.heldByteCount)
     }
 }

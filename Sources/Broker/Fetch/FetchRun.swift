@@ -35,18 +35,20 @@ final class FetchRun {
                 item,
                 call,
                 budget: call.maxByteCount - byteCount,
-                isFirst: byteCount == 0,
+                isFirst: byteCount == 0 && call.allowsOversizedFirst,
                 afterLoad: isAfterLoad
             ) {
             case .ready(let slice, var reply):
+                let room = call.maxByteCount - byteCount
                 byteCount += slice?.byteCount ?? 0
-                guard let slice, let job = rewrite(of: slice) else {
+                guard let slice, let job = rewrite(of: slice, room: room) else {
                     reply.parts = slice?.parts ?? []
                     reply.byteCount = slice?.byteCount ?? 0
                     replies.append(reply)
                     isAfterLoad = false
                     continue
                 }
+                byteCount -= slice.byteCount
                 return perform(job, reply)
             case .load(let load, let log):
                 shard.workers.run({ load.perform() }) { loaded in
@@ -65,10 +67,15 @@ final class FetchRun {
     }
 
     /// What has to be done to the records before this client may have them; nil for nothing, as nearly always.
-    private func rewrite(of slice: FetchSlice) -> RewriteJob? {
+    private func rewrite(of slice: FetchSlice, room: Int) -> RewriteJob? {
         let inflates = slice.containsBrokerCompressed && call.inflates
         guard inflates || !call.allowsZstd else { return nil }
-        return RewriteJob(parts: slice.parts, inflates: inflates, allowsZstd: call.allowsZstd)
+        return RewriteJob(
+            parts: slice.parts,
+            inflates: inflates,
+            allowsZstd: call.allowsZstd,
+            maximumByteCount: room
+        )
     }
 
     private func perform(_ job: RewriteJob, _ reply: FetchReply) {
@@ -78,6 +85,7 @@ final class FetchRun {
             case .records(let bytes):
                 reply.parts = [.memory(bytes)]
                 reply.byteCount = bytes.readableBytes
+                self.byteCount += bytes.readableBytes
             case .refused(let error):
                 reply = .refused(error)
             }
@@ -95,6 +103,8 @@ struct RewriteJob: Sendable {
     var inflates: Bool
     /// Whether zstd batches may pass.
     var allowsZstd: Bool
+    /// What the client may get, but for the first batch: inflated records are many times as large.
+    var maximumByteCount: Int
 
     /// What the client gets.
     enum Outcome: Sendable {
@@ -120,6 +130,8 @@ struct RewriteJob: Sendable {
                         using: decompressor,
                         limit: BatchRules.defaultUnfoldedLimit
                     ) : batch
+                let byteCount = output.readableBytes + sent.bytes.readableBytes
+                guard output.readableBytes == 0 || byteCount <= maximumByteCount else { break }
                 output.writeImmutableBuffer(sent.bytes)
             }
             return .records(output)

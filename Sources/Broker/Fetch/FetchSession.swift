@@ -136,6 +136,9 @@ struct FetchSessionCache {
     /// How long an idle session is safe from being replaced.
     static let protection = Duration.seconds(120)
 
+    /// The room for answers; beside the sessions, since both are what a shard holds for consumers.
+    var answers = AnswerBudget()
+
     private let slotCount: Int
     private var sessions: [Int32: FetchSession] = [:]
     private var random: SeededRandom

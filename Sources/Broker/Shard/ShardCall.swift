@@ -129,6 +129,8 @@ package struct FetchCall: Sendable {
     package var isolation: IsolationLevel
     /// The most bytes that all items together may bring; the first batch of all may be larger.
     package var maxByteCount: Int
+    /// Whether the first batch of all may be larger than that; where there is no room for answers none is read.
+    package var allowsOversizedFirst: Bool
     /// Whether batches that the broker compressed are inflated, since the client may not read lz4.
     package var inflates: Bool
     /// Whether zstd may be sent (from Fetch version 10).

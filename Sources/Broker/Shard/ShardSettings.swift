@@ -23,6 +23,8 @@ package struct ShardSettings: Sendable {
     package var connectionInFlightByteLimit = 64 << 20
     /// The most request bytes that all clients of one shard may have unanswered.
     package var inFlightByteLimit = 256 << 20
+    /// The most bytes of records that the answers to fetches of all clients of one shard hold in memory.
+    package var answerByteLimit = 128 << 20
     /// The most bytes of recent entries that a shard keeps in memory although segments hold them.
     package var tailByteCount = 64 << 20
     /// The most segments that a shard keeps open and mapped.

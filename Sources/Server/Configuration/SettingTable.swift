@@ -106,8 +106,9 @@ package enum SettingTable {
             "memory.limit",
             .bytes(0...1 << 40),
             default: "0",
-            "About how much memory the broker may use. memory.tail.bytes and queued.max.request.bytes "
-                + "are a quarter of it each where they are not set; 0 leaves them as they are."
+            "About how much memory the broker may use. memory.tail.bytes, queued.max.request.bytes "
+                + "and queued.max.response.bytes are a quarter of it each where they are not set; 0 leaves "
+                + "them as they are."
         ),
         SettingDefinition(
             "memory.tail.bytes",
@@ -120,6 +121,13 @@ package enum SettingTable {
             .bytes(1 << 20...1 << 40),
             default: "512MiB",
             "The most bytes of requests being worked on; beyond, no connection is read."
+        ),
+        SettingDefinition(
+            "queued.max.response.bytes",
+            .bytes(1 << 20...1 << 40),
+            default: "256MiB",
+            "The most bytes of records that answers to fetches hold in memory until the clients have taken "
+                + "them; beyond, fetches get less or wait."
         ),
         SettingDefinition(
             "connection.queued.max.request.bytes",

@@ -45,6 +45,8 @@ package struct Settings: Sendable {
     package let tailByteCount: Int
     /// Bytes of requests being worked on, over all shards.
     package let inFlightByteCount: Int
+    /// Bytes of records in answers to fetches, over all shards.
+    package let answerByteCount: Int
     /// Bytes of requests being worked on, per connection.
     package let connectionInFlightByteCount: Int
     /// What one connection may cost.
@@ -82,6 +84,7 @@ package struct Settings: Sendable {
         logLevels = LogLevels(reader.text("logging.level")) ?? LogLevels()
         tailByteCount = reader.budget("memory.tail.bytes")
         inFlightByteCount = reader.budget("queued.max.request.bytes")
+        answerByteCount = reader.budget("queued.max.response.bytes")
         connectionInFlightByteCount = reader.count("connection.queued.max.request.bytes")
         var limits = ConnectionLimits()
         limits.maximumFrameByteCount = reader.count("socket.request.max.bytes")

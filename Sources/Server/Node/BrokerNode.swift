@@ -254,6 +254,7 @@ package final class BrokerNode: Service {
         shard.rack = settings.rack
         shard.connectionInFlightByteLimit = settings.connectionInFlightByteCount
         shard.inFlightByteLimit = max(1 << 20, settings.inFlightByteCount / shardCount)
+        shard.answerByteLimit = max(1 << 20, settings.answerByteCount / shardCount)
         shard.tailByteCount = max(1 << 20, settings.tailByteCount / shardCount)
         shard.minimumFreeByteCount = Int64(2 * settings.journalLiveByteCount)
         return shard
