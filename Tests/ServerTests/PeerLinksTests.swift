@@ -264,6 +264,25 @@ struct PeerLinksTests {
         try await broker.stop()
     }
 
+    @Test("A dial that comes due in the turn of the stop is not made", arguments: 0..<5)
+    func stopWhenDue(attempt: Int) async throws {
+        let gone = try await ListeningBroker()
+        try await gone.stop()
+        let shard = try await DiallingShard()
+        try shard.dial(gone.listener.address)
+        try waitUntil { (try? shard.on { $0.socketCount }) == 0 }
+        // The loop is busy past the longest wait, so that the stop and the timers meet in one turn.
+        let isBusy = Counter()
+        shard.group.next().execute {
+            isBusy.increment()
+            for _ in 0..<70 { pauseBriefly() }
+        }
+        try waitUntil { isBusy.value == 1 }
+        try await shard.stopLinks()
+        #expect(try shard.on { $0.socketCount } == 0)
+        try await shard.stop()
+    }
+
     @Test("What stands next to the socket sees every byte, of both sides: there TLS can go")
     func secured() async throws {
         var settings = PeerSettings.quick

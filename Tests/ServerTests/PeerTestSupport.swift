@@ -201,8 +201,12 @@ final class DiallingShard: Sendable {
         }
     }
 
-    func stop() async throws {
+    func stopLinks() async throws {
         try await group.next().flatSubmit { self.links.value.stop() }.get()
+    }
+
+    func stop() async throws {
+        try await stopLinks()
         try await group.shutdownGracefully()
     }
 }

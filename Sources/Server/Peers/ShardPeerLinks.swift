@@ -90,6 +90,11 @@ package final class ShardPeerLinks: PeerLinks {
         link(broker, lane)?.heldByteCount ?? 0
     }
 
+    /// Sockets that are open, and dials under way.
+    package var socketCount: Int {
+        sockets.count
+    }
+
     /// Dials a peer at once whose links wait for their next attempt.
     ///
     /// For when the peer was heard of, say by a connection that it made itself.
@@ -153,6 +158,10 @@ final class PeerSockets {
 
     init(eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
+    }
+
+    var count: Int {
+        open.count + dialCount
     }
 
     func add(_ channel: any Channel) {
