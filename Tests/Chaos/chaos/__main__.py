@@ -41,6 +41,7 @@ def main():
     processes.stop_on_signals()
     processes.adopt_orphans()
     fabrics.sweep()
+    runner.sweep()
     report = ChaosReport()
     if arguments.self_test:
         self_test.run(report)

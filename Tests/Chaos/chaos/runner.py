@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -11,6 +12,7 @@ from .disks import mounts_below
 from .fabrics import Loopback, Namespaces, remains
 from .history import RULES, History, name_of, told
 from .processes import children
+from .processes import run as run_command
 from .replicas import differences
 from .report import expect, expect_equal
 from .workload import Workload
@@ -20,6 +22,7 @@ TOPICS = (
     ("chaos-default", 3, {}),
     ("chaos-segments", 2, {"segment.bytes": str(1 << 20), "compression.type": "producer"}),
 )
+# The process that a directory belongs to stands behind it.
 DIRECTORY_PREFIX = "flotilla-chaos-"
 WARM_SECONDS = 30
 ANSWER_SECONDS = 60
@@ -35,20 +38,34 @@ def run(nemesis_class, arguments, seconds, report):
     if reason:
         report.skip(name, nemesis_class.sentence, reason)
         return
-    directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
+    directory = tempfile.mkdtemp(prefix=f"{DIRECTORY_PREFIX}{os.getpid()}-")
     try:
         with report.check(name, "the run comes to its end"):
             run_in(directory, nemesis_class, arguments, seconds, report)
     finally:
         if arguments.keep:
-            print(f"     {name}: logs and data stay in {directory}", file=report.stream, flush=True)
+            kept = directory.replace(DIRECTORY_PREFIX, "flotilla-kept-")
+            os.rename(directory, kept)
+            print(f"     {name}: logs and data stay in {kept}", file=report.stream, flush=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)
     with report.check(name, "no process, namespace, mount or file is left"):
         expect_equal(sorted(children()), [], "processes")
         expect_equal(remains(), [], "namespaces and links")
         expect_equal(mounts_below(directory), [], "mounts")
-        expect(arguments.keep or not os.path.exists(directory), f"{directory} is still there")
+        expect(not os.path.exists(directory), f"{directory} is still there")
+
+
+def sweep():
+    """Removes what a run left that was killed: the directories and mounts of processes that do not live."""
+    root = tempfile.gettempdir()
+    for name in os.listdir(root):
+        match = re.fullmatch(rf"{DIRECTORY_PREFIX}(\d+)-\w+", name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            directory = os.path.join(root, name)
+            for mount in mounts_below(directory):
+                run_command("umount", "-l", mount, check=False)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def why_not(nemesis_class, brokers):
