@@ -18,6 +18,8 @@ package enum CoordinationError: Error, Hashable, Sendable, CustomStringConvertib
     case unsupportedVersion(format: String, version: Int)
     /// A record of a kind that this version does not know.
     case unknownRecordKind(Int)
+    /// A command, or an answer to one, of a kind that this version does not know.
+    case unknownCommandKind(Int)
     /// The bytes are not what was written.
     case checksumMismatch(format: String)
     /// A committed record that cannot follow what was applied before it.
@@ -35,7 +37,8 @@ package enum CoordinationError: Error, Hashable, Sendable, CustomStringConvertib
         case .unknownConfig, .invalidConfig, .readOnlyConfig: .invalidConfig
         case .truncated, .lengthOutOfBounds, .malformedText, .valueOutOfBounds, .trailingBytes,
             .foreignFormat,
-            .unsupportedVersion, .unknownRecordKind, .checksumMismatch, .contradiction:
+            .unsupportedVersion, .unknownRecordKind, .unknownCommandKind, .checksumMismatch,
+            .contradiction:
             .unknownServerError
         }
     }
@@ -59,6 +62,8 @@ package enum CoordinationError: Error, Hashable, Sendable, CustomStringConvertib
             "\(format): version \(version) is newer than this program knows; start a newer one"
         case .unknownRecordKind(let kind):
             "metadata record of unknown kind \(kind): stopping here, since skipping it would fork the state"
+        case .unknownCommandKind(let kind):
+            "metadata command of unknown kind \(kind): the other broker is newer; nothing was changed"
         case .checksumMismatch(let format):
             "\(format): checksum mismatch; it is fetched again or rebuilt from the log"
         case .contradiction(let index, let record, let reason):

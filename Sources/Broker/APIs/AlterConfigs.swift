@@ -114,7 +114,7 @@ extension Shard {
                 )
             case .refused(let refusal):
                 completion(refusals.map { $0 ?? refusal })
-            case .topics, .deletions, .producerIDs, .done:
+            case .topics, .deletions, .producerIDs, .registered, .reassignments, .member, .done:
                 preconditionFailure("configs are answered with configs")
             }
         }

@@ -32,7 +32,7 @@ extension Shard {
                     },
                     context
                 )
-            case .deletions, .configs, .producerIDs, .done:
+            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member, .done:
                 preconditionFailure("partitions are answered with topics")
             }
         }

@@ -40,7 +40,7 @@ extension Shard {
                     },
                     context
                 )
-            case .deletions, .configs, .producerIDs, .done:
+            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member, .done:
                 preconditionFailure("topics are answered with topics")
             }
         }

@@ -41,7 +41,7 @@ extension Shard {
                 }
             case .refused(let refusal):
                 self.respond(wanted, context) { _ in .failure(refusal) }
-            case .topics, .configs, .producerIDs, .done:
+            case .topics, .configs, .producerIDs, .registered, .reassignments, .member, .done:
                 preconditionFailure("deletions are answered with deletions")
             }
         }

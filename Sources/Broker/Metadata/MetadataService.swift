@@ -16,7 +16,10 @@ final class MetadataService {
     private let facts: StartupFacts
     private var toldIndex: LogIndex?
     private var waiting: [() -> Void] = []
-    private var removed: [TopicID: Set<GroupID>] = [:]
+    /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
+    private var removed: [RemovedTopic: Set<GroupID>] = [:]
+    /// The brokers that are alive and in which life, as this broker sees it; nil while nobody knows.
+    var liveBrokers: [BrokerID: BrokerIncarnation]?
     private var isTaking = false
 
     /// The metadata log's replica on any broker; there is one creation of it for each broker's incarnation.
@@ -99,7 +102,16 @@ final class MetadataService {
     // MARK: Commands
 
     /// Decides a command and answers when what it changed is committed and applied.
-    func perform(_ command: MetadataCommand, then completion: @escaping (MetadataReply) -> Void) {
+    ///
+    /// - Parameters:
+    ///   - command: what is to change.
+    ///   - broker: who asks; nil for this one.
+    ///   - completion: told once.
+    func perform(
+        _ command: MetadataCommand,
+        from broker: BrokerID? = nil,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
         guard isTaking else {
             guard waiting.count < Self.waitingLimit else {
                 return completion(
@@ -108,11 +120,13 @@ final class MetadataService {
                     )
                 )
             }
-            waiting.append { [unowned self] in self.perform(command, then: completion) }
+            waiting.append { [unowned self] in
+                self.perform(command, from: broker, then: completion)
+            }
             return
         }
         do throws(Refusal) {
-            try decide(command, then: completion)
+            try decide(command, from: broker ?? shard.settings.broker, then: completion)
         } catch {
             completion(.refused(error))
         }
@@ -123,14 +137,45 @@ final class MetadataService {
 
     private func decide(
         _ command: MetadataCommand,
+        from broker: BrokerID,
+        then completion: @escaping (MetadataReply) -> Void
+    ) throws(Refusal) {
+        switch command {
+        case .createTopics, .deleteTopics, .createPartitions, .incrementalAlterConfigs,
+            .alterConfigs:
+            try decideOnTopics(command, then: completion)
+        case .allocateProducerIDs:
+            let decision = try machine.controller.allocateProducerIDs(for: broker)
+            settle(decision, .producerIDs(decision.outcomes[0]), completion)
+        case .replicaRemoved(let group):
+            try confirm(group, on: broker, then: completion)
+        case .alterReassignments(let requests, let allowsChange):
+            let decision = try machine.controller.alterReassignments(
+                requests,
+                allowsReplicationFactorChange: allowsChange
+            )
+            settle(decision, .reassignments(decision.outcomes), completion)
+        case .finishMovement(let partition, let revision):
+            let decision = try machine.controller.finishMovement(of: partition, revision: revision)
+            settle(decision, .done, completion)
+        case .renewReplica(let member, let partition):
+            let decision = try machine.controller.renewReplica(member, of: partition)
+            settle(decision, .member(decision.outcomes[0]), completion)
+        case .registerBroker, .setBrokerState, .unregisterBroker, .setFeatureLevel:
+            try decideOnCluster(command, then: completion)
+        }
+    }
+
+    private func decideOnTopics(
+        _ command: MetadataCommand,
         then completion: @escaping (MetadataReply) -> Void
     ) throws(Refusal) {
         switch command {
         case .createTopics(let requests, let validateOnly):
-            let defaults = BrokerConfig(layers: shard.layers).topicDefaults
             let decision = try machine.controller.createTopics(
                 requests,
-                defaults: defaults,
+                defaults: BrokerConfig(layers: shard.layers).topicDefaults,
+                liveBrokers: liveIDs,
                 validateOnly: validateOnly
             )
             settle(decision, .topics(decision.outcomes), completion)
@@ -140,6 +185,7 @@ final class MetadataService {
         case .createPartitions(let requests, let validateOnly):
             let decision = try machine.controller.createPartitions(
                 requests,
+                liveBrokers: liveIDs,
                 validateOnly: validateOnly
             )
             settle(decision, .topics(decision.outcomes), completion)
@@ -155,30 +201,72 @@ final class MetadataService {
                 validateOnly: validateOnly
             )
             settle(decision, .configs(decision.outcomes), completion)
-        case .allocateProducerIDs:
-            let decision = try machine.controller.allocateProducerIDs(for: shard.settings.broker)
-            settle(decision, .producerIDs(decision.outcomes[0]), completion)
-        case .replicaRemoved(let group):
-            try confirm(group, then: completion)
+        case .allocateProducerIDs, .replicaRemoved, .registerBroker, .alterReassignments,
+            .finishMovement, .renewReplica, .setBrokerState, .unregisterBroker, .setFeatureLevel:
+            preconditionFailure("decided by the caller")
         }
     }
 
-    /// A topic is confirmed as deleted when this broker's last replica of it is gone.
-    private func confirm(_ group: GroupID, then completion: @escaping (MetadataReply) -> Void)
-        throws(Refusal)
-    {
-        let topic = group.partition.topic
-        removed[topic, default: []].insert(group)
-        let remaining = machine.controller.image.replicasToDelete(on: shard.settings.broker).filter
-        { other in
-            other.partition.topic == topic && removed[topic]?.contains(other) != true
+    private func decideOnCluster(
+        _ command: MetadataCommand,
+        then completion: @escaping (MetadataReply) -> Void
+    ) throws(Refusal) {
+        switch command {
+        case .registerBroker(let registration):
+            let life = liveBrokers?[registration.id]
+            let decision = try machine.controller.registerBroker(
+                registration,
+                isOtherAlive: life.map { $0 != registration.incarnation } ?? false
+            )
+            settle(decision, .registered(decision.outcomes[0]), completion)
+        case .setBrokerState(let broker, let state, let allowsPartial):
+            let decision = try machine.controller.setBrokerState(
+                broker,
+                state,
+                liveBrokers: liveIDs,
+                allowsPartial: allowsPartial
+            )
+            settle(decision, .done, completion)
+        case .unregisterBroker(let broker):
+            let decision = try machine.controller.unregisterBroker(broker, liveBrokers: liveIDs)
+            settle(decision, .done, completion)
+        case .setFeatureLevel(let level, let validateOnly):
+            let decision = try machine.controller.setFeatureLevel(level, validateOnly: validateOnly)
+            settle(decision, .done, completion)
+        case .createTopics, .deleteTopics, .createPartitions, .incrementalAlterConfigs,
+            .alterConfigs, .allocateProducerIDs, .replicaRemoved, .alterReassignments,
+            .finishMovement, .renewReplica:
+            preconditionFailure("decided by the caller")
         }
-        guard remaining.isEmpty else { return completion(.done) }
-        removed[topic] = nil
-        let decision = try machine.controller.confirmReplicaDeletion(
-            of: topic,
-            on: shard.settings.broker
+    }
+
+    private var liveIDs: Set<BrokerID>? {
+        liveBrokers.map { Set($0.keys) }
+    }
+
+    /// A replica that left its group is confirmed by itself, a deleted topic when the broker's last replica of it is gone.
+    private func confirm(
+        _ group: GroupID,
+        on broker: BrokerID,
+        then completion: @escaping (MetadataReply) -> Void
+    ) throws(Refusal) {
+        let image = machine.controller.image
+        let replica = RemovedReplica(
+            member: GroupMember(broker: broker, epoch: group.epoch),
+            partition: group.partition
         )
+        guard image.removedReplicas[replica] == nil else {
+            let decision = try machine.controller.confirmReplicaRemoval(replica)
+            return settle(decision, .done, completion)
+        }
+        let topic = RemovedTopic(topic: group.partition.topic, broker: broker)
+        removed[topic, default: []].insert(group)
+        let remaining = image.deletedTopics[topic.topic]?.replicas(on: broker).filter {
+            removed[topic]?.contains($0) != true
+        }
+        guard remaining?.isEmpty ?? true else { return completion(.done) }
+        removed[topic] = nil
+        let decision = try machine.controller.confirmReplicaDeletion(of: topic.topic, on: broker)
         settle(decision, .done, completion)
     }
 
@@ -221,6 +309,12 @@ final class MetadataService {
         }
         replica.propose(proposal)
     }
+}
+
+/// A deleted topic on one broker.
+private struct RemovedTopic: Hashable {
+    var topic: TopicID
+    var broker: BrokerID
 }
 
 /// The controller as the state machine of the metadata log.

@@ -72,6 +72,15 @@ package struct ByteReader {
         return text
     }
 
+    /// Text of any length: a 32-bit byte count and UTF-8.
+    package mutating func longText(_ field: String) throws(CoordinationError) -> String {
+        let byteCount = try count(field, elementByteCount: 1)
+        guard let bytes = buffer.readBytes(length: byteCount),
+            let text = String(validating: bytes, as: UTF8.self)
+        else { throw .malformedText(field: field) }
+        return text
+    }
+
     /// Text or nothing: a flag, then the text.
     package mutating func optionalText(_ field: String) throws(CoordinationError) -> String? {
         try flag(field) ? try text(field) : nil

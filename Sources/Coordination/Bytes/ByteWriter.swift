@@ -36,6 +36,12 @@ package struct ByteWriter {
         buffer.writeString(text)
     }
 
+    /// Text of any length, such as a client sends it: a 32-bit byte count and UTF-8.
+    package mutating func longText(_ text: String) {
+        count(text.utf8.count)
+        buffer.writeString(text)
+    }
+
     /// Text or nothing: a flag, then the text.
     package mutating func optionalText(_ text: String?) {
         flag(text != nil)

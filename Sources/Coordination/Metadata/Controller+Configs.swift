@@ -75,6 +75,12 @@ package struct ConfigOutcome: Sendable {
     package var resource: ConfigResource
     /// What is set from then on, or why nothing changed.
     package var result: Result<ConfigValues, Refusal>
+
+    /// States an outcome.
+    package init(resource: ConfigResource, result: Result<ConfigValues, Refusal>) {
+        self.resource = resource
+        self.result = result
+    }
 }
 
 /// Commands about settings.

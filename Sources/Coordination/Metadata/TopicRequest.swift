@@ -109,4 +109,10 @@ package struct TopicDeletionOutcome: Sendable {
     package var reference: TopicReference
     /// The topic as it was, or why not.
     package var result: Result<TopicImage, Refusal>
+
+    /// States an outcome.
+    package init(reference: TopicReference, result: Result<TopicImage, Refusal>) {
+        self.reference = reference
+        self.result = result
+    }
 }
