@@ -14,7 +14,9 @@ final class TestBroker {
     static let directory = "/data"
 
     let disk: MemoryDisk
-    let clock = VirtualClock()
+    let clock: VirtualClock
+    let id: BrokerID
+    private let founders: [BrokerID]
     private(set) var shards: [Shard] = []
     private(set) var environments: [TestEnvironment] = []
     private(set) var journal: Journal
@@ -36,8 +38,12 @@ final class TestBroker {
 
     /// Starts a broker on an empty disk.
     ///
-    /// `configs`: broker settings by Kafka's names. `adjust`: changes the bounds.
+    /// `founders`: the brokers of a cluster, this one among them; empty for a broker of its own. `configs`: broker
+    /// settings by Kafka's names. `adjust`: changes the bounds.
     init(
+        id: BrokerID = BrokerID(1),
+        founders: [BrokerID] = [],
+        clock: VirtualClock = VirtualClock(),
         shardCount: Int = 2,
         configs: [ConfigEntry] = [],
         disk: MemoryDisk = MemoryDisk(),
@@ -47,6 +53,9 @@ final class TestBroker {
         ),
         adjust: @escaping (inout ShardSettings) -> Void = { _ in }
     ) throws {
+        self.id = id
+        self.founders = founders
+        self.clock = clock
         self.disk = disk
         self.shardCount = shardCount
         self.configs = configs
@@ -73,18 +82,31 @@ final class TestBroker {
     private func start() throws {
         lives += 1
         var settings = ShardSettings(
-            broker: BrokerID(1),
+            broker: id,
             shardCount: shardCount,
             dataDirectory: Self.directory,
             layers: try ConfigLayers(fixed: configs),
-            seed: 42 &+ lives
+            seed: 42 &+ lives &+ UInt64(id.rawValue) &* 1000
         )
+        settings.incarnation = BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
+        if !founders.isEmpty { settings.join(founders) }
         adjust(&settings)
         let replicas = try recoverReplicas()
         let registration = BrokerRegistration(
-            id: BrokerID(1),
-            incarnation: BrokerIncarnation(high: 1, low: 1),
-            endpoints: [BrokerEndpoint(listener: "PLAINTEXT", host: "", port: 9092)]
+            id: id,
+            incarnation: settings.incarnation,
+            endpoints: [
+                BrokerEndpoint(
+                    listener: "PLAINTEXT",
+                    host: founders.isEmpty ? "" : "broker-\(id)",
+                    port: 9092
+                ),
+                BrokerEndpoint(
+                    listener: BrokerEndpoint.peerListener,
+                    host: "peer-\(id)",
+                    port: 9093
+                ),
+            ]
         )
         environments = (0..<shardCount).map { TestEnvironment(index: $0, broker: self) }
         shards = environments.map { environment in
@@ -241,7 +263,7 @@ final class TestBroker {
         }
     }
 
-    private func step() -> Bool {
+    func step() -> Bool {
         for shard in shards where !mailboxes[shard.index].isEmpty {
             let messages = mailboxes[shard.index]
             mailboxes[shard.index].removeAll()
@@ -269,16 +291,25 @@ final class TestBroker {
         return false
     }
 
+    /// When something is due next.
+    var nextDeadline: Instant? { environments.compactMap(\.deadline).min() }
+
+    /// Does what is due at the present time, and everything that follows from it without time passing.
+    func runTimers() {
+        for environment in environments where environment.deadline.map({ $0 <= clock.now }) == true
+        {
+            environment.deadline = nil
+            shards[environment.index].runTimers()
+        }
+    }
+
     /// Moves the clock, and does at each point of time what is due.
     func advance(by delay: Duration) {
         run()
         let end = clock.now + delay
-        while let next = environments.compactMap(\.deadline).min(), next <= end {
+        while let next = nextDeadline, next <= end {
             clock.now = max(clock.now, next)
-            for environment in environments where environment.deadline.map({ $0 <= next }) == true {
-                environment.deadline = nil
-                shards[environment.index].runTimers()
-            }
+            runTimers()
             run()
         }
         clock.now = end
@@ -289,9 +320,8 @@ final class TestBroker {
 
     /// A client whose connection lives on a shard.
     func connect(to shard: Int = 0, as software: String? = nil) throws -> TestClient {
-        let wire = TestWire(shard: shards[shard])
-        wires.append(wire)
-        let client = TestClient(broker: self, wire: wire)
+        let wire = wire(to: shard)
+        let client = TestClient(wire: wire) { self.run() }
         if let software {
             _ = try client.ask(
                 ApiVersionsRequest(clientSoftwareName: software, clientSoftwareVersion: "1.0"),
@@ -301,6 +331,30 @@ final class TestBroker {
         return client
     }
 
+    /// A connection on a shard, for a client that needs more than this broker to get its answers.
+    func wire(to shard: Int = 0) -> TestWire {
+        let wire = TestWire(shard: shards[shard])
+        wires.append(wire)
+        return wire
+    }
+
     /// Everything that the shards wanted operators to read.
     var events: [BrokerEvent] { environments.flatMap(\.events) }
+}
+
+extension ShardSettings {
+    /// Makes the broker one of the founders of a cluster.
+    fileprivate mutating func join(_ founders: [BrokerID]) {
+        isClustered = true
+        seeds = founders.map { id in
+            PeerAddress(broker: id, address: NetworkAddress(host: "peer-\(id)", port: 9093))
+        }
+        metadataFounders = founders.map { id in
+            ClusterFounder(
+                member: GroupMember(broker: id, epoch: CreationEpoch(1)),
+                incarnation: BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
+            )
+        }
+        metadataMember = GroupMember(broker: broker, epoch: CreationEpoch(1))
+    }
 }

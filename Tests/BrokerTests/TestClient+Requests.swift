@@ -12,6 +12,7 @@ extension TestClient {
     func createTopic(
         _ name: String = topic,
         partitions: Int32 = 1,
+        replicas: Int16 = 1,
         configs: [(String, String)] = []
     ) throws -> TopicID {
         let answer = try ask(
@@ -19,7 +20,7 @@ extension TestClient {
                 .init(
                     name: name,
                     numPartitions: partitions,
-                    replicationFactor: 1,
+                    replicationFactor: replicas,
                     configs: configs.map { .init(name: $0.0, value: $0.1) }
                 )
             ]),

@@ -41,6 +41,7 @@ final class TestEnvironment: ShardEnvironment {
     let index: Int
     let workers: any Workers
     let testWorkers = TestWorkers()
+    let links = TestPeerLinks()
     private(set) var events: [BrokerEvent] = []
     var wantsTurnEnd = false
     var deadline: Instant?
@@ -53,6 +54,8 @@ final class TestEnvironment: ShardEnvironment {
     }
 
     var clock: any Clock { broker.clock }
+
+    var peers: any PeerLinks { links }
 
     func requestTurnEnd() { wantsTurnEnd = true }
 

@@ -306,6 +306,16 @@ final class FetchOperation {
             append(data, part.topic, to: &response)
         }
         shard.counters.bytesOut += limit - budget
+        if context.version >= 16 {
+            response.nodeEndpoints = context.endpoints(hinted: replies.map(\.hint)).map { broker in
+                FetchResponse.NodeEndpoint(
+                    nodeId: broker.id.rawValue,
+                    host: broker.address.host,
+                    port: Int32(broker.address.port),
+                    rack: broker.rack
+                )
+            }
+        }
         context.respond(response) { token in
             let (reader, range) = externals[token]
             return reader.output(range)

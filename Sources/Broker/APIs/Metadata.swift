@@ -153,14 +153,14 @@ extension Shard {
 
     /// Where a partition is, and who leads it (META-5, META-6).
     func placement(of id: TopicPartition, _ partition: PartitionImage) -> Placement {
-        let hint = leadership.hint(for: id)
+        let hint = hint(for: id)
         let replicas = partition.replicas.map(\.broker.rawValue)
         return Placement(
             error: hint.leader < 0 ? .leaderNotAvailable : .noError,
             leader: hint.leader,
             epoch: hint.epoch,
             replicas: replicas,
-            inSync: replicas
+            inSync: partition.replicas.map(\.broker).filter(isReachable).map(\.rawValue)
         )
     }
 
@@ -173,7 +173,7 @@ extension Shard {
 
     /// The brokers with the addresses that this client can use (META-2).
     func brokers(as context: RequestContext) -> [KnownBroker] {
-        image.brokers.map { id, registration in
+        image.brokers.filter { isReachable($0.key) }.map { id, registration in
             if id == settings.broker {
                 let address: NetworkAddress =
                     switch settings.advertised {
@@ -182,9 +182,19 @@ extension Shard {
                     }
                 return KnownBroker(id: id, address: address, rack: registration.rack)
             }
-            let endpoint = registration.endpoints.first
-            let address = NetworkAddress(host: endpoint?.host ?? "", port: Int(endpoint?.port ?? 0))
-            return KnownBroker(id: id, address: address, rack: registration.rack)
+            return KnownBroker(id: id, address: registration.kafkaAddress, rack: registration.rack)
+        }
+    }
+}
+
+extension RequestContext {
+    /// How this client reaches the leaders that it is sent to; nothing for the usual answer that sends it nowhere.
+    ///
+    /// - Source: KIP-951.
+    func endpoints(hinted hints: [LeaderHint]) -> [Shard.KnownBroker] {
+        guard hints.contains(where: { $0.leader >= 0 }) else { return [] }
+        return connection.shard.brokers(as: self).filter { broker in
+            hints.contains { $0.leader == broker.id.rawValue }
         }
     }
 }

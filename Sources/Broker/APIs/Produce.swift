@@ -165,6 +165,16 @@ final class ProduceRun {
             )
             next += size
         }
+        if context.version >= 10 {
+            response.nodeEndpoints = context.endpoints(hinted: replies.map(\.hint)).map { broker in
+                ProduceResponse.NodeEndpoint(
+                    nodeId: broker.id.rawValue,
+                    host: broker.address.host,
+                    port: Int32(broker.address.port),
+                    rack: broker.rack
+                )
+            }
+        }
         return response
     }
 

@@ -16,7 +16,7 @@ package final class Connection: FrameReceiver {
     let sink: any FrameSink
     /// What the client says it is, from ApiVersions version 3 on.
     var software: ClientSoftware?
-    private unowned let shard: Shard
+    unowned let shard: Shard
     private var responses = ResponseQueue()
     private var inFlightByteCount = 0
     private var isPaused = false

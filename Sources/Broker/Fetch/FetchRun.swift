@@ -28,7 +28,12 @@ final class FetchRun {
         while replies.count < call.items.count {
             let item = call.items[replies.count]
             guard let partition = shard.partition(item.partition) else {
-                replies.append(.refused(.unknownTopicOrPartition))
+                replies.append(
+                    .refused(
+                        shard.absence(of: item.partition),
+                        hint: shard.hint(for: item.partition)
+                    )
+                )
                 continue
             }
             switch partition.read(

@@ -11,35 +11,46 @@ import struct NIOCore.ByteBuffer
 final class MetadataService {
     let replica: Replica
     let writer: SegmentWriter
-    private unowned let shard: Shard
-    private let machine: ControllerMachine
+    unowned let shard: Shard
+    let machine: ControllerMachine
     private let facts: StartupFacts
+    private let relay: CommandRelay
     private var toldIndex: LogIndex?
-    private var waiting: [() -> Void] = []
+    private var waiting: [WaitingCommand] = []
+    private var indexWaiters: [IndexWaiter] = []
     /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
-    /// The brokers that are alive and in which life, as this broker sees it; nil while nobody knows.
-    var liveBrokers: [BrokerID: BrokerIncarnation]?
     private var isTaking = false
+    private var isRegistering = false
 
-    /// The metadata log's replica on any broker; there is one creation of it for each broker's incarnation.
-    static func group() -> GroupID {
-        GroupID(partition: .clusterMetadata, epoch: CreationEpoch(0))
+    /// A command that waits for a leader.
+    private struct WaitingCommand {
+        var deadline: Instant
+        var command: MetadataCommand
+        var completion: (MetadataReply) -> Void
+    }
+
+    /// Somebody who waits until this broker has applied the metadata up to an index.
+    private struct IndexWaiter {
+        var index: LogIndex
+        var deadline: Instant
+        var action: () -> Void
     }
 
     init(shard: Shard, facts: StartupFacts) throws(ReplicationError) {
         self.shard = shard
         self.facts = facts
+        relay = CommandRelay(shard: shard)
         machine = ControllerMachine(random: shard.splitRandom())
-        let group = Self.group()
-        let member = GroupMember(broker: shard.settings.broker, epoch: group.epoch)
+        let member = shard.settings.metadataMember
+        let group = GroupID(partition: .clusterMetadata, epoch: member.epoch)
         let recovered = facts.replicas[group]
         replica = try Replica(
             group: group,
             member: member,
             log: shard.openLog(group, recovered, LogConfiguration()),
             hardState: recovered?.hardState ?? .initial,
-            membership: Membership(voters: [member], learners: []),
+            membership: Membership(voters: shard.settings.metadataFounders.map(\.member)),
             journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
             machine: machine,
@@ -52,34 +63,65 @@ final class MetadataService {
 
     // MARK: Life
 
+    /// The group's leader changed, or this broker serves as the leader from now on.
     func leadershipChanged() {
-        guard replica.isServing else {
-            isTaking = false
-            return
-        }
-        establishCluster()
+        if replica.isServing { return establishCluster() }
+        isTaking = false
+        retryWaiting()
+        ensureRegistered()
     }
 
     func committed() {
         shard.noteCommitted(writer)
         guard toldIndex != machine.controller.image.appliedIndex else { return }
         toldIndex = machine.controller.image.appliedIndex
-        // Before the own term start is applied the image may lack what is committed: nothing is served from it.
-        if replica.isServing { tell() }
+        // Alone, before the own term start is applied, the image may lack what is committed: nothing is served from it.
+        // In a cluster a follower is always a little behind.
+        guard replica.isServing || shard.settings.isClustered else { return }
+        tell()
+        settleIndexWaiters()
+        ensureRegistered()
+    }
+
+    /// One unit of Raft's time has passed.
+    func tick() {
+        if !replica.isQuiet { replica.tick() }
+        let now = shard.environment.clock.now
+        let late = waiting.filter { $0.deadline <= now }
+        waiting.removeAll { $0.deadline <= now }
+        for command in late {
+            command.completion(
+                .refused(
+                    Refusal(.requestTimedOut, "no broker leads the cluster's metadata; try again")
+                )
+            )
+        }
+        settleIndexWaiters()
+    }
+
+    /// A broker stopped answering, or answers again.
+    func peersChanged() {
+        if let leader = replica.leader?.broker, !shard.isReachable(leader) { relay.lost(leader) }
+        retryWaiting()
+        ensureRegistered()
     }
 
     /// Makes the cluster on the first start, and tells it where this broker is.
     private func establishCluster() {
         do throws(Refusal) {
-            try propose(machine.controller.initialiseCluster(format: Self.clusterFormat)) { _ in }
-            try propose(machine.controller.registerBroker(facts.registration)) {
+            try propose(
+                machine.controller.initialiseCluster(
+                    format: Self.clusterFormat,
+                    founders: shard.settings.isClustered ? shard.settings.metadataFounders : []
+                )
+            ) { _ in }
+            try propose(machine.controller.registerBroker(facts.registration, isOtherAlive: false))
+            {
                 [unowned self] result in
                 guard case .success = result else { return }
                 self.tell()
                 self.isTaking = true
-                let commands = self.waiting
-                self.waiting.removeAll()
-                for command in commands { command() }
+                self.retryWaiting()
             }
         } catch {
             shard.environment.log(
@@ -99,41 +141,159 @@ final class MetadataService {
     /// The version of the data formats that a new cluster begins with.
     static let clusterFormat: UInt16 = 1
 
+    // MARK: The controller on another broker
+
+    /// The broker to send commands to; nil while none is known, or while it is this one.
+    private var remoteLeader: BrokerID? {
+        guard let leader = replica.leader?.broker, leader != shard.settings.broker,
+            shard.isReachable(leader)
+        else { return nil }
+        return leader
+    }
+
+    /// Tells the cluster where this broker is, as which incarnation, until the metadata says so.
+    private func ensureRegistered() {
+        let image = machine.controller.image
+        guard shard.settings.isClustered, !isRegistering, !isTaking, remoteLeader != nil,
+            image.clusterID != nil, image.brokers[shard.settings.broker] != facts.registration
+        else { return }
+        isRegistering = true
+        perform(.registerBroker(facts.registration)) { [unowned self] reply in
+            guard case .refused(let refusal) = reply else {
+                self.isRegistering = false
+                return
+            }
+            self.shard.environment.log(
+                .retrying(what: "registration of this broker", description: refusal.message)
+            )
+            self.shard.schedule(after: Self.registrationDelay) { [unowned self] in
+                self.isRegistering = false
+                self.ensureRegistered()
+            }
+        }
+    }
+
+    /// The time between two attempts to register.
+    private static let registrationDelay = Duration.milliseconds(500)
+
+    /// Another broker sends a command, believing that this one leads.
+    func answer(_ command: ByteBuffer, number: UInt64, from broker: BrokerID) {
+        let respond = { [unowned self] (reply: MetadataReply) in
+            self.respond(reply, to: number, of: broker)
+        }
+        guard isTaking else {
+            return respond(
+                .refused(
+                    Refusal(.notController, "this broker does not lead the metadata; ask again")
+                )
+            )
+        }
+        do throws(CoordinationError) {
+            let command = try MetadataCommand(decoding: command)
+            run(command, for: broker, then: respond)
+        } catch {
+            respond(.refused(Refusal(.invalidRequest, "a command that cannot be read: \(error)")))
+        }
+    }
+
+    private func respond(_ reply: MetadataReply, to number: UInt64, of broker: BrokerID) {
+        do throws(CoordinationError) {
+            let news = PeerNews.reply(
+                number: number,
+                appliedIndex: machine.controller.image.appliedIndex,
+                try reply.encoded()
+            )
+            shard.sendToPeer(news.message, broker)
+        } catch {
+            shard.environment.log(
+                .retrying(what: "answer to broker \(broker)", description: error.description)
+            )
+        }
+    }
+
+    /// The brokers that are alive, and in which life; nil while nobody knows.
+    private var liveBrokers: [BrokerID: BrokerIncarnation]? {
+        shard.settings.isClustered ? shard.liveBrokers : nil
+    }
+
+    /// The answer to a command of this broker came.
+    func take(_ reply: ByteBuffer, number: UInt64, appliedIndex: LogIndex) {
+        relay.take(reply, number: number, appliedIndex: appliedIndex)
+    }
+
+    /// Goes on when this broker has applied the metadata up to an index, or when that takes too long.
+    private func after(_ index: LogIndex, _ action: @escaping () -> Void) {
+        guard machine.controller.image.appliedIndex < index else { return action() }
+        indexWaiters.append(
+            IndexWaiter(
+                index: index,
+                deadline: shard.environment.clock.now + Self.indexWait,
+                action: action
+            )
+        )
+    }
+
+    /// How long an answer waits for this broker to have applied what it tells of.
+    private static let indexWait = Duration.seconds(2)
+
+    private func settleIndexWaiters() {
+        guard !indexWaiters.isEmpty else { return }
+        let applied = machine.controller.image.appliedIndex
+        let now = shard.environment.clock.now
+        let ready = indexWaiters.filter { $0.index <= applied || $0.deadline <= now }
+        indexWaiters.removeAll { $0.index <= applied || $0.deadline <= now }
+        for waiter in ready { waiter.action() }
+    }
+
     // MARK: Commands
 
-    /// Decides a command and answers when what it changed is committed and applied.
-    ///
-    /// - Parameters:
-    ///   - command: what is to change.
-    ///   - broker: who asks; nil for this one.
-    ///   - completion: told once.
-    func perform(
-        _ command: MetadataCommand,
-        from broker: BrokerID? = nil,
-        then completion: @escaping (MetadataReply) -> Void
-    ) {
-        guard isTaking else {
-            guard waiting.count < Self.waitingLimit else {
-                return completion(
-                    .refused(
-                        Refusal(.coordinatorLoadInProgress, "the metadata is being read; try again")
-                    )
+    /// Has a command decided, here or by the broker that leads, and answers when what it changed is committed and
+    /// applied here.
+    func perform(_ command: MetadataCommand, then completion: @escaping (MetadataReply) -> Void) {
+        if isTaking { return run(command, for: shard.settings.broker, then: completion) }
+        if let remoteLeader {
+            return relay.send(command, to: remoteLeader) { [unowned self] reply, index in
+                self.after(index) { self.afterAllShards { completion(reply) } }
+            }
+        }
+        guard waiting.count < Self.waitingLimit else {
+            return completion(
+                .refused(
+                    Refusal(.coordinatorLoadInProgress, "the metadata is being read; try again")
                 )
-            }
-            waiting.append { [unowned self] in
-                self.perform(command, from: broker, then: completion)
-            }
-            return
+            )
         }
-        do throws(Refusal) {
-            try decide(command, from: broker ?? shard.settings.broker, then: completion)
-        } catch {
-            completion(.refused(error))
-        }
+        waiting.append(
+            WaitingCommand(
+                deadline: shard.environment.clock.now + CommandRelay.timeout,
+                command: command,
+                completion: completion
+            )
+        )
     }
 
     /// Commands that may wait while the metadata log has no leader yet.
     static let waitingLimit = 10_000
+
+    private func retryWaiting() {
+        guard isTaking || remoteLeader != nil, !waiting.isEmpty else { return }
+        let commands = waiting
+        waiting.removeAll()
+        for each in commands { perform(each.command, then: each.completion) }
+    }
+
+    /// Decides a command of a broker; only the leader does.
+    private func run(
+        _ command: MetadataCommand,
+        for broker: BrokerID,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
+        do throws(Refusal) {
+            try decide(command, from: broker, then: completion)
+        } catch {
+            completion(.refused(error))
+        }
+    }
 
     private func decide(
         _ command: MetadataCommand,

@@ -46,15 +46,13 @@ final class Partition {
         var settings = Settings()
         settings.minInSyncReplicas = config.minimumInSyncReplicaCount
         settings.uncommittedByteLimit = shard.settings.uncommittedByteLimit
-        guard let member = local.members.first(where: { $0.broker == shard.settings.broker }) else {
-            preconditionFailure("a local replica is a member of its group")
-        }
+        let member = GroupMember(broker: shard.settings.broker, epoch: local.group.epoch)
         replica = try Replica(
             group: local.group,
             member: member,
             log: shard.openLog(local.group, recovered, LogConfiguration(config)),
             hardState: recovered?.hardState ?? .initial,
-            membership: Membership(voters: local.members, learners: []),
+            membership: Membership(voters: local.members),
             journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
             machine: producers,
@@ -98,7 +96,7 @@ final class Partition {
     }
 
     /// Where clients of this partition should go.
-    var hint: LeaderHint { shard.leadership.hint(for: id) }
+    var hint: LeaderHint { shard.hint(for: id) }
 
     /// The error of a request with this leader epoch, or nil where it may go on (GEN-7).
     func epochError(_ epoch: Int32) -> ErrorCode? {

@@ -18,19 +18,29 @@ struct Leadership {
     }
 
     /// Takes in a statement, unless a newer one is known.
+    ///
+    /// A term has one leader at most: that somebody does not know it takes nothing away from who does.
     mutating func note(_ update: LeadershipUpdate) {
-        if let known = entries[update.partition], known.term > update.term { return }
+        if let known = entries[update.partition] {
+            if known.term > update.term { return }
+            if known.term == update.term, known.leader != nil, update.leader == nil,
+                !update.isResignation
+            {
+                return
+            }
+        }
         entries[update.partition] = Entry(term: update.term, leader: update.leader)
+    }
+
+    /// What a broker leads, in an order that does not depend on hashing.
+    func led(by broker: BrokerID) -> [LeadershipUpdate] {
+        entries.filter { $0.value.leader == broker }.sorted { $0.key < $1.key }.map { id, entry in
+            LeadershipUpdate(partition: id, term: entry.term, leader: broker)
+        }
     }
 
     /// Forgets a partition whose topic is gone.
     mutating func forget(_ partition: TopicPartition) {
         entries[partition] = nil
-    }
-
-    /// Where to send a client.
-    func hint(for partition: TopicPartition) -> LeaderHint {
-        guard let entry = entries[partition], let leader = entry.leader else { return .unknown }
-        return LeaderHint(leader: leader.rawValue, epoch: entry.term.leaderEpoch)
     }
 }

@@ -22,7 +22,7 @@ extension Shard {
         case .listOffsets(let calls):
             gather(calls) { call, done in
                 guard let partition = self.partition(call.partition) else {
-                    return done(ListOffsetsReply(error: .unknownTopicOrPartition))
+                    return done(ListOffsetsReply(error: self.absence(of: call.partition)))
                 }
                 partition.listOffsets(call, then: done)
             } then: {
@@ -33,14 +33,14 @@ extension Shard {
                 .epochEnds(
                     calls.map { call in
                         self.partition(call.partition)?.epochEnd(call)
-                            ?? EpochEndReply(error: .unknownTopicOrPartition)
+                            ?? EpochEndReply(error: self.absence(of: call.partition))
                     }
                 )
             )
         case .deleteRecords(let calls):
             gather(calls) { call, done in
                 guard let partition = self.partition(call.partition) else {
-                    return done(DeleteRecordsReply(error: .unknownTopicOrPartition))
+                    return done(DeleteRecordsReply(error: self.absence(of: call.partition)))
                 }
                 partition.deleteRecords(before: call.offset, then: done)
             } then: {
@@ -53,7 +53,7 @@ extension Shard {
                 .producers(
                     wanted.map {
                         self.partition($0)?.describeProducers()
-                            ?? ProducersReply(error: .unknownTopicOrPartition)
+                            ?? ProducersReply(error: self.absence(of: $0))
                     }
                 )
             )
@@ -68,7 +68,12 @@ extension Shard {
     private func produce(_ call: ProduceCall, then completion: @escaping (ShardReply) -> Void) {
         gather(call.items) { item, done in
             guard let partition = self.partition(item.partition) else {
-                return done(.refused(.unknownTopicOrPartition))
+                return done(
+                    .refused(
+                        self.absence(of: item.partition),
+                        hint: self.hint(for: item.partition)
+                    )
+                )
             }
             partition.produce(call, item.records, then: done)
         } then: {

@@ -30,7 +30,10 @@ package final class Shard {
     /// The same partitions in an order that does not depend on hashing.
     private var orderedPartitions: [TopicPartition] = []
     var metadata: MetadataService?
-    private var startup: StartupFacts?
+    var peers: PeerTable
+    /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
+    private var recovered: [GroupID: RecoveredReplica] = [:]
+    private var isStartupFinished = false
     private var isStarted = false
 
     var timers = TimerQueue()
@@ -89,6 +92,7 @@ package final class Shard {
             slotCount: max(1, config.fetchSessionSlotCount / settings.shardCount),
             random: SeededRandom(seed: random.next())
         )
+        peers = PeerTable(monitor: PeerMonitor(incarnation: settings.incarnation))
         self.random = random
         resources = LogResources(
             disk: disk,
@@ -105,7 +109,7 @@ package final class Shard {
     ///
     /// - Parameter facts: what the journal and the data directory hold of this shard's replicas.
     package func start(_ facts: StartupFacts) {
-        startup = facts
+        recovered = facts.replicas
         isStarted = true
         if index == 0 {
             do throws(ReplicationError) {
@@ -113,10 +117,19 @@ package final class Shard {
                 metadata = service
                 service.replica.start()
             } catch {
-                environment.log(.damaged(MetadataService.group(), description: error.description))
+                environment.log(
+                    .damaged(
+                        GroupID(
+                            partition: .clusterMetadata,
+                            epoch: settings.metadataMember.epoch
+                        ),
+                        description: error.description
+                    )
+                )
             }
         }
         startHousekeeping()
+        startPeers()
         environment.requestTurnEnd()
     }
 
@@ -131,12 +144,15 @@ package final class Shard {
     }
 
     /// Whether the metadata is known here, and the partitions that it names are open.
-    package var knowsMetadata: Bool { image.clusterID != nil && startup == nil }
+    package var knowsMetadata: Bool { image.clusterID != nil && isStartupFinished }
+
+    /// The cluster, once it is known.
+    package var clusterID: String? { image.clusterID }
 
     /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
     package var whatIsMissing: String? {
         guard knowsMetadata else { return "the metadata is being read" }
-        let waiting = orderedPartitions.filter { partitions[$0]?.replica.isServing == false }
+        let waiting = orderedPartitions.filter { hint(for: $0).leader < 0 }
         let absent = image.replicas(on: settings.broker).filter { local in
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
@@ -150,7 +166,7 @@ package final class Shard {
         var statistics = counters
         statistics.partitionCount = orderedPartitions.count
         statistics.leaderlessCount = orderedPartitions.count {
-            partitions[$0]?.replica.isServing == false
+            hint(for: $0).leader < 0
         }
         statistics.unansweredByteCount = inFlightByteCount
         return statistics
@@ -199,8 +215,13 @@ package final class Shard {
         case .image(let update):
             apply(update)
         case .leadership(let updates):
-            for update in updates { leadership.note(update) }
-            wakeImageWaiters()
+            noteLeadership(updates)
+        case .frame(let frame, let broker):
+            take(frame, from: broker)
+        case .link(let broker, let incarnation, let isUp):
+            noteLink(broker, incarnation, isUp: isUp)
+        case .peer(let broker, let change):
+            note(broker, change)
         case .journal(let completions):
             for completion in completions {
                 replica(completion.group)?.persisted(ticket: completion.ticket)
@@ -253,6 +274,7 @@ package final class Shard {
             journalOutbox.removeAll(keepingCapacity: true)
         }
         if !leadershipNews.isEmpty { tellLeadership() }
+        flushPeers()
         let connections = dirtyConnections
         dirtyConnections.removeAll(keepingCapacity: true)
         for connection in connections { connection.flush() }
@@ -315,6 +337,7 @@ package final class Shard {
         let changes = update.image.changes(since: image)
         image = update.image
         config = BrokerConfig(layers: layers)
+        connectPeers()
         reconcile(changes)
         wakeImageWaiters()
     }
@@ -352,10 +375,17 @@ package final class Shard {
     private func tellLeadership() {
         let news = leadershipNews
         leadershipNews.removeAll(keepingCapacity: true)
-        for update in news { leadership.note(update) }
         for shard in 0..<settings.shardCount where shard != index {
             environment.post(.leadership(news), to: shard)
         }
+        // A follower knows of another's leadership; who leads says so itself.
+        tellPeers(news.filter { $0.leader == settings.broker || $0.isResignation })
+        noteLeadership(news)
+    }
+
+    /// Takes in who leads, and looks again at what waited for it.
+    func noteLeadership(_ updates: [LeadershipUpdate]) {
+        for update in updates { leadership.note(update) }
         wakeImageWaiters()
     }
 
@@ -371,7 +401,7 @@ package final class Shard {
                 remove(group)
             }
         }
-        if image.clusterID != nil, startup != nil { finishStartup() }
+        if image.clusterID != nil { finishStartup() }
     }
 
     private func reconcile(_ topic: TopicImage) {
@@ -386,16 +416,19 @@ package final class Shard {
             }
             let group = GroupID(partition: id, epoch: member.epoch)
             open(
-                LocalReplica(group: group, topicName: topic.name, members: partition.replicas),
-                startup?.replicas[group]
+                LocalReplica(
+                    group: group,
+                    topicName: topic.name,
+                    members: partition.initialVoters(for: member)
+                )
             )
         }
     }
 
     private func finishStartup() {
-        guard let facts = startup else { return }
-        startup = nil
-        let unknown = facts.replicas.keys.filter { group in
+        guard !isStartupFinished else { return }
+        isStartupFinished = true
+        let unknown = recovered.keys.filter { group in
             group.partition != .clusterMetadata && partitions[group.partition] == nil
                 && !image.replicasToDelete(on: settings.broker).contains(group)
         }
@@ -406,9 +439,13 @@ package final class Shard {
         }
     }
 
-    private func open(_ local: LocalReplica, _ recovered: RecoveredReplica?) {
+    private func open(_ local: LocalReplica) {
         do {
-            let partition = try Partition(local: local, recovered: recovered, shard: self)
+            let partition = try Partition(
+                local: local,
+                recovered: recovered.removeValue(forKey: local.group),
+                shard: self
+            )
             partitions[local.group.partition] = partition
             let place =
                 orderedPartitions.firstIndex { local.group.partition < $0 }
@@ -462,7 +499,9 @@ package final class Shard {
 
     /// What brings a replica's entries into segments; nil for a replica that does not live here.
     func segmentWriter(of group: GroupID) -> SegmentWriter? {
-        if group.partition == .clusterMetadata { return metadata?.writer }
+        if group.partition == .clusterMetadata {
+            return metadata?.replica.group == group ? metadata?.writer : nil
+        }
         guard let partition = partitions[group.partition], partition.replica.group == group else {
             return nil
         }
@@ -527,10 +566,6 @@ extension Shard: ReplicaHost {
 
     package var takesEntries: Bool { !isJournalFull && !isVolumeFull }
 
-    package func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
-        preconditionFailure("a group of one has nobody to send to")
-    }
-
     package func membershipChanged(_ replica: Replica) {}
 
     package func quietChanged(_ replica: Replica) {}
@@ -548,9 +583,16 @@ extension Shard: ReplicaHost {
     }
 
     package func leadershipChanged(_ replica: Replica) {
-        let leader = replica.isServing ? settings.broker : nil
+        let isOther = replica.leader != nil && !replica.isLeader
+        let leader = replica.isServing ? settings.broker : isOther ? replica.leader?.broker : nil
         leadershipNews.append(
-            LeadershipUpdate(partition: replica.group.partition, term: replica.term, leader: leader)
+            LeadershipUpdate(
+                partition: replica.group.partition,
+                term: replica.term,
+                leader: leader,
+                isResignation: leader == nil
+                    && leadership.leader(of: replica.group.partition)?.leader == settings.broker
+            )
         )
         environment.requestTurnEnd()
         if replica === metadata?.replica {

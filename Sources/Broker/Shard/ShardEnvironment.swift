@@ -1,6 +1,7 @@
 package import FlotillaEnvironment
 package import FlotillaModel
 package import FlotillaStorage
+package import struct NIOCore.ByteBuffer
 
 /// What a shard asks of the world, besides files: time, chance, the other shards, the journal and a wake-up.
 ///
@@ -12,6 +13,9 @@ package protocol ShardEnvironment: AnyObject {
 
     /// Threads for what blocks or takes long.
     var workers: any Workers { get }
+
+    /// The connections to the other brokers.
+    var peers: any PeerLinks { get }
 
     /// Has `Shard.endTurn()` called once the inputs at hand are in; calling it again before then is free.
     func requestTurnEnd()
@@ -49,6 +53,12 @@ package enum ShardMessage: Sendable {
     case image(MetadataUpdate)
     /// Leaders were elected or lost.
     case leadership([LeadershipUpdate])
+    /// A frame of another broker that concerns a partition of this shard.
+    case frame(ByteBuffer, from: BrokerID)
+    /// A connection to or from another broker came or went; only to shard 0.
+    case link(BrokerID, incarnation: BrokerIncarnation?, isUp: Bool)
+    /// Another broker stopped answering, or answers again.
+    case peer(BrokerID, PeerChange)
     /// A round of the journal is durable.
     case journal([JournalCompletion])
     /// The journal wants its oldest files back.
@@ -65,6 +75,21 @@ package struct LeadershipUpdate: Hashable, Sendable {
     package var term: Term
     /// The leader, or nil while there is none.
     package var leader: BrokerID?
+    /// Whether it is the leader itself that leads no longer, though no other term is known.
+    package var isResignation = false
+
+    /// States who leads.
+    package init(
+        partition: TopicPartition,
+        term: Term,
+        leader: BrokerID?,
+        isResignation: Bool = false
+    ) {
+        self.partition = partition
+        self.term = term
+        self.leader = leader
+        self.isResignation = isResignation
+    }
 }
 
 /// Something that an operator or an engineer may want to read; the driver turns it into a log line.

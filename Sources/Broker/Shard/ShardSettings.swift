@@ -18,6 +18,16 @@ package struct ShardSettings: Sendable {
     package var rack: String?
     /// Where chance comes from.
     package var seed: UInt64
+    /// Which life of the data directory this is.
+    package var incarnation = BrokerIncarnation(high: 0, low: 0)
+    /// The brokers that founded the cluster or are known to belong to it, before the metadata names them.
+    package var seeds: [PeerAddress] = []
+    /// Whether other brokers can belong to the cluster.
+    package var isClustered = false
+    /// This replica of the metadata log: this broker, in this creation.
+    package var metadataMember: GroupMember
+    /// The members that founded the metadata's group; empty for a broker that joined later.
+    package var metadataFounders: [ClusterFounder]
 
     /// The most request bytes that one client may have unanswered before nothing more is read from it.
     package var connectionInFlightByteLimit = 64 << 20
@@ -55,6 +65,8 @@ package struct ShardSettings: Sendable {
         self.dataDirectory = dataDirectory
         self.layers = layers
         self.seed = seed
+        metadataMember = GroupMember(broker: broker, epoch: CreationEpoch(0))
+        metadataFounders = [ClusterFounder(member: metadataMember, incarnation: incarnation)]
     }
 
     /// The most bytes that a group may have uncommitted.

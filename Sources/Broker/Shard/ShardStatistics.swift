@@ -14,6 +14,8 @@ package struct ShardStatistics: Sendable {
     package var leaderlessCount = 0
     /// Bytes of requests that wait for answers.
     package var unansweredByteCount = 0
+    /// Messages of other brokers that could not be read.
+    package var peerFramesRefused = 0
     private var counts: [Int] = Array(repeating: 0, count: 128)
 
     /// Nothing counted yet.

@@ -46,7 +46,9 @@ package enum ConfigFile {
 
     /// First parts of names that stand as tables; other settings stand above them under their whole
     /// name.
-    private static let tables = ["data", "journal", "kafka", "http", "logging", "memory", "log"]
+    private static let tables = [
+        "data", "journal", "kafka", "peer", "cluster", "http", "logging", "memory", "log",
+    ]
 
     private static let header = """
         # Flotilla's settings, each with its default, unit and scope. Remove the # to change one.
@@ -61,7 +63,7 @@ package enum ConfigFile {
 
     private static func entry(_ definition: SettingDefinition, named name: String) -> String {
         let when = definition.isLive ? "live" : "restart"
-        let value = definition.defaultText ?? sample(of: definition.kind)
+        let value = definition.defaultText ?? definition.sample ?? sample(of: definition.kind)
         let absence = definition.defaultText == nil ? "; none by default" : ""
         return wrapped(definition.documentation)
             + "# \(definition.scope.rawValue), \(when); \(definition.expectation)\(absence)\n"

@@ -52,6 +52,8 @@ package struct SettingDefinition: Sendable {
     package let documentation: String
     /// Why it changes nothing here, if it does not.
     package let inertness: String?
+    /// A value that a setting without a default might have, for the example; nil takes one of its kind.
+    let sample: String?
     /// Checks and rewrites a value beyond its kind.
     let check: @Sendable (String) throws -> String
 
@@ -62,6 +64,7 @@ package struct SettingDefinition: Sendable {
         scope: SettingScope = .node,
         isLive: Bool = false,
         inertness: String? = nil,
+        sample: String? = nil,
         check: @escaping @Sendable (String) throws -> String = { $0 },
         _ documentation: String
     ) {
@@ -71,6 +74,7 @@ package struct SettingDefinition: Sendable {
         self.scope = scope
         self.isLive = isLive
         self.inertness = inertness
+        self.sample = sample
         self.check = check
         self.documentation = documentation
     }

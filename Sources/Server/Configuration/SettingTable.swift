@@ -85,6 +85,32 @@ package enum SettingTable {
             "The address that clients are told; auto tells each client the one by which it reached the broker."
         ),
         SettingDefinition(
+            "peer.listen",
+            .address,
+            default: nil,
+            sample: ":9192",
+            "Where the other brokers of the cluster connect; a broker that stays alone needs none."
+        ),
+        SettingDefinition(
+            "peer.advertised",
+            .address,
+            default: nil,
+            sample: "b1.example:9192",
+            check: { try SeedAddresses.checked($0) },
+            "The address that other brokers are told; without it, the one of cluster.join that is this "
+                + "broker, or the host of peer.listen, or the name of the machine."
+        ),
+        SettingDefinition(
+            "cluster.join",
+            .addresses,
+            default: nil,
+            sample: "b1.example:9192,b2.example:9192,b3.example:9192",
+            check: { try SeedAddresses.checked($0) },
+            "The first brokers of the cluster, by their peer addresses, the same list for all of them. "
+                + "When all of these answer and are empty they form a cluster; any other broker joins it. "
+                + "Without a list the broker is a cluster of its own."
+        ),
+        SettingDefinition(
             "http.listen",
             .address,
             default: ":9644",

@@ -35,6 +35,12 @@ package struct Settings: Sendable {
     package let kafkaAddresses: [NetworkAddress]
     /// What clients are told; nil means the address by which each reached the broker.
     package let advertisedAddress: NetworkAddress?
+    /// Where other brokers connect; nil for a broker that stays alone.
+    package let peerAddress: NetworkAddress?
+    /// What other brokers are told, when it is set.
+    package let advertisedPeerAddress: NetworkAddress?
+    /// The first brokers of the cluster; none for a broker that is a cluster of its own.
+    package let joinList: JoinList
     /// Where HTTP answers.
     package let httpAddress: NetworkAddress
     /// How log lines look.
@@ -79,6 +85,9 @@ package struct Settings: Sendable {
         journalLiveByteCount = live == 0 ? 8 * journalFileByteCount : live
         kafkaAddresses = ListenAddress.list(reader.text("kafka.listeners")) ?? []
         advertisedAddress = ListenAddress.parse(reader.text("advertised.listeners"))
+        peerAddress = ListenAddress.parse(reader.text("peer.listen"))
+        advertisedPeerAddress = ListenAddress.parse(reader.text("peer.advertised"))
+        joinList = JoinList(ListenAddress.list(reader.text("cluster.join")) ?? [])
         httpAddress = reader.address("http.listen")
         logFormat = LogFormat(rawValue: reader.text("logging.format")) ?? .auto
         logLevels = LogLevels(reader.text("logging.level")) ?? LogLevels()

@@ -159,6 +159,13 @@ package struct SettingsReader {
                 )
             )
         }
+        if !settings.joinList.isEmpty, settings.peerAddress == nil {
+            problems.append(
+                .contradiction(
+                    "cluster.join: needs peer.listen as well, where the other brokers reach this one"
+                )
+            )
+        }
         return problems
     }
 }

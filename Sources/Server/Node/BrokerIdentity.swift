@@ -2,7 +2,6 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
-import FoundationEssentials
 import struct NIOCore.ByteBuffer
 
 /// Who this data directory belongs to: the file `broker.json`.
@@ -28,16 +27,13 @@ struct BrokerIdentity: Codable, Hashable {
 
     init(broker: BrokerID, incarnation: BrokerIncarnation) {
         self.broker = broker.rawValue
-        self.incarnation = Self.hex(incarnation.high) + Self.hex(incarnation.low)
+        self.incarnation = incarnation.digits
         checksum = computedChecksum
     }
 
     /// The incarnation as two numbers; nil for text that is none.
     var parsedIncarnation: BrokerIncarnation? {
-        guard incarnation.utf8.count == 32, let high = UInt64(incarnation.prefix(16), radix: 16),
-            let low = UInt64(incarnation.suffix(16), radix: 16)
-        else { return nil }
-        return BrokerIncarnation(high: high, low: low)
+        BrokerIncarnation(digits: incarnation)
     }
 
     /// Reads the file, or makes it with the id that is wanted.
@@ -63,18 +59,12 @@ struct BrokerIdentity: Codable, Hashable {
         }
         let incarnation = BrokerIncarnation(high: random.next(), low: random.next())
         let identity = BrokerIdentity(broker: wanted ?? BrokerID(1), incarnation: incarnation)
-        try write(identity, to: path, in: directory, disk)
+        try IdentityFile.write(identity, to: path, in: directory, disk)
         return identity
     }
 
     private static func read(_ path: String, _ disk: any Disk) throws -> BrokerIdentity {
-        let file = try disk.open(path, .read)
-        let bytes = try file.read(at: 0, count: 4096)
-        guard
-            let identity = try? JSONDecoder().decode(
-                Self.self,
-                from: Data(bytes.readableBytesView)
-            ),
+        guard let identity = try IdentityFile.read(Self.self, at: path, disk),
             identity.magic == magic
         else { throw StartError.unreadableIdentity(path: path) }
         guard identity.version == currentVersion else {
@@ -87,31 +77,8 @@ struct BrokerIdentity: Codable, Hashable {
         return identity
     }
 
-    private static func write(
-        _ identity: BrokerIdentity,
-        to path: String,
-        in directory: String,
-        _ disk: any Disk
-    ) throws {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        let data = try encoder.encode(identity)
-        let staged = "\(path).tmp"
-        try disk.remove(staged)
-        let file = try disk.open(staged, .createNew)
-        try file.write([ByteBuffer(bytes: data), ByteBuffer(string: "\n")], at: 0)
-        try file.sync()
-        try disk.rename(staged, to: path)
-        try disk.syncDirectory(directory)
-    }
-
     private var computedChecksum: UInt32 {
         CRC32C.checksum(ByteBuffer(string: "\(magic)/\(version)/\(broker)/\(incarnation)"))
-    }
-
-    private static func hex(_ word: UInt64) -> String {
-        let digits = String(word, radix: 16)
-        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
     }
 }
 
@@ -121,6 +88,8 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case unreadableIdentity(path: String)
     case unsupportedIdentity(path: String, version: Int)
     case notReady(String)
+    case cannotJoin(clusterID: String)
+    case noFixedPort
 
     package var description: String {
         switch self {
@@ -130,6 +99,10 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "\(path): not a broker's identity, or damaged; restore it from a backup, or set the directory aside to start empty"
         case .unsupportedIdentity(let path, let version):
             "\(path): version \(version) is newer than this program knows; start a newer one"
+        case .cannotJoin(let clusterID):
+            "cluster \(clusterID) exists already, and brokers cannot be added to it yet"
+        case .noFixedPort:
+            "brokers of a cluster need fixed ports: set kafka.listeners and peer.listen to other ports than 0"
         case .notReady(let what):
             "the broker did not become ready: \(what)"
         }

@@ -15,6 +15,7 @@ package final class BrokerNode: Service {
     private struct Place: Sendable {
         var eventLoop: any EventLoop
         var shard: NIOLoopBound<Shard>
+        var driver: NIOLoopBound<ShardDriver>
     }
 
     /// Where Kafka clients reach the broker; the first listener.
@@ -27,6 +28,7 @@ package final class BrokerNode: Service {
     private let settings: Settings
     private let lock: DataDirectoryLock
     private let places: [Place]
+    private let cluster: ClusterPlace
     private let listeners: [KafkaListener]
     private let journal: JournalThread<JournalService>
     private let pool: WorkerPool
@@ -39,6 +41,7 @@ package final class BrokerNode: Service {
         brokerID: Int32,
         group: MultiThreadedEventLoopGroup,
         places: [Place],
+        cluster: ClusterPlace,
         listeners: [KafkaListener],
         journal: JournalThread<JournalService>,
         pool: WorkerPool,
@@ -50,6 +53,7 @@ package final class BrokerNode: Service {
         self.brokerID = brokerID
         self.group = group
         self.places = places
+        self.cluster = cluster
         self.listeners = listeners
         self.journal = journal
         self.pool = pool
@@ -116,8 +120,25 @@ package final class BrokerNode: Service {
                 metadata: .of([.group: group])
             )
         }
-        let shardSettings = try shardSettings(settings, identity, shardCount, seed: random.next())
-        let registration = registration(identity, settings)
+        let cluster = try await ClusterPlace.find(
+            settings,
+            identity,
+            metadataEpoch: recovered.replicas.keys.filter { $0.partition == .clusterMetadata }.map(
+                \.epoch
+            ).max(),
+            group: group,
+            disk: disk,
+            random: &random,
+            logger: logger
+        )
+        let shardSettings = try shardSettings(
+            settings,
+            identity,
+            cluster,
+            shardCount,
+            seed: random.next()
+        )
+        let registration = try registration(identity, settings, cluster)
         let clusterID = TopicID(high: random.next(), low: random.next()).description
         var places: [Place] = []
         for (index, eventLoop) in eventLoops.enumerated() {
@@ -128,13 +149,15 @@ package final class BrokerNode: Service {
                 newClusterID: clusterID,
                 registration: registration
             )
-            let shard = try await eventLoop.submit {
+            let linkSeed: UInt64 = random.next()
+            let place = try await eventLoop.submit {
                 let driver = ShardDriver(
                     index: index,
                     eventLoop: eventLoop,
                     mailboxes: mailboxes,
                     journal: journal,
                     pool: pool,
+                    links: cluster.makeLinks(on: eventLoop, shard: index, seed: linkSeed),
                     dataDirectory: shardSettings.dataDirectory,
                     logger: logger
                 )
@@ -145,11 +168,17 @@ package final class BrokerNode: Service {
                     disk: disk
                 )
                 driver.start(shard, facts, eventLoop: eventLoop)
-                return NIOLoopBound(shard, eventLoop: eventLoop)
+                return Place(
+                    eventLoop: eventLoop,
+                    shard: NIOLoopBound(shard, eventLoop: eventLoop),
+                    driver: NIOLoopBound(driver, eventLoop: eventLoop)
+                )
             }.get()
-            places.append(Place(eventLoop: eventLoop, shard: shard))
+            places.append(place)
         }
-        try await waitUntilReady(places, logger)
+        cluster.open(places.map { ($0.eventLoop, $0.shard) })
+        try await waitUntilReady(places, isPatient: cluster.isClustered, logger)
+        if let known = try await knownClusterID(places) { try cluster.belongs(to: known) }
         if hasSyncFailed { try SyncFailureMark.clear(in: settings.dataDirectory, disk: disk) }
         let census = ConnectionCensus(
             maximum: ProcessSetup.connectionLimit(
@@ -165,6 +194,7 @@ package final class BrokerNode: Service {
             brokerID: identity.broker,
             group: group,
             places: places,
+            cluster: cluster,
             listeners: listeners,
             journal: journal,
             pool: pool,
@@ -239,6 +269,7 @@ package final class BrokerNode: Service {
     private static func shardSettings(
         _ settings: Settings,
         _ identity: BrokerIdentity,
+        _ cluster: ClusterPlace,
         _ shardCount: Int,
         seed: UInt64
     ) throws -> ShardSettings {
@@ -252,6 +283,18 @@ package final class BrokerNode: Service {
         )
         shard.advertised = settings.advertisedAddress.map { .fixed($0) } ?? .asReached
         shard.rack = settings.rack
+        shard.incarnation = identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0)
+        shard.isClustered = cluster.isClustered
+        shard.metadataMember = cluster.metadataMember
+        shard.metadataFounders = cluster.founders.members.map { founder in
+            ClusterFounder(
+                member: GroupMember(broker: founder.broker, epoch: cluster.founders.epoch),
+                incarnation: founder.incarnation
+            )
+        }
+        shard.seeds = cluster.founders.members.compactMap { founder in
+            founder.address.map { PeerAddress(broker: founder.broker, address: $0) }
+        }
         shard.connectionInFlightByteLimit = settings.connectionInFlightByteCount
         shard.inFlightByteLimit = max(1 << 20, settings.inFlightByteCount / shardCount)
         shard.answerByteLimit = max(1 << 20, settings.answerByteCount / shardCount)
@@ -260,20 +303,25 @@ package final class BrokerNode: Service {
         return shard
     }
 
-    private static func registration(_ identity: BrokerIdentity, _ settings: Settings)
-        -> BrokerRegistration
-    {
-        let address = settings.advertisedAddress ?? settings.kafkaAddresses[0]
+    /// Where clients and brokers find this one, for the cluster to tell.
+    private static func registration(
+        _ identity: BrokerIdentity,
+        _ settings: Settings,
+        _ cluster: ClusterPlace
+    ) throws -> BrokerRegistration {
+        var kafka = settings.advertisedAddress ?? settings.kafkaAddresses[0]
+        var endpoints: [BrokerEndpoint] = []
+        if let peer = cluster.peerAddress {
+            guard kafka.port != 0, peer.port != 0 else { throw StartError.noFixedPort }
+            // Who listens on every address is found where its peers find it.
+            if ["", "0.0.0.0", "::"].contains(kafka.host) { kafka.host = peer.host }
+            endpoints.append(BrokerEndpoint(BrokerEndpoint.peerListener, peer))
+        }
+        endpoints.insert(BrokerEndpoint("PLAINTEXT", kafka), at: 0)
         return BrokerRegistration(
             id: BrokerID(identity.broker),
             incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
-            endpoints: [
-                BrokerEndpoint(
-                    listener: "PLAINTEXT",
-                    host: address.host,
-                    port: UInt16(clamping: address.port)
-                )
-            ],
+            endpoints: endpoints,
             rack: settings.rack
         )
     }
@@ -308,25 +356,40 @@ package final class BrokerNode: Service {
     /// How long a start may take until every partition of the metadata is led.
     private static let readyTimeout = Duration.seconds(10)
 
-    private static func waitUntilReady(_ places: [Place], _ logger: Logger) async throws {
+    /// Waits until every partition is led.
+    ///
+    /// `isPatient`: whether other brokers may be what is missing; then the wait has no end but a line in the log now and then.
+    private static func waitUntilReady(_ places: [Place], isPatient: Bool, _ logger: Logger)
+        async throws
+    {
         let clock = ContinuousClock()
-        let deadline = clock.now + readyTimeout
+        var deadline = clock.now + readyTimeout
         while true {
             let missing = try await missing(places)
             if missing.isEmpty { return }
+            let isLate = clock.now >= deadline
             // A damaged replica keeps its partition from being led, and must not keep the others from serving.
-            guard clock.now < deadline else {
-                guard try await isMetadataKnown(places) else {
-                    throw StartError.notReady(missing.joined(separator: "; "))
-                }
+            if isLate, try await isMetadataKnown(places) {
                 logger.warning(
                     "serving, but not everything",
                     metadata: .of([.reason: missing.joined(separator: "; ")])
                 )
                 return
             }
+            if isLate, !isPatient { throw StartError.notReady(missing.joined(separator: "; ")) }
+            if isLate {
+                logger.info(
+                    "waiting for the cluster",
+                    metadata: .of([.reason: missing.joined(separator: "; ")])
+                )
+                deadline = clock.now + readyTimeout
+            }
             try await Task.sleep(for: .milliseconds(1))
         }
+    }
+
+    private static func knownClusterID(_ places: [Place]) async throws -> String? {
+        try await places[0].eventLoop.submit { places[0].shard.value.clusterID }.get()
     }
 
     private static func missing(_ places: [Place]) async throws -> [String] {
@@ -370,6 +433,9 @@ package final class BrokerNode: Service {
     /// How long requests under way may take when the broker stops.
     private static let drainTimeout = Duration.seconds(5)
 
+    /// How long it may take to hand leadership to other brokers when this one stops.
+    private static let handOverTimeout = Duration.seconds(3)
+
     /// Finishes what is under way, brings everything into segments, and leaves the mark of a clean stop.
     package func stop() async {
         logger.info("stopping")
@@ -380,6 +446,9 @@ package final class BrokerNode: Service {
                 logger.warning("listener did not close", metadata: .of([.error: "\(error)"]))
             }
         }
+        await eachShard { shard, done in
+            shard.handOver(atMost: Self.handOverTimeout, then: done)
+        }
         // Clients go on sending: reading stops first, or nothing would ever be drained.
         async let drained: Void = eachShard { shard, done in
             shard.drain(atMost: Self.drainTimeout, then: done)
@@ -387,6 +456,12 @@ package final class BrokerNode: Service {
         for listener in listeners { await listener.closeConnections(.shutdown) }
         await drained
         await eachShard { shard, done in shard.checkpoint(then: done) }
+        for place in places {
+            try? await place.eventLoop.flatSubmit {
+                place.driver.value.stopLinks() ?? place.eventLoop.makeSucceededVoidFuture()
+            }.get()
+        }
+        await cluster.stop()
         journal.stop()
         pool.stop()
         logger.info("stopped")

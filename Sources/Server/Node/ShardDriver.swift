@@ -11,6 +11,8 @@ import NIOCore
 final class ShardDriver: ShardEnvironment {
     let clock: any Clock = SystemClock()
     let workers: any Workers
+    let peers: any PeerLinks
+    private let links: ShardPeerLinks?
     private let index: Int
     private let mailboxes: [ShardMailbox<ShardMessage>]
     private let journal: JournalThread<JournalService>
@@ -25,6 +27,7 @@ final class ShardDriver: ShardEnvironment {
         mailboxes: [ShardMailbox<ShardMessage>],
         journal: JournalThread<JournalService>,
         pool: WorkerPool,
+        links: ShardPeerLinks?,
         dataDirectory: String,
         logger: Logger
     ) {
@@ -33,6 +36,8 @@ final class ShardDriver: ShardEnvironment {
         self.journal = journal
         self.dataDirectory = dataDirectory
         self.logger = logger
+        self.links = links
+        peers = links ?? NoPeerLinks()
         workers = ShardWorkers(pool: pool, eventLoop: eventLoop)
     }
 
@@ -43,9 +48,15 @@ final class ShardDriver: ShardEnvironment {
     func start(_ shard: Shard, _ facts: StartupFacts, eventLoop: any EventLoop) {
         turn = TurnScheduler(eventLoop: eventLoop) { shard.endTurn() }
         timer = ShardTimer(eventLoop: eventLoop) { shard.runTimers() }
+        links?.receiver = shard
         shard.start(facts)
         mailboxes[index].open { shard.receive($0) }
     }
+
+    /// Hangs up on all peers.
+    ///
+    /// - Returns: when the last connection is closed.
+    func stopLinks() -> EventLoopFuture<Void>? { links?.stop() }
 
     func requestTurnEnd() {
         turn?.markDirty()

@@ -30,6 +30,18 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "HOST:PORT for Kafka clients; port 0 picks one.")
     var kafka: String?
 
+    @Option(help: "HOST:PORT for the other brokers of the cluster.")
+    var peer: String?
+
+    @Option(
+        help:
+            "HOST:PORT,... of the cluster's first brokers, the same list for all; needs --peer. Without it the broker is a cluster of its own."
+    )
+    var join: String?
+
+    @Option(help: "The rack or zone that this broker stands in.")
+    var rack: String?
+
     @Option(help: "HOST:PORT for health, metrics and administration; port 0 picks one.")
     var admin: String?
 
@@ -105,6 +117,9 @@ struct ServeCommand: AsyncParsableCommand {
         if let dataDir { reader.flags.append(("data.dir", dataDir)) }
         if let nodeId { reader.flags.append(("node.id", String(nodeId))) }
         if let kafka { reader.flags.append(("kafka.listeners", kafka)) }
+        if let peer { reader.flags.append(("peer.listen", peer)) }
+        if let join { reader.flags.append(("cluster.join", join)) }
+        if let rack { reader.flags.append(("broker.rack", rack)) }
         if let admin { reader.flags.append(("http.listen", admin)) }
         do {
             reader.path = try ConfigFile.find(named: config, environment: environment, disk: disk)

@@ -1,0 +1,284 @@
+import FlotillaCoordination
+package import FlotillaEnvironment
+package import FlotillaModel
+import FlotillaRaft
+package import FlotillaReplication
+package import struct NIOCore.ByteBuffer
+
+/// The other brokers, as one shard deals with them.
+///
+/// Each shard has connections of its own for what it sends. What arrives lands on any shard and goes on to the one that
+/// holds the partition; what concerns no partition goes to shard 0, which also watches over the other brokers' beats and
+/// tells all shards who answers.
+extension Shard: PeerReceiver {
+    /// The time between two units of Raft's time, and between two beats.
+    static let tickInterval = Duration.milliseconds(100)
+
+    /// Begins to keep time for groups with several members.
+    func startPeers() {
+        guard settings.isClustered else { return }
+        connectPeers()
+        scheduleTick()
+    }
+
+    // MARK: Time
+
+    private func scheduleTick() {
+        schedule(after: Self.tickInterval) { [unowned self] in
+            self.tick()
+            self.scheduleTick()
+        }
+    }
+
+    private func tick() {
+        metadata?.tick()
+        for partition in allPartitions where !partition.replica.isQuiet {
+            partition.replica.tick()
+        }
+        guard index == 0 else { return }
+        watch(.tick(environment.clock.now))
+    }
+
+    // MARK: Connections
+
+    /// Connects to every broker that the metadata names, and until it is known to those that founded the cluster.
+    func connectPeers() {
+        guard settings.isClustered else { return }
+        var addresses: [BrokerID: NetworkAddress] = [:]
+        for seed in settings.seeds { addresses[seed.broker] = seed.address }
+        for (id, registration) in image.brokers {
+            guard let endpoint = registration.endpoint(named: BrokerEndpoint.peerListener) else {
+                continue
+            }
+            addresses[id] = endpoint.address
+        }
+        addresses[settings.broker] = nil
+        let wanted = addresses.map { PeerAddress(broker: $0.key, address: $0.value) }.sorted {
+            $0.broker < $1.broker
+        }
+        guard wanted != peers.addresses else { return }
+        peers.addresses = wanted
+        environment.peers.setPeers(wanted)
+        if index == 0 { watch(.peers(wanted.map(\.broker))) }
+    }
+
+    package func linkChanged(
+        _ broker: BrokerID,
+        incarnation: BrokerIncarnation?,
+        lane: PeerLane,
+        isUp: Bool
+    ) {
+        environment.requestTurnEnd()
+        guard lane == .live else { return }
+        guard index == 0 else {
+            // The watch over brokers is kept in one place.
+            return environment.post(
+                .link(broker, incarnation: incarnation, isUp: isUp),
+                to: 0
+            )
+        }
+        noteLink(broker, incarnation, isUp: isUp)
+    }
+
+    /// Shard 0: a connection to or from a broker came or went.
+    func noteLink(_ broker: BrokerID, _ incarnation: BrokerIncarnation?, isUp: Bool) {
+        watch(isUp ? .linkUp(broker, incarnation) : .linkDown(broker))
+    }
+
+    /// Shard 0: sends beats and answers, and tells every shard who is lost or back.
+    private func watch(_ input: PeerMonitor.Input) {
+        for effect in peers.monitor.step(input) {
+            switch effect {
+            case .beat(let beat, let broker):
+                sendToPeer(.beat(beat), broker)
+            case .answer(let beat, let broker):
+                sendToPeer(.beatAnswer(beat), broker)
+            case .lost(let broker):
+                tellShards(.peer(broker, .lost))
+            case .back(let broker):
+                tellShards(.peer(broker, .back))
+                tellLeadershipTo(broker)
+            case .reborn(let broker):
+                tellShards(.peer(broker, .reborn))
+            }
+        }
+    }
+
+    private func tellShards(_ message: ShardMessage) {
+        for shard in 0..<settings.shardCount where shard != index {
+            environment.post(message, to: shard)
+        }
+        if case .peer(let broker, let change) = message { note(broker, change) }
+    }
+
+    /// A broker stopped answering, answers again, or came back as another process.
+    func note(_ broker: BrokerID, _ change: PeerChange) {
+        switch change {
+        case .lost: peers.reachable.remove(broker)
+        case .back, .reborn: peers.reachable.insert(broker)
+        }
+        for replica in allReplicas where replica.membership.contains(broker: broker) {
+            switch change {
+            case .lost: replica.peerLost(broker)
+            case .back: replica.peerBack(broker)
+            case .reborn:
+                replica.peerLost(broker)
+                replica.peerBack(broker)
+            }
+        }
+        metadata?.peersChanged()
+    }
+
+    /// Whether a broker answers; this one does.
+    func isReachable(_ broker: BrokerID) -> Bool {
+        broker == settings.broker || peers.reachable.contains(broker)
+    }
+
+    /// Shard 0: the brokers that answer, this one among them, and in which life.
+    var liveBrokers: [BrokerID: BrokerIncarnation] {
+        var live = [settings.broker: settings.incarnation]
+        for broker in peers.monitor.present {
+            live[broker] = peers.monitor.incarnation(of: broker)
+        }
+        return live
+    }
+
+    private var allReplicas: [Replica] {
+        let replicas = allPartitions.map(\.replica)
+        return metadata.map { [$0.replica] + replicas } ?? replicas
+    }
+
+    // MARK: Sending
+
+    /// Queues a message; it leaves at the end of the turn.
+    func sendToPeer(_ message: PeerMessage, _ broker: BrokerID, on lane: PeerLane = .live) {
+        environment.peers.send(message.encoded(), to: broker, on: lane)
+        peers.hasOutput = true
+        environment.requestTurnEnd()
+    }
+
+    /// Hands what the turn has queued to the sockets.
+    func flushPeers() {
+        guard peers.hasOutput else { return }
+        peers.hasOutput = false
+        environment.peers.flush()
+    }
+
+    package func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
+        sendToPeer(.raft(envelope), broker)
+    }
+
+    // MARK: Receiving
+
+    package func received(_ frame: ByteBuffer, from broker: BrokerID) throws {
+        environment.requestTurnEnd()
+        let owner = PeerMessage.destination(of: frame).map { settings.shard(of: $0) } ?? 0
+        guard owner == index else {
+            return environment.post(.frame(frame, from: broker), to: owner)
+        }
+        take(try PeerMessage(decoding: frame), from: broker)
+    }
+
+    /// Takes in a frame that arrived on another shard.
+    ///
+    /// One that cannot be read is dropped: its sender repeats what matters, and Raft stands a lost message.
+    func take(_ frame: ByteBuffer, from broker: BrokerID) {
+        do throws(PeerWireError) {
+            take(try PeerMessage(decoding: frame), from: broker)
+        } catch {
+            counters.peerFramesRefused += 1
+            environment.log(
+                .retrying(what: "message of broker \(broker)", description: error.description)
+            )
+        }
+    }
+
+    private func take(_ message: PeerMessage, from broker: BrokerID) {
+        switch message {
+        case .raft(let envelope):
+            replica(for: envelope)?.receive(envelope, from: broker)
+        case .beat(let beat):
+            watch(.beat(beat, from: broker))
+        case .beatAnswer(let beat):
+            watch(.beatAnswer(beat, from: broker))
+        case .application(let kind, let body):
+            guard let news = PeerNews(kind: kind, body) else {
+                counters.peerFramesRefused += 1
+                return
+            }
+            take(news, from: broker)
+        }
+    }
+
+    private func replica(for envelope: RaftEnvelope) -> Replica? {
+        replica(GroupID(partition: envelope.partition, epoch: envelope.targetEpoch))
+    }
+
+    private func take(_ news: PeerNews, from broker: BrokerID) {
+        switch news {
+        case .leadership(let updates):
+            for shard in 0..<settings.shardCount where shard != index {
+                environment.post(.leadership(updates), to: shard)
+            }
+            noteLeadership(updates)
+        case .command(let number, let command):
+            metadata?.answer(command, number: number, from: broker)
+        case .reply(let number, let appliedIndex, let reply):
+            metadata?.take(reply, number: number, appliedIndex: appliedIndex)
+        }
+    }
+
+    // MARK: Leadership
+
+    /// Shard 0: tells a broker that has just come up who leads what, as far as this broker leads it.
+    private func tellLeadershipTo(_ broker: BrokerID) {
+        let own = leadership.led(by: settings.broker)
+        guard !own.isEmpty else { return }
+        sendToPeer(PeerNews.leadership(own).message, broker)
+    }
+
+    /// Where clients of a partition should go: to its leader, unless that one does not answer.
+    func hint(for partition: TopicPartition) -> LeaderHint {
+        guard let entry = leadership.leader(of: partition), let leader = entry.leader,
+            isReachable(leader)
+        else { return .unknown }
+        return LeaderHint(leader: leader.rawValue, epoch: entry.term.leaderEpoch)
+    }
+
+    /// Why a partition is not here: it is on other brokers, or there is none.
+    func absence(of id: TopicPartition) -> ErrorCode {
+        guard let topic = image.topic(id.topic),
+            topic.partitions.indices.contains(Int(id.partition))
+        else { return .unknownTopicOrPartition }
+        return .notLeaderOrFollower
+    }
+
+    /// Tells all other brokers of what this one leads, or leads no longer.
+    func tellPeers(_ updates: [LeadershipUpdate]) {
+        guard settings.isClustered, !updates.isEmpty else { return }
+        let message = PeerNews.leadership(updates).message
+        for peer in peers.addresses { sendToPeer(message, peer.broker) }
+    }
+}
+
+/// What became of a broker, as shard 0 found.
+package enum PeerChange: Sendable {
+    /// It stopped answering, or its connections were reset.
+    case lost
+    /// It answers.
+    case back
+    /// It answers as another process than before.
+    case reborn
+}
+
+/// What a shard knows of the other brokers.
+struct PeerTable {
+    /// Whom it is connected to.
+    var addresses: [PeerAddress] = []
+    /// The brokers that answer.
+    var reachable: Set<BrokerID> = []
+    /// Whether something waits for the end of the turn.
+    var hasOutput = false
+    /// Shard 0: the watch over their beats.
+    var monitor: PeerMonitor
+}

@@ -1,0 +1,80 @@
+import FlotillaBroker
+import FlotillaKafkaWire
+import FlotillaModel
+import Testing
+
+@Suite("Brokers of a cluster")
+struct ClusterTests {
+    /// The place of the broker that leads a partition, as a client of `place` is told.
+    private func leader(
+        of topic: String,
+        _ partition: Int32 = 0,
+        asking place: Int,
+        in cluster: TestCluster
+    ) throws -> Int? {
+        let client = cluster.connect(to: place)
+        let told = try client.describe(topic).partitions.first { $0.partitionIndex == partition }
+        return cluster.brokers.firstIndex { $0.id.rawValue == told?.leaderId }
+    }
+
+    private func values(_ client: TestClient) throws -> [String] {
+        try client.read().sorted { $0.key < $1.key }.map(\.value)
+    }
+
+    @Test("Three brokers form a cluster, and each tells of all")
+    func formation() throws {
+        let cluster = try TestCluster()
+        for place in cluster.brokers.indices {
+            let answer = try cluster.connect(to: place).ask(
+                MetadataRequest(topics: []),
+                version: 12
+            )
+            #expect(answer.brokers.map(\.nodeId).sorted() == [1, 2, 3])
+        }
+    }
+
+    @Test("A topic created at any broker is led, and known at every broker")
+    func creation() throws {
+        let cluster = try TestCluster()
+        for place in cluster.brokers.indices {
+            let name = "from-\(place)"
+            try cluster.connect(to: place).createTopic(name, partitions: 4, replicas: 3)
+            cluster.advance(by: .seconds(2))
+            for other in cluster.brokers.indices {
+                #expect(try leader(of: name, asking: other, in: cluster) != nil)
+            }
+        }
+    }
+
+    @Test(
+        "What was acknowledged is there after the leader is killed, and the new leader takes more"
+    )
+    func failover() throws {
+        let cluster = try TestCluster()
+        let expected = (0..<10).map { "record \($0)" } + ["after"]
+        try cluster.connect(to: 0).createTopic(partitions: 1, replicas: 3)
+        cluster.advance(by: .seconds(2))
+        let first = try #require(try leader(of: "orders", asking: 0, in: cluster))
+        let producer = cluster.connect(to: first)
+        for number in 0..<10 {
+            let answer = try producer.produce(Batches.batch("record \(number)"))
+            #expect(answer.errorCode == 0)
+            #expect(answer.baseOffset == Int64(number))
+        }
+        cluster.kill(first)
+        cluster.advance(by: .seconds(3))
+        let other = first == 0 ? 1 : 0
+        let second = try #require(try leader(of: "orders", asking: other, in: cluster))
+        #expect(second != first)
+        let successor = cluster.connect(to: second)
+        #expect(try successor.produce(Batches.batch("after")).baseOffset == 10)
+        #expect(try values(cluster.connect(to: second)) == expected)
+        try cluster.restart(first)
+        cluster.advance(by: .seconds(3))
+        #expect(try leader(of: "orders", asking: first, in: cluster) == second)
+        cluster.kill(second)
+        cluster.advance(by: .seconds(3))
+        let third = try #require(try leader(of: "orders", asking: first, in: cluster))
+        #expect(try values(cluster.connect(to: third)) == expected)
+    }
+}
