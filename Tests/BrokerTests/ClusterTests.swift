@@ -77,4 +77,23 @@ struct ClusterTests {
         let third = try #require(try leader(of: "orders", asking: first, in: cluster))
         #expect(try values(cluster.connect(to: third)) == expected)
     }
+
+    @Test("Groups without work fall quiet, and elect a leader all the same when theirs is gone")
+    func quietFailover() throws {
+        let cluster = try TestCluster()
+        try cluster.connect(to: 0).createTopic(partitions: 3, replicas: 3)
+        cluster.advance(by: .seconds(30))
+        let sent = cluster.sentCount
+        cluster.advance(by: .seconds(10))
+        // Beats and their answers: ten a second for each of six pairs, twice.
+        #expect(cluster.sentCount - sent < 10 * 10 * 6 * 2 + 100)
+        cluster.isolate(2)
+        cluster.advance(by: .seconds(5))
+        for partition in Int32(0)..<3 {
+            let leader = try #require(
+                try leader(of: "orders", partition, asking: 0, in: cluster)
+            )
+            #expect(leader != 2)
+        }
+    }
 }

@@ -185,7 +185,11 @@ final class TestCluster {
         return false
     }
 
+    /// Frames that were sent from broker to broker.
+    private(set) var sentCount = 0
+
     private func deliver(_ sent: TestPeerLinks.Sent, from place: Int, shard: Int) {
+        sentCount += 1
         guard let target = brokers.firstIndex(where: { $0.id == sent.target }),
             lanes.contains([place, target])
         else { return }

@@ -54,7 +54,7 @@ final class MetadataService {
             journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
             machine: machine,
-            settings: Settings(),
+            settings: shard.metadataGroupSettings,
             seed: shard.random.next(),
             host: shard
         )

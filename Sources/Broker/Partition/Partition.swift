@@ -14,6 +14,7 @@ final class Partition {
     private(set) var topicName: String
     private(set) var config: TopicConfig
     private var rules: BatchRules
+    private var raftSettings: Settings
     let replica: Replica
     let writer: SegmentWriter
     let producers: ProducerMachine
@@ -43,9 +44,8 @@ final class Partition {
                 maximumProducerCount: ProducerLimits.standard.maximumProducerCount
             )
         )
-        var settings = Settings()
-        settings.minInSyncReplicas = config.minimumInSyncReplicaCount
-        settings.uncommittedByteLimit = shard.settings.uncommittedByteLimit
+        let settings = shard.groupSettings(of: local.group.partition, config)
+        raftSettings = settings
         let member = GroupMember(broker: shard.settings.broker, epoch: local.group.epoch)
         replica = try Replica(
             group: local.group,
@@ -69,14 +69,15 @@ final class Partition {
         guard let topic = image.topic(id.topic) else { return }
         topicName = topic.name
         let changed = TopicConfig(overrides: topic.configs, layers: layers)
+        let settings = shard.groupSettings(of: id, changed)
+        if settings != raftSettings {
+            raftSettings = settings
+            replica.change(settings)
+        }
         guard changed != config else { return }
         config = changed
         rules = BatchRules(changed)
         replica.log.configuration = LogConfiguration(changed)
-        var settings = Settings()
-        settings.minInSyncReplicas = changed.minimumInSyncReplicaCount
-        settings.uncommittedByteLimit = shard.settings.uncommittedByteLimit
-        replica.change(settings)
     }
 
     // MARK: Bounds

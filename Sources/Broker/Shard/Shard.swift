@@ -441,6 +441,7 @@ package final class Shard {
 
     private func open(_ local: LocalReplica) {
         do {
+            let isNew = recovered[local.group] == nil
             let partition = try Partition(
                 local: local,
                 recovered: recovered.removeValue(forKey: local.group),
@@ -452,6 +453,7 @@ package final class Shard {
                 ?? orderedPartitions.endIndex
             orderedPartitions.insert(local.group.partition, at: place)
             partition.replica.start()
+            if isNew { campaignIfPreferred(partition.replica) }
             if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {
             environment.log(.damaged(local.group, description: "\(error)"))
