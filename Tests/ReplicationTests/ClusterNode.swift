@@ -244,10 +244,11 @@ final class ClusterNode: ReplicaHost {
         }
     }
 
-    /// Removes segments below the log's start.
-    func removeSegments() {
-        guard let replica, let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex)
-        else { return }
+    /// Removes segments below the log's start, but nothing from `index` on.
+    func removeSegments(keepingFrom index: LogIndex? = nil) {
+        guard let replica else { return }
+        let floor = min(index ?? replica.appliedIndex, replica.appliedIndex)
+        guard let removal = replica.log.nextRemoval(keepingFrom: floor) else { return }
         workers.run({ removal.perform() }) { [unowned self] result in
             if case .failure(let error) = result { failures.append("\(error)") }
         }
@@ -314,7 +315,7 @@ final class ClusterNode: ReplicaHost {
         _ work: @escaping @Sendable () -> Output,
         then completion: @escaping (Output) -> Void
     ) {
-        later(cluster.faults.flushDelay(using: &cluster.random)) { [unowned self] in
+        later(cluster.faults.jobDelay(using: &cluster.random)) { [unowned self] in
             let output = work()
             later(1) { [unowned self] in
                 completion(output)

@@ -47,6 +47,9 @@ final class ClusterSimulation {
         var trim = 0
         var roll = 0
         var suspects = false
+        /// Whether nobody leads for long: leaders are cut off and crash, patience is short, and journals are slow, so
+        /// that many entries are replaced while the disk still has the old ones.
+        var isRestless = false
         var largestValue = 100
     }
 
@@ -92,7 +95,9 @@ final class ClusterSimulation {
         plan.membership = chance(50) ? draw(1...10) : 0
         plan.trim = chance(50) ? draw(1...20) : 0
         plan.roll = chance(60) ? draw(1...20) : 0
-        plan.suspects = chance(30)
+        // Two voters of which one is in doubt elect nobody, and rightly so.
+        plan.suspects = plan.membership == 0 && chance(60)
+        cluster.faults.longestJob = chance(50) ? draw(1...30) : 1
         plan.largestValue = chance(50) ? 100 : 20_000
         cluster.settings.electionTimeoutTicks = draw(3...10)
         cluster.settings.retransmitTicks = draw(2...5)
@@ -105,6 +110,17 @@ final class ClusterSimulation {
         cluster.settings.uncommittedByteLimit = draw(1_000...200_000)
         cluster.settings.minInSyncReplicas = draw(1...2)
         cluster.settings.transferTimeoutTicks = draw(5...20)
+        plan.isRestless = chance(40)
+        guard plan.isRestless else { return }
+        cluster.faults.lossPerMille /= 4
+        cluster.faults.longestDelay = draw(1...5)
+        cluster.faults.longestFlush = draw(10...60)
+        cluster.faults.longestJob = 1
+        cluster.settings.electionTimeoutTicks = draw(2...4)
+        plan.crash = draw(1...8)
+        plan.isolation = draw(10...40)
+        plan.healing = draw(30...80)
+        plan.segments = draw(100...400)
     }
 
     /// Runs, and says which promises were broken.
@@ -148,7 +164,7 @@ final class ClusterSimulation {
     private func work() {
         if cluster.happens(plan.proposal) { propose() }
         if cluster.happens(plan.segments) { anyNode().writeSegments() }
-        if cluster.happens(plan.segments / 2) { anyNode().removeSegments() }
+        if cluster.happens(plan.segments / 2) { removeSegments() }
         if cluster.happens(plan.checkpoint) {
             anyNode().turn { replica in
                 if Bool.random(using: &cluster.random) {
@@ -197,16 +213,15 @@ final class ClusterSimulation {
         leader.turn { $0.propose(Proposal(content, durability: .quorum) { _ in }) }
     }
 
-    /// Moves the start, but not past what the slowest replica has durably: nobody ships files here.
     private func trim() {
-        let ends = cluster.nodes.map { node -> Offset in
-            guard let log = node.replica?.log, log.commitIndex == log.lastIndex else {
-                return .zero
-            }
-            return log.logEndOffset
-        }
-        guard let end = ends.min(), end > .zero else { return }
+        guard let end = anyLeader()?.replica?.highWatermark else { return }
         proposeAtLeader(.startOffset(Offset(Int64(draw(0...Int(end.rawValue))))))
+    }
+
+    /// Removes segments, but none that the slowest replica lacks: nobody ships files here.
+    private func removeSegments() {
+        let least = cluster.nodes.map { $0.replica?.log.commitIndex ?? .zero }.min() ?? .zero
+        anyNode().removeSegments(keepingFrom: least)
     }
 
     private func read() {
@@ -254,7 +269,8 @@ final class ClusterSimulation {
         if cluster.happens(plan.crash) { crash(anyNode()) }
         if plan.crash > 0, cluster.happens(1), chance(20) { cluster.nodes.forEach(crash) }
         if cluster.happens(plan.isolation) {
-            let node = anyNode()
+            let leader = plan.isRestless && chance(70) ? anyLeader() : nil
+            let node = leader ?? anyNode()
             cluster.isolate(node.number, true)
             cluster.schedule(after: 30) { [unowned self] in
                 if cluster.isIsolated(node.number) {
@@ -345,6 +361,7 @@ final class ClusterSimulation {
             guard let replica = node.replica else { return "\(node.number) down" }
             return "\(node.number) \(replica.isLeader ? "leads" : "follows") \(replica.term) "
                 + "last=\(replica.log.lastIndex) applied=\(replica.appliedIndex) \(replica.membership)"
+                + (replica.isElectable ? "" : " suspect") + (replica.isQuiet ? " quiet" : "")
         }.joined(separator: "; ")
     }
 }

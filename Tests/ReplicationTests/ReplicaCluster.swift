@@ -20,13 +20,19 @@ final class ReplicaCluster {
         var duplicatePerMille = 0
         /// The longest time a message travels; short ones overtake long ones.
         var longestDelay = 1
-        /// The longest time a disk takes.
+        /// The longest time the journal takes for a round.
         var longestFlush = 1
+        /// The longest time a worker takes for a job.
+        var longestJob = 1
         /// The longest time until the shard hears of it.
         var longestCompletion = 0
 
         func flushDelay(using random: inout SeededRandom) -> Int {
             longestFlush > 1 ? Int.random(in: 1...longestFlush, using: &random) : longestFlush
+        }
+
+        func jobDelay(using random: inout SeededRandom) -> Int {
+            longestJob > 1 ? Int.random(in: 1...longestJob, using: &random) : longestJob
         }
 
         func completionDelay(using random: inout SeededRandom) -> Int {
