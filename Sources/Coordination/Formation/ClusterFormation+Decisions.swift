@@ -98,10 +98,14 @@ extension ClusterFormation {
         case agreed
         /// Its directory is gone: another broker, or another life, is where it was.
         case replaced
-        /// It agreed to something else, or met a cluster before it agreed.
-        case pledgedElsewhere(at: NetworkAddress)
         /// It has not agreed yet.
         case undecided
+        /// It agreed to another list, without this broker in this life: that one may begin.
+        case pledgedElsewhere
+        /// It agreed to another list that waits for this broker: neither list can begin.
+        case disagrees(at: NetworkAddress)
+        /// It met a cluster before it agreed, and founds none any more.
+        case joins(clusterID: String)
         /// It does not answer.
         case unknown
     }
@@ -111,11 +115,14 @@ extension ClusterFormation {
         if let (address, card) = others.first(where: { $0.card.isCard(of: founder) }) {
             switch card.state {
             case .empty: return .undecided
-            case .joining: return .pledgedElsewhere(at: address)
+            case .joining(let clusterID): return .joins(clusterID: clusterID)
             case .agreed(let other), .founded(let other):
-                return other == list ? .agreed : .pledgedElsewhere(at: address)
+                guard other != list else { return .agreed }
+                let isWaitedFor = other.contains(own.broker, own.incarnation)
+                return isWaitedFor ? .disagrees(at: address) : .pledgedElsewhere
             case .member(let membership):
-                return membership.founders == list ? .agreed : .pledgedElsewhere(at: address)
+                return membership.founders == list
+                    ? .agreed : .joins(clusterID: membership.clusterID)
             }
         }
         let there = others.first { $0.address == founder.address }
@@ -140,8 +147,15 @@ extension ClusterFormation {
             return .become(.founded(list))
         }
         let standings = list.members.map { ($0, standing(of: $0, in: list)) }
-        for case (let founder, .pledgedElsewhere(let address)) in standings {
-            return .finish(.refuse(.foundersDisagree(founder.broker, at: address)))
+        for (founder, standing) in standings {
+            switch standing {
+            case .disagrees(let address):
+                return .finish(.refuse(.foundersDisagree(founder.broker, at: address)))
+            case .joins(let clusterID):
+                return .become(.joining(clusterID: clusterID))
+            case .agreed, .replaced, .undecided, .pledgedElsewhere, .unknown:
+                continue
+            }
         }
         let agreedCount = standings.count { $0.1 == .agreed }
         let replacedCount = standings.count { $0.1 == .replaced }

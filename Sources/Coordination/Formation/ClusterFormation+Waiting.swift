@@ -55,8 +55,10 @@ extension ClusterFormation {
     private func obstacle(_ founder: FoundingMember, in list: FoundingList) -> String? {
         let place = founder.address.map { " at \($0)" } ?? ""
         switch standing(of: founder, in: list) {
-        case .agreed, .replaced, .pledgedElsewhere:
+        case .agreed, .replaced, .disagrees, .joins:
             return nil
+        case .pledgedElsewhere:
+            return "broker \(founder.broker)\(place) is founding a cluster with others"
         case .undecided:
             return "broker \(founder.broker)\(place) has not agreed yet"
         case .unknown:

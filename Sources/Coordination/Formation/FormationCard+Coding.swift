@@ -60,7 +60,7 @@ extension FormationCard {
         }
         self.init(
             broker: try reader.brokerID("broker"),
-            incarnation: try reader.incarnation("incarnation"),
+            incarnation: try reader.incarnation(),
             run: try reader.integer("run"),
             peerAddress: try reader.optionalAddress("peer address"),
             kafkaAddresses: try reader.addresses("Kafka addresses"),
@@ -122,12 +122,6 @@ extension ByteWriter {
 }
 
 extension ByteReader {
-    fileprivate mutating func incarnation(
-        _ field: String
-    ) throws(CoordinationError) -> BrokerIncarnation {
-        BrokerIncarnation(high: try integer(field), low: try integer(field))
-    }
-
     fileprivate mutating func address(_ field: String) throws(CoordinationError) -> NetworkAddress {
         let host = try text(field)
         return NetworkAddress(host: host, port: Int(try integer(field, as: UInt16.self)))
@@ -167,7 +161,7 @@ extension ByteReader {
             members.append(
                 FoundingMember(
                     broker: try brokerID(field),
-                    incarnation: try incarnation(field),
+                    incarnation: try incarnation(),
                     address: try optionalAddress(field)
                 )
             )

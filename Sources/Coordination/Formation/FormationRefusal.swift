@@ -13,7 +13,7 @@ package enum FormationRefusal: Error, Hashable, Sendable, CustomStringConvertibl
     case otherCluster(own: String, other: String, at: NetworkAddress)
     /// This directory has founded a cluster, and a seed belongs to one that others founded.
     case otherFounders(other: String, at: NetworkAddress)
-    /// A broker that was to found the cluster has met or agreed to another.
+    /// A broker that was to found the cluster with this one agreed to another list with it.
     case foundersDisagree(BrokerID, at: NetworkAddress)
     /// So many founders were wiped that the rest is no majority.
     case foundersLost(remaining: Int, of: Int)
@@ -39,8 +39,8 @@ package enum FormationRefusal: Error, Hashable, Sendable, CustomStringConvertibl
             "this broker founded another cluster than \(other), to which the broker at "
                 + "\(address) belongs; set its data directory aside to join that one"
         case .foundersDisagree(let broker, let address):
-            "broker \(broker) at \(address) no longer takes part in founding this cluster: a broker was "
-                + "wiped or exchanged meanwhile; nothing was stored here yet: empty this data "
+            "broker \(broker) at \(address) agreed to found the cluster with others than this broker did, "
+                + "since one was wiped meanwhile; nothing was stored here yet: empty this data "
                 + "directory and start again"
         case .foundersLost(let remaining, let count):
             "only \(remaining) of the \(count) brokers that founded the cluster still have their data, "

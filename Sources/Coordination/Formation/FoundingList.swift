@@ -61,6 +61,16 @@ package struct FoundingList: Hashable, Sendable {
         members.map { GroupMember(broker: $0.broker, epoch: epoch) }
     }
 
+    /// The founders as the metadata log names them when it begins.
+    package var clusterFounders: [ClusterFounder] {
+        members.map { member in
+            ClusterFounder(
+                member: GroupMember(broker: member.broker, epoch: epoch),
+                incarnation: member.incarnation
+            )
+        }
+    }
+
     /// Where the founders are reached; empty for one that founds alone.
     package var addresses: [NetworkAddress] {
         members.compactMap(\.address)

@@ -1,5 +1,6 @@
 import FlotillaCoordination
 import FlotillaEnvironment
+import FoundationEssentials
 
 /// Addresses that other brokers dial: unlike those that are listened on, each has a host and a port.
 enum SeedAddresses {
@@ -29,8 +30,11 @@ enum SeedAddresses {
     /// - Parameters:
     ///   - bound: where the peer listener listens, with the port that it got.
     ///   - hostName: the machine's name, for a listener on every address.
-    /// - Returns: an address with a host.
-    static func advertised(bound: NetworkAddress, hostName: String) -> NetworkAddress {
+    /// - Returns: what others can dial, if they know the name.
+    static func advertised(
+        bound: NetworkAddress,
+        hostName: String = ProcessInfo.processInfo.hostName
+    ) -> NetworkAddress {
         let isAny = ["", "0.0.0.0", "::"].contains(bound.host)
         return isAny ? NetworkAddress(host: hostName, port: bound.port) : bound
     }
