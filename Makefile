@@ -13,7 +13,7 @@ RECORDS ?= 500
 MINUTES ?= 5
 NEMESES ?=
 KILLS ?= 100
-# Seconds for each of the three fuzzers of `make fuzz`.
+# Seconds for each of the fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
 # Tests reach into modules (@testable), which a release build allows only when asked.
@@ -63,7 +63,7 @@ clients-test: deps
 
 soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kills in a minute
 	swift build $(SWIFT_FLAGS) --build-tests
-	FLOTILLA_RAFT_SEEDS=2000 swift test $(SWIFT_FLAGS) --skip-build
+	FLOTILLA_RAFT_SEEDS=2000 FLOTILLA_REPLICA_SEEDS=200 swift test $(SWIFT_FLAGS) --skip-build
 	@scripts/venv
 	$(CLIENTS) --records 10000 --long
 
@@ -90,7 +90,7 @@ figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk
 	@scripts/deps figures
 	bench/figures --binary $(STATIC_FLOTILLA)
 
-fuzz: deps-build ## libFuzzer on the request decoder, the batch parser and the frame reader
+fuzz: deps-build ## libFuzzer on the request decoder, the batch parser, the frame reader and the frames between brokers
 	scripts/fuzz run $(FUZZ_SECONDS)
 
 format: ## rewrite the sources in the house's format

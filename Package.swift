@@ -200,7 +200,8 @@ let package = Package(
                 "FlotillaReplication", "FlotillaTestSupport", "FlotillaModel",
                 "FlotillaEnvironment",
                 "FlotillaRecords", "FlotillaRaft", "FlotillaStorage", byteBuffer,
-            ]
+            ],
+            data: ["Transcripts"]
         ),
         tests(
             "Broker",
@@ -247,10 +248,12 @@ let package = Package(
 
 // The fuzz targets exist only for `make fuzz`, which builds them with `--sanitize=fuzzer`.
 if Context.environment["FLOTILLA_FUZZ"] != nil {
-    package.targets += ["Request", "Batch", "Frames"].map { name in
+    package.targets += ["Request", "Batch", "Frames", "Peer"].map { name in
         .executableTarget(
             name: "Fuzz\(name)",
-            dependencies: ["FlotillaKafkaWire", "FlotillaRecords", byteBuffer],
+            dependencies: [
+                "FlotillaKafkaWire", "FlotillaRecords", "FlotillaReplication", byteBuffer,
+            ],
             path: "Fuzz/\(name)",
             swiftSettings: house
         )
