@@ -281,6 +281,7 @@ extension PartitionLog {
             disk: resources.disk,
             directory: directory,
             name: segment.name,
+            generation: segment.generation,
             extent: segment.extent,
             endOffset: segment.endOffset,
             files: segment.files,
@@ -297,6 +298,8 @@ extension PartitionLog {
     package func finish(_ loaded: SegmentLoaded) throws(StorageError) {
         // A segment that retention took meanwhile is nobody's concern.
         guard let segment = segments.last(where: { $0.name == loaded.name }) else { return }
+        // A repair replaced the files meanwhile: whoever waits asks again.
+        guard loaded.generation == segment.generation else { return }
         let reader: SegmentReader
         do {
             reader = try loaded.result.get()

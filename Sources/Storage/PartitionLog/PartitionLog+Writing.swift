@@ -22,6 +22,7 @@ extension PartitionLog {
     ///   - stateMachine: bytes that only the state machines understand; the same on every replica.
     package func provideState(before index: LogIndex, stateMachine: ByteBuffer) {
         precondition(index <= commitIndex.next, "a snapshot describes committed entries")
+        if index <= writtenIndex { noteReplayedState(before: index, stateMachine: stateMachine) }
         guard index > writtenIndex, !pendingStates.contains(where: { $0.mark.index.next == index })
         else { return }
         let mark = mark(at: index - 1)
@@ -214,6 +215,9 @@ extension PartitionLog {
         active.files = files
         active.isDirty = true
         resources.segments.touch(active)
+        if window.writtenIndex < write.lastMark.index {
+            forgetDamage(rewritten: window.writtenIndex.next...write.lastMark.index)
+        }
         while window.writtenIndex < write.lastMark.index {
             window.writtenIndex = window.writtenIndex.next
             let byteCount = window[window.writtenIndex].frame.entryByteCount
@@ -264,6 +268,7 @@ extension PartitionLog {
             resources.segments.touch(active)
         }
         if let checkpoint = sync.checkpoint {
+            forgetStateDamage(of: sync.staleCheckpoints + [checkpoint.name])
             checkpointNames =
                 segments.contains { $0.name == checkpoint.name } ? [] : [checkpoint.name]
         }

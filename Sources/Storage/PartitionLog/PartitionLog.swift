@@ -76,7 +76,7 @@ package final class PartitionLog {
     var isScrubbing = false
     /// The segment whose files are being healed.
     var repairing: SegmentName?
-    /// States that the replay came by and whose files are damaged.
+    /// States that the replay came by and whose files are damaged; as many as segments at most.
     var rebuiltStates: [LogState] = []
     /// The segments that are being sent to other replicas.
     var leases: [ShipmentLease] = []

@@ -54,6 +54,8 @@ package final class Segment {
     var isDirty = false
     /// The rows whose batches may be served as they lie; outlasts the view.
     var verified: VerifiedRows
+    /// How often its files were replaced: what was read of older ones counts no longer.
+    var generation = 0
     /// When the segment was last used, in the cache's count.
     var lastUse: UInt64 = 0
 

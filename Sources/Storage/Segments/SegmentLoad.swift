@@ -17,6 +17,7 @@ package struct SegmentLoad: Sendable {
     let disk: any Disk
     let directory: String
     let name: SegmentName
+    let generation: Int
     let extent: SegmentExtent
     let endOffset: Offset
     let files: SegmentFiles?
@@ -32,10 +33,17 @@ package struct SegmentLoad: Sendable {
             let files = try openFiles()
             let reader = try openReader(files)
             let stretch = try populate(reader)
-            return SegmentLoaded(name: name, result: .success(reader), stretch: stretch)
+            return loaded(.success(reader), stretch)
         } catch {
-            return SegmentLoaded(name: name, result: .failure(error), stretch: VerifiedStretch())
+            return loaded(.failure(error), VerifiedStretch())
         }
+    }
+
+    private func loaded(
+        _ result: Result<SegmentReader, DiskError>,
+        _ stretch: VerifiedStretch
+    ) -> SegmentLoaded {
+        SegmentLoaded(name: name, generation: generation, result: result, stretch: stretch)
     }
 
     private func openFiles() throws(DiskError) -> SegmentFiles {
@@ -99,6 +107,7 @@ package struct SegmentLoad: Sendable {
 /// What a load found.
 package struct SegmentLoaded: Sendable {
     let name: SegmentName
+    let generation: Int
     let result: Result<SegmentReader, DiskError>
     let stretch: VerifiedStretch
 }

@@ -53,6 +53,20 @@ struct SegmentScanner {
         return Result { () throws(RowProblem) in try FrameRow(parsing: bytes.readableBytesSpan) }
     }
 
+    /// A row's bytes as they lie there; nil beyond the end of the file.
+    mutating func rowBytes(_ number: Int) throws(DiskError) -> ByteBuffer? {
+        guard number < rowCount else { return nil }
+        return try frames.bytes(SegmentReader.range(of: number), window: Self.frameWindow)
+    }
+
+    /// Bytes of `.log` or `.control` as they lie there; fewer at the end of the file.
+    mutating func payloadBytes(_ isData: Bool, _ range: Range<Int>) throws(DiskError) -> ByteBuffer
+    {
+        isData
+            ? try log.bytes(range, window: Self.payloadWindow)
+            : try control.bytes(range, window: Self.payloadWindow)
+    }
+
     /// A row, checked against its payload and its place in the segment.
     mutating func row(_ number: Int) throws(DiskError) -> Result<FrameRow, RowProblem> {
         let row: FrameRow
