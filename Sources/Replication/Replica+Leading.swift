@@ -173,6 +173,15 @@ extension Replica {
         }
     }
 
+    /// Tells the proposers of what is committed, but waits for more replicas than a quorum, that these are not there.
+    package func refuseUnacknowledged() {
+        settle()
+        while let first = awaitingQuorum.first, first.placed.position.index <= appliedIndex {
+            awaitingQuorum.removeFirst()
+            first.completion(.failure(.tooFewReplicas))
+        }
+    }
+
     /// The role, the term or the known leader changed.
     func roleChanged(_ role: Role) {
         if role != .leader, isLeading {

@@ -78,6 +78,9 @@ extension Replica {
         step(.changeMembership(voters: voters, learners: learners))
     }
 
+    /// Whether the members that the newest entry names are those that a quorum agreed on.
+    package var isMembershipCommitted: Bool { raft.log.membershipIndex <= raft.commitIndex }
+
     /// Waits until a read of the state machine sees everything that was acknowledged before this call.
     ///
     /// `completion`: called once, when the state machine is that far, with the index.

@@ -102,7 +102,18 @@ private let replies: [MetadataReply] = [
         ReassignmentOutcome(topic: "t", partition: 0, result: .success(place)),
         ReassignmentOutcome(topic: "t", partition: -4, result: .failure(refusal)),
     ]),
-    .member(nil), .member(member), .done, .refused(refusal),
+    .member(nil), .member(member), .done, .refused(refusal), .index(LogIndex(7)),
+    .quorum(
+        QuorumDescription(
+            leader: BrokerID(1),
+            term: Term(3),
+            highWatermark: LogIndex(9),
+            voters: [
+                .init(member: member, logEndIndex: LogIndex(9), lastHeard: Timestamp(5))
+            ],
+            learners: []
+        )
+    ),
 ]
 
 @Suite("Commands between brokers")
@@ -167,11 +178,11 @@ struct MetadataCommandTests {
         ) {
             try MetadataCommand(decoding: ByteBuffer(bytes: [2, 6]))
         }
-        #expect(throws: CoordinationError.unknownCommandKind(15)) {
-            try MetadataCommand(decoding: ByteBuffer(bytes: [1, 15]))
+        #expect(throws: CoordinationError.unknownCommandKind(17)) {
+            try MetadataCommand(decoding: ByteBuffer(bytes: [1, 17]))
         }
-        #expect(throws: CoordinationError.unknownCommandKind(10)) {
-            try MetadataReply(decoding: ByteBuffer(bytes: [1, 10]))
+        #expect(throws: CoordinationError.unknownCommandKind(12)) {
+            try MetadataReply(decoding: ByteBuffer(bytes: [1, 12]))
         }
         #expect(throws: CoordinationError.lengthOutOfBounds(field: "topics", length: 0xFFFF_FFFF)) {
             try MetadataCommand(decoding: ByteBuffer(bytes: [1, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0]))

@@ -119,6 +119,36 @@ struct ServedVersion: CustomTestStringConvertible, Sendable {
         case .describeTopicPartitions:
             return DescribeTopicPartitionsRequest(topics: [.init(name: name)])
         default:
+            return clusterRequest(name, fails: fails)
+        }
+    }
+
+    private func clusterRequest(_ name: String, fails: Bool) -> any KafkaRequest {
+        switch api {
+        case .electLeaders:
+            return ElectLeadersRequest(topicPartitions: [.init(topic: name, partitions: [0])])
+        case .alterPartitionReassignments:
+            return AlterPartitionReassignmentsRequest(topics: [
+                .init(name: name, partitions: [.init(partitionIndex: 0, replicas: [1])])
+            ])
+        case .listPartitionReassignments:
+            return ListPartitionReassignmentsRequest(topics: [
+                .init(name: name, partitionIndexes: [0])
+            ])
+        case .describeQuorum:
+            return DescribeQuorumRequest(topics: [
+                .init(
+                    topicName: fails ? name : "__cluster_metadata",
+                    partitions: [.init(partitionIndex: 0)]
+                )
+            ])
+        case .updateFeatures:
+            return UpdateFeaturesRequest(featureUpdates: [
+                .init(feature: fails ? name : "metadata.version", maxVersionLevel: 1)
+            ])
+        case .unregisterBroker:
+            return UnregisterBrokerRequest(brokerId: fails ? 77 : 1)
+        default:
             preconditionFailure("\(api.name) is announced and has no test")
         }
     }

@@ -17,6 +17,10 @@ final class TestBroker {
     let clock: VirtualClock
     let id: BrokerID
     private let founders: [BrokerID]
+    /// The broker's member of the metadata group, where it joined a cluster that was there.
+    private let member: GroupMember?
+    /// Which life of its disk this is.
+    let incarnation: BrokerIncarnation
     private(set) var shards: [Shard] = []
     private(set) var environments: [TestEnvironment] = []
     private(set) var journal: Journal
@@ -38,11 +42,14 @@ final class TestBroker {
 
     /// Starts a broker on an empty disk.
     ///
-    /// `founders`: the brokers of a cluster, this one among them; empty for a broker of its own. `configs`: broker
-    /// settings by Kafka's names. `adjust`: changes the bounds.
+    /// `founders`: the brokers that founded the cluster; empty for a broker of its own. `member`: given to a broker that
+    /// joins them later. `life`: another number for another disk. `configs`: broker settings by Kafka's names. `adjust`:
+    /// changes the bounds.
     init(
         id: BrokerID = BrokerID(1),
         founders: [BrokerID] = [],
+        member: GroupMember? = nil,
+        life: UInt64 = 1,
         clock: VirtualClock = VirtualClock(),
         shardCount: Int = 2,
         configs: [ConfigEntry] = [],
@@ -55,6 +62,8 @@ final class TestBroker {
     ) throws {
         self.id = id
         self.founders = founders
+        self.member = member
+        incarnation = Self.incarnation(of: id, life: life)
         self.clock = clock
         self.disk = disk
         self.shardCount = shardCount
@@ -79,6 +88,34 @@ final class TestBroker {
         )
     }
 
+    static func incarnation(of id: BrokerID, life: UInt64) -> BrokerIncarnation {
+        BrokerIncarnation(high: UInt64(id.rawValue), low: life)
+    }
+
+    /// What a broker tells the cluster of itself.
+    static func registration(
+        _ id: BrokerID,
+        _ incarnation: BrokerIncarnation,
+        isClustered: Bool = true
+    ) -> BrokerRegistration {
+        BrokerRegistration(
+            id: id,
+            incarnation: incarnation,
+            endpoints: [
+                BrokerEndpoint(
+                    listener: "PLAINTEXT",
+                    host: isClustered ? "broker-\(id)" : "",
+                    port: 9092
+                ),
+                BrokerEndpoint(
+                    listener: BrokerEndpoint.peerListener,
+                    host: "peer-\(id)",
+                    port: 9093
+                ),
+            ]
+        )
+    }
+
     private func start() throws {
         lives += 1
         var settings = ShardSettings(
@@ -88,25 +125,14 @@ final class TestBroker {
             layers: try ConfigLayers(fixed: configs),
             seed: 42 &+ lives &+ UInt64(id.rawValue) &* 1000
         )
-        settings.incarnation = BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
-        if !founders.isEmpty { settings.join(founders) }
+        settings.incarnation = incarnation
+        if !founders.isEmpty { settings.join(founders, as: member) }
         adjust(&settings)
         let replicas = try recoverReplicas()
-        let registration = BrokerRegistration(
-            id: id,
-            incarnation: settings.incarnation,
-            endpoints: [
-                BrokerEndpoint(
-                    listener: "PLAINTEXT",
-                    host: founders.isEmpty ? "" : "broker-\(id)",
-                    port: 9092
-                ),
-                BrokerEndpoint(
-                    listener: BrokerEndpoint.peerListener,
-                    host: "peer-\(id)",
-                    port: 9093
-                ),
-            ]
+        let registration = Self.registration(
+            id,
+            settings.incarnation,
+            isClustered: !founders.isEmpty
         )
         environments = (0..<shardCount).map { TestEnvironment(index: $0, broker: self) }
         shards = environments.map { environment in
@@ -343,18 +369,22 @@ final class TestBroker {
 }
 
 extension ShardSettings {
-    /// Makes the broker one of the founders of a cluster.
-    fileprivate mutating func join(_ founders: [BrokerID]) {
+    /// Makes the broker one of the founders of a cluster, or one that joins them.
+    fileprivate mutating func join(_ founders: [BrokerID], as member: GroupMember?) {
         isClustered = true
         seeds = founders.map { id in
             PeerAddress(broker: id, address: NetworkAddress(host: "peer-\(id)", port: 9093))
         }
+        metadataMember = member ?? GroupMember(broker: broker, epoch: CreationEpoch(1))
+        guard member == nil else {
+            metadataFounders = []
+            return
+        }
         metadataFounders = founders.map { id in
             ClusterFounder(
                 member: GroupMember(broker: id, epoch: CreationEpoch(1)),
-                incarnation: BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
+                incarnation: TestBroker.incarnation(of: id, life: 1)
             )
         }
-        metadataMember = GroupMember(broker: broker, epoch: CreationEpoch(1))
     }
 }

@@ -1,6 +1,8 @@
-import FlotillaBroker
+@testable import FlotillaBroker
+import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
+import FlotillaReplication
 import FlotillaTestSupport
 import struct NIOCore.ByteBuffer
 
@@ -58,18 +60,115 @@ final class TestCluster {
     /// The brokers that run.
     private var alive: Set<Int> = []
     private var lanes: Set<[Int]> = []
+    private let founders: [BrokerID]
+    private let shardCount: Int
+    private let configs: [ConfigEntry]
 
     /// Starts `count` brokers that found a cluster together, and waits until each knows the metadata.
-    init(_ count: Int = 3, shardCount: Int = 2) throws {
+    init(_ count: Int = 3, shardCount: Int = 2, configs: [ConfigEntry] = []) throws {
         let ids = (1...count).map { BrokerID(Int32($0)) }
+        founders = ids
+        self.shardCount = shardCount
+        self.configs = configs
         for id in ids {
             brokers.append(
-                try TestBroker(id: id, founders: ids, clock: clock, shardCount: shardCount)
+                try TestBroker(
+                    id: id,
+                    founders: ids,
+                    clock: clock,
+                    shardCount: shardCount,
+                    configs: configs
+                )
             )
         }
         alive = Set(brokers.indices)
         connectAll()
         advance(by: .seconds(3))
+    }
+
+    // MARK: Comers
+
+    /// Adds a broker on an empty disk, which a broker of the cluster registers; returns its place.
+    @discardableResult
+    func join(through seed: Int = 0) throws -> Int {
+        let id = BrokerID(Int32(brokers.count + 1))
+        brokers.append(try newcomer(id, life: 1, through: seed))
+        alive.insert(brokers.count - 1)
+        connectAll()
+        run()
+        return brokers.count - 1
+    }
+
+    /// Puts an empty disk in the place of a killed broker's, and starts it as somebody who joins anew.
+    func wipe(_ place: Int, through seed: Int) throws {
+        let life = brokers[place].incarnation.low + 1
+        brokers[place] = try newcomer(brokers[place].id, life: life, through: seed)
+        alive.insert(place)
+        connectAll()
+        run()
+    }
+
+    private func newcomer(_ id: BrokerID, life: UInt64, through seed: Int) throws -> TestBroker {
+        let registration = TestBroker.registration(
+            id,
+            TestBroker.incarnation(of: id, life: life)
+        )
+        let reply = try command(.registerBroker(registration), at: seed)
+        guard case .registered(let outcome) = reply else {
+            throw TestFailure("registration: \(reply)")
+        }
+        return try TestBroker(
+            id: id,
+            founders: founders,
+            member: outcome.metadataMember,
+            life: life,
+            clock: clock,
+            shardCount: shardCount,
+            configs: configs
+        )
+    }
+
+    /// Has a command decided that no client can give, by way of a broker.
+    func command(_ command: MetadataCommand, at place: Int) throws -> MetadataReply {
+        var answer: MetadataReply?
+        brokers[place].shards[0].ask(0, .metadata(command)) { reply in
+            if case .metadata(let reply) = reply { answer = reply }
+        }
+        run()
+        for _ in 0..<100 where answer == nil { advance(by: .milliseconds(100)) }
+        guard let answer else { throw TestFailure("no answer to \(command)") }
+        return answer
+    }
+
+    /// The metadata as a broker knows it.
+    func image(at place: Int = 0) -> MetadataImage { brokers[place].shards[0].image }
+
+    /// A broker's replica of a partition, if it is open.
+    func partition(_ topic: TopicID, _ number: Int32 = 0, at place: Int) -> Partition? {
+        let id = TopicPartition(topic: topic, partition: number)
+        return brokers[place].shards.lazy.compactMap { $0.partition(id) }.first
+    }
+
+    /// The places of the brokers that lead a partition by their own account.
+    func leaders(_ topic: TopicID, _ number: Int32 = 0) -> [Int] {
+        alive.sorted().filter { partition(topic, number, at: $0)?.replica.isServing == true }
+    }
+
+    /// The place of the broker that decides about the metadata.
+    var controller: Int? {
+        alive.sorted().first { brokers[$0].shards[0].metadata?.isTaking == true }
+    }
+
+    /// Lets time pass until something holds, at most `limit`.
+    func wait(_ limit: Duration = .seconds(20), until condition: () throws -> Bool) rethrows -> Bool
+    {
+        let end = clock.now + limit
+        run()
+        while clock.now < end {
+            if try condition() { return true }
+            advance(by: .milliseconds(100))
+        }
+        return try condition()
     }
 
     // MARK: Faults
@@ -140,7 +239,7 @@ final class TestCluster {
         for (end, other) in [(from, to), (to, from)] where alive.contains(end) {
             brokers[end].shards[0].linkChanged(
                 brokers[other].id,
-                incarnation: BrokerIncarnation(high: UInt64(brokers[other].id.rawValue), low: 1),
+                incarnation: brokers[other].incarnation,
                 lane: .live,
                 isUp: isUp
             )

@@ -114,7 +114,8 @@ extension Shard {
                 )
             case .refused(let refusal):
                 completion(refusals.map { $0 ?? refusal })
-            case .topics, .deletions, .producerIDs, .registered, .reassignments, .member, .done:
+            case .topics, .deletions, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum, .done:
                 preconditionFailure("configs are answered with configs")
             }
         }

@@ -48,7 +48,8 @@ extension Shard {
                         errorMessage: refusal.message
                     )
                 )
-            case .topics, .deletions, .configs, .producerIDs, .registered, .member, .done:
+            case .topics, .deletions, .configs, .producerIDs, .registered, .member, .index,
+                .quorum, .done:
                 preconditionFailure("reassignments are answered with reassignments")
             }
         }

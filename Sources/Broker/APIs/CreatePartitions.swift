@@ -32,7 +32,8 @@ extension Shard {
                     },
                     context
                 )
-            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member, .done:
+            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum, .done:
                 preconditionFailure("partitions are answered with topics")
             }
         }

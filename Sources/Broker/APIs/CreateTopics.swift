@@ -40,7 +40,8 @@ extension Shard {
                     },
                     context
                 )
-            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member, .done:
+            case .deletions, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum, .done:
                 preconditionFailure("topics are answered with topics")
             }
         }

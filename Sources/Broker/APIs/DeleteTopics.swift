@@ -41,7 +41,8 @@ extension Shard {
                 }
             case .refused(let refusal):
                 self.respond(wanted, context) { _ in .failure(refusal) }
-            case .topics, .configs, .producerIDs, .registered, .reassignments, .member, .done:
+            case .topics, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum, .done:
                 preconditionFailure("deletions are answered with deletions")
             }
         }

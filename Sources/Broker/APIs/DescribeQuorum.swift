@@ -2,46 +2,38 @@ import FlotillaCoordination
 import FlotillaKafkaWire
 import FlotillaModel
 
-/// The metadata group as its leader knows it.
-struct QuorumDescription: Sendable {
-    /// One member and how far it is.
-    struct Member: Sendable {
-        var member: GroupMember
-        /// One past the last entry that it is known to have.
-        var logEndIndex: LogIndex
-        /// When it was last heard; none when that is not known.
-        var lastHeard: Timestamp = .none
-        /// When it last had all that was committed; none when that is not known.
-        var lastCaughtUp: Timestamp = .none
-    }
-
-    var leader: BrokerID
-    var term: Term
-    /// One past the last committed entry.
-    var highWatermark: LogIndex
-    var voters: [Member]
-    var learners: [Member]
-}
-
 /// DescribeQuorum (55): the metadata group. SEMANTICS rule ADM-6.
 extension Shard {
     /// Kafka's name of the metadata log.
     static let metadataTopicName = "__cluster_metadata"
 
-    /// Answers a request; `quorum` comes from the metadata group's leader, nil when that is not this broker.
-    func handle(
+    func handle(_ request: DescribeQuorumRequest, _ context: RequestContext) {
+        ask(0, .metadata(.describeQuorum)) { [unowned self] reply in
+            guard case .metadata(let reply) = reply else {
+                preconditionFailure("a command is answered as one")
+            }
+            switch reply {
+            case .quorum(let quorum): self.respond(request, context, quorum)
+            case .refused(let refusal):
+                // Kafka's clients know this code here: whoever leads the group is asked, and none was there to answer.
+                context.respond(
+                    DescribeQuorumResponse(
+                        errorCode: ErrorCode.notLeaderOrFollower.rawValue,
+                        errorMessage: refusal.message
+                    )
+                )
+            case .topics, .deletions, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .done:
+                preconditionFailure("a quorum is described or not")
+            }
+        }
+    }
+
+    private func respond(
         _ request: DescribeQuorumRequest,
         _ context: RequestContext,
-        quorum: QuorumDescription?
+        _ quorum: QuorumDescription
     ) {
-        guard let quorum else {
-            return context.respond(
-                DescribeQuorumResponse(
-                    errorCode: ErrorCode.notLeaderOrFollower.rawValue,
-                    errorMessage: "this broker does not lead the metadata group now; ask again"
-                )
-            )
-        }
         let topics = request.topics.map { topic in
             DescribeQuorumResponse.TopicData(
                 topicName: topic.topicName,

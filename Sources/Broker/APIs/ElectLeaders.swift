@@ -7,21 +7,14 @@ extension Shard {
     /// What the image and the leaders say about one election.
     private enum Election {
         case decided(ErrorCode, String)
-        /// The leader must hand over to this member.
-        case transfer(TopicPartition, to: GroupMember)
+        /// The leader must hand over.
+        case transfer(LeaderTransfer)
     }
 
-    /// Answers a request.
-    ///
-    /// `transfer` asks a partition's leader, wherever it is, to hand over, and tells what came of it within `timeoutMs`.
-    func handle(
-        _ request: ElectLeadersRequest,
-        _ context: RequestContext,
-        transfer:
-            @escaping (
-                TopicPartition, GroupMember, @escaping (Result<Void, Refusal>) -> Void
-            ) -> Void
-    ) {
+    /// How long a transfer that succeeded may take to be known here, so that clients see it when they are answered.
+    private static let electionWait = Duration.seconds(1)
+
+    func handle(_ request: ElectLeadersRequest, _ context: RequestContext) {
         let isPreferred = context.version == 0 || request.electionType == 0
         let wanted =
             request.topicPartitions?.map { (name: $0.topic, partitions: $0.partitions) }
@@ -32,13 +25,8 @@ extension Shard {
         gather(items) { item, done in
             switch self.election(item.0, item.1, isPreferred: isPreferred) {
             case .decided(let code, let message): done(Refusal(code, message))
-            case .transfer(let partition, let member):
-                transfer(partition, member) { result in
-                    switch result {
-                    case .success: done(Refusal(.noError, ""))
-                    case .failure(let refusal): done(refusal)
-                    }
-                }
+            case .transfer(let transfer):
+                self.elect(transfer, then: done)
             }
         } then: { (outcomes: [Refusal]) in
             var remaining = outcomes[...]
@@ -61,6 +49,17 @@ extension Shard {
         }
     }
 
+    private func elect(_ transfer: LeaderTransfer, then done: @escaping (Refusal) -> Void) {
+        transferLeadership(transfer) { [unowned self] refusal in
+            if let refusal { return done(refusal) }
+            self.wait(atMost: Self.electionWait) { [unowned self] in
+                self.hint(for: transfer.partition).leader == transfer.target.broker.rawValue
+            } then: {
+                done(Refusal(.noError, ""))
+            }
+        }
+    }
+
     /// Who asks for all partitions does not want to hear of those that need no election.
     private static func describe(_ outcome: Refusal, _ number: Int32, _ isComplete: Bool)
         -> ElectLeadersResponse.PartitionResult?
@@ -80,7 +79,8 @@ extension Shard {
         else { return .decided(.unknownTopicOrPartition, "there is no partition \(name)") }
         let place = known.partitions[Int(number)]
         let partition = TopicPartition(topic: known.id, partition: number)
-        let leader = leadership.leader(of: partition)?.leader
+        // One that does not answer leads nobody.
+        let leader = leadership.leader(of: partition)?.leader.flatMap { isReachable($0) ? $0 : nil }
         guard isPreferred else {
             return leader == nil
                 ? .decided(
@@ -92,12 +92,14 @@ extension Shard {
         guard leader != preferred.broker else {
             return .decided(.electionNotNeeded, "\(name) is led by its preferred broker")
         }
-        guard leader != nil, !place.adding.contains(preferred) else {
+        guard let leader, isReachable(preferred.broker), !place.adding.contains(preferred) else {
             return .decided(
                 .preferredLeaderNotAvailable,
-                "\(name) has no leader that could hand over, or its preferred replica is not complete"
+                "\(name) has no leader that could hand over, or its preferred replica is not there or not complete"
             )
         }
-        return .transfer(partition, to: preferred)
+        return .transfer(
+            LeaderTransfer(partition: partition, leader: leader, target: preferred)
+        )
     }
 }

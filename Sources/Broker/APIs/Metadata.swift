@@ -154,13 +154,18 @@ extension Shard {
     /// Where a partition is, and who leads it (META-5, META-6).
     func placement(of id: TopicPartition, _ partition: PartitionImage) -> Placement {
         let hint = hint(for: id)
-        let replicas = partition.replicas.map(\.broker.rawValue)
+        // As in Kafka, all that have data are named while a partition moves; one that is still coming is not in sync.
+        var brokers = partition.brokers
+        for member in partition.removing where !brokers.contains(member.broker) {
+            brokers.append(member.broker)
+        }
+        let coming = partition.adding.map(\.broker)
         return Placement(
             error: hint.leader < 0 ? .leaderNotAvailable : .noError,
             leader: hint.leader,
             epoch: hint.epoch,
-            replicas: replicas,
-            inSync: partition.replicas.map(\.broker).filter(isReachable).map(\.rawValue)
+            replicas: brokers.map(\.rawValue),
+            inSync: brokers.filter { isReachable($0) && !coming.contains($0) }.map(\.rawValue)
         )
     }
 

@@ -29,9 +29,15 @@ package enum ServedAPIs {
         Entry(api: .alterConfigs, versions: 0...2),
         Entry(api: .describeLogDirs, versions: 1...4),
         Entry(api: .createPartitions, versions: 0...3),
+        Entry(api: .electLeaders, versions: 0...2),
         Entry(api: .incrementalAlterConfigs, versions: 0...1),
+        Entry(api: .alterPartitionReassignments, versions: 0...1),
+        Entry(api: .listPartitionReassignments, versions: 0...0),
+        Entry(api: .describeQuorum, versions: 0...2),
+        Entry(api: .updateFeatures, versions: 0...2),
         Entry(api: .describeCluster, versions: 0...2),
         Entry(api: .describeProducers, versions: 0...0),
+        Entry(api: .unregisterBroker, versions: 0...0),
         Entry(api: .describeTopicPartitions, versions: 0...0),
     ]
 

@@ -19,7 +19,8 @@ extension Shard {
                         errorMessage: refusal.message
                     )
                 )
-            case .topics, .deletions, .configs, .producerIDs, .registered, .reassignments, .member:
+            case .topics, .deletions, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum:
                 preconditionFailure("an unregistration is done or refused")
             }
         }

@@ -33,7 +33,8 @@ extension Shard {
             switch reply {
             case .done: self.respond(request, context, nil)
             case .refused(let refusal): self.respond(request, context, refusal)
-            case .topics, .deletions, .configs, .producerIDs, .registered, .reassignments, .member:
+            case .topics, .deletions, .configs, .producerIDs, .registered, .reassignments, .member,
+                .index, .quorum:
                 preconditionFailure("a feature level is set or refused")
             }
         }

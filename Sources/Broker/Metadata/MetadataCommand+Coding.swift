@@ -29,6 +29,7 @@ package import struct NIOCore.ByteBuffer
 /// | 12 setBrokerState | broker i32, state u8, flag |
 /// | 13 unregisterBroker | broker i32 |
 /// | 14 setFeatureLevel | level i16, flag |
+/// | 15 readIndex, 16 describeQuorum | nothing |
 extension MetadataCommand {
     /// The most bytes that a command or a reply may have; a client's request that makes more is refused.
     package static let byteLimit = 16 << 20
@@ -78,6 +79,8 @@ extension MetadataCommand {
         case .setBrokerState: 12
         case .unregisterBroker: 13
         case .setFeatureLevel: 14
+        case .readIndex: 15
+        case .describeQuorum: 16
         }
     }
 
@@ -100,7 +103,7 @@ extension MetadataCommand {
                 writer.longChanges(replacement.configs)
             }
             writer.flag(validateOnly)
-        case .allocateProducerIDs: break
+        case .allocateProducerIDs, .readIndex, .describeQuorum: break
         case .replicaRemoved(let group):
             writer.topicPartition(group.partition)
             writer.integer(group.epoch.rawValue)
@@ -158,6 +161,8 @@ extension MetadataCommand {
         case 14:
             let level = try reader.integer("feature level", as: Int16.self)
             return .setFeatureLevel(level, validateOnly: try reader.flag("validate only"))
+        case 15: return .readIndex
+        case 16: return .describeQuorum
         default: throw .unknownCommandKind(Int(kind))
         }
     }

@@ -26,6 +26,10 @@ package enum MetadataCommand: Hashable, Sendable {
     case unregisterBroker(BrokerID)
     /// Formats up to this level may be written.
     case setFeatureLevel(Int16, validateOnly: Bool)
+    /// Up to where the metadata is committed now: whoever has applied that much sees everything acknowledged before.
+    case readIndex
+    /// The metadata's group, as its leader knows it.
+    case describeQuorum
 }
 
 /// What became of a command, after the change is committed.
@@ -44,6 +48,10 @@ package enum MetadataReply: Sendable {
     case reassignments([ReassignmentOutcome])
     /// Answers `renewReplica`; nil when the old member is not wanted any more.
     case member(GroupMember?)
+    /// Answers `readIndex`.
+    case index(LogIndex)
+    /// Answers `describeQuorum`.
+    case quorum(QuorumDescription)
     /// Answers all others.
     case done
     /// The whole command failed.

@@ -15,6 +15,8 @@ package import struct NIOCore.ByteBuffer
 /// | 7 member | optional member |
 /// | 8 done | nothing |
 /// | 9 refused | refusal |
+/// | 10 index | u64 |
+/// | 11 quorum | leader i32, term u32, high watermark u64, then voters and learners: lists of (member, end u64, last heard i64, last caught up i64) |
 ///
 /// A result is a flag, and then its value or a refusal: code i16, text. A topic is its id, name, places and settings.
 extension MetadataReply {
@@ -50,6 +52,8 @@ extension MetadataReply {
         case .member: 7
         case .done: 8
         case .refused: 9
+        case .index: 10
+        case .quorum: 11
         }
     }
 
@@ -89,6 +93,8 @@ extension MetadataReply {
             if let member { writer.member(member) }
         case .done: break
         case .refused(let refusal): writer.refusal(refusal)
+        case .index(let index): writer.integer(index.rawValue)
+        case .quorum(let quorum): writer.quorum(quorum)
         }
     }
 
@@ -112,6 +118,8 @@ extension MetadataReply {
         case 7: return .member(try reader.flag("member") ? try reader.member("member") : nil)
         case 8: return .done
         case 9: return .refused(try reader.refusal())
+        case 10: return .index(LogIndex(try reader.integer("index")))
+        case 11: return .quorum(try reader.quorum())
         default: throw .unknownCommandKind(Int(kind))
         }
     }
@@ -171,6 +179,20 @@ extension MetadataReply {
 // MARK: Fields
 
 extension ByteWriter {
+    fileprivate mutating func quorum(_ quorum: QuorumDescription) {
+        integer(quorum.leader.rawValue)
+        integer(quorum.term.rawValue)
+        integer(quorum.highWatermark.rawValue)
+        for members in [quorum.voters, quorum.learners] {
+            list(members) { writer, each in
+                writer.member(each.member)
+                writer.integer(each.logEndIndex.rawValue)
+                writer.integer(each.lastHeard.rawValue)
+                writer.integer(each.lastCaughtUp.rawValue)
+            }
+        }
+    }
+
     fileprivate mutating func refusal(_ refusal: Refusal) {
         integer(refusal.code.rawValue)
         longText(refusal.message)
@@ -199,6 +221,29 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+    fileprivate mutating func quorum() throws(CoordinationError) -> QuorumDescription {
+        QuorumDescription(
+            leader: try brokerID("leader"),
+            term: Term(try integer("term")),
+            highWatermark: LogIndex(try integer("high watermark")),
+            voters: try quorumMembers(),
+            learners: try quorumMembers()
+        )
+    }
+
+    private mutating func quorumMembers() throws(CoordinationError)
+        -> [QuorumDescription.Member]
+    {
+        try list("members", elementByteCount: 36) { reader throws(CoordinationError) in
+            QuorumDescription.Member(
+                member: try reader.member("member"),
+                logEndIndex: LogIndex(try reader.integer("end of a log")),
+                lastHeard: Timestamp(try reader.integer("time")),
+                lastCaughtUp: Timestamp(try reader.integer("time"))
+            )
+        }
+    }
+
     fileprivate mutating func refusal() throws(CoordinationError) -> Refusal {
         let number = try integer("error code", as: Int16.self)
         guard let code = ErrorCode(rawValue: number) else {

@@ -20,8 +20,13 @@ final class MetadataService {
     private var indexWaiters: [IndexWaiter] = []
     /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
-    private var isTaking = false
+    private(set) var isTaking = false
     private var isRegistering = false
+    /// Whether the metadata has named this life of the broker since the start.
+    private var wasRegistered = false
+    /// The leader's part in changing the metadata group.
+    private var guide = MovementState()
+    private let balancer: Balancer
 
     /// A command that waits for a leader.
     private struct WaitingCommand {
@@ -41,6 +46,7 @@ final class MetadataService {
         self.shard = shard
         self.facts = facts
         relay = CommandRelay(shard: shard)
+        balancer = Balancer(shard: shard)
         machine = ControllerMachine(random: shard.splitRandom())
         let member = shard.settings.metadataMember
         let group = GroupID(partition: .clusterMetadata, epoch: member.epoch)
@@ -97,7 +103,32 @@ final class MetadataService {
             )
         }
         settleIndexWaiters()
+        guard isTaking, shard.settings.isClustered else { return balancer.pause() }
+        guideGroup()
+        balancer.tick(machine.controller.image)
     }
+
+    /// The leader's next step from the members that the group has to those that it should have.
+    ///
+    /// Its image is new enough: it leads, so it has applied what was committed at its election.
+    private func guideGroup() {
+        let now = shard.environment.clock.now
+        guard !guide.isWaiting, guide.pauseEnd <= now else { return }
+        let step = GroupGuide.step(
+            from: replica.groupFact,
+            to: machine.controller.image.metadataWish
+        ) { replica.isCaughtUp($0, now: now) }
+        guard case .change(let voters, let learners) = step else { return }
+        guide.isWaiting = true
+        replica.changeMembership(voters: voters, learners: learners) { [unowned self] result in
+            self.guide.isWaiting = false
+            guard case .failure = result else { return }
+            self.guide.pauseEnd = self.shard.environment.clock.now + Self.guidePause
+        }
+    }
+
+    /// How long after a refused change of the group the next attempt waits.
+    private static let guidePause = Duration.milliseconds(500)
 
     /// A broker stopped answering, or answers again.
     func peersChanged() {
@@ -154,9 +185,13 @@ final class MetadataService {
     /// Tells the cluster where this broker is, as which incarnation, until the metadata says so.
     private func ensureRegistered() {
         let image = machine.controller.image
+        let known = image.brokers[shard.settings.broker]
+        if known?.incarnation == shard.settings.incarnation { wasRegistered = true }
         guard shard.settings.isClustered, !isRegistering, !isTaking, remoteLeader != nil,
-            image.clusterID != nil, image.brokers[shard.settings.broker] != facts.registration
+            image.clusterID != nil, known != facts.registration
         else { return }
+        // Somebody took this broker out of the cluster, and it does not come back by itself.
+        guard known != nil || !wasRegistered else { return }
         isRegistering = true
         perform(.registerBroker(facts.registration)) { [unowned self] reply in
             guard case .refused(let refusal) = reply else {
@@ -323,7 +358,44 @@ final class MetadataService {
             settle(decision, .member(decision.outcomes[0]), completion)
         case .registerBroker, .setBrokerState, .unregisterBroker, .setFeatureLevel:
             try decideOnCluster(command, then: completion)
+        case .readIndex:
+            replica.readIndex { result in
+                switch result {
+                case .success(let index): completion(.index(index))
+                case .failure(let error):
+                    completion(.refused(Refusal(.notController, error.description)))
+                }
+            }
+        case .describeQuorum:
+            completion(.quorum(quorum))
         }
+    }
+
+    /// The group, as this leader knows it.
+    private var quorum: QuorumDescription {
+        let clock = shard.environment.clock
+        let time = { (instant: Instant?) -> Timestamp in
+            guard let instant else { return .none }
+            return Timestamp(clock.wallTime.rawValue - (clock.now - instant).wholeMilliseconds)
+        }
+        let members = replica.progress.map { each in
+            (
+                isVoter: each.isVoter,
+                description: QuorumDescription.Member(
+                    member: each.member,
+                    logEndIndex: each.matchIndex.next,
+                    lastHeard: time(each.lastHeard),
+                    lastCaughtUp: time(each.lastCaughtUp)
+                )
+            )
+        }
+        return QuorumDescription(
+            leader: shard.settings.broker,
+            term: replica.term,
+            highWatermark: replica.committedIndex.next,
+            voters: members.filter(\.isVoter).map(\.description),
+            learners: members.filter { !$0.isVoter }.map(\.description)
+        )
     }
 
     private func decideOnTopics(
@@ -362,7 +434,8 @@ final class MetadataService {
             )
             settle(decision, .configs(decision.outcomes), completion)
         case .allocateProducerIDs, .replicaRemoved, .registerBroker, .alterReassignments,
-            .finishMovement, .renewReplica, .setBrokerState, .unregisterBroker, .setFeatureLevel:
+            .finishMovement, .renewReplica, .setBrokerState, .unregisterBroker, .setFeatureLevel,
+            .readIndex, .describeQuorum:
             preconditionFailure("decided by the caller")
         }
     }
@@ -395,11 +468,12 @@ final class MetadataService {
             settle(decision, .done, completion)
         case .createTopics, .deleteTopics, .createPartitions, .incrementalAlterConfigs,
             .alterConfigs, .allocateProducerIDs, .replicaRemoved, .alterReassignments,
-            .finishMovement, .renewReplica:
+            .finishMovement, .renewReplica, .readIndex, .describeQuorum:
             preconditionFailure("decided by the caller")
         }
     }
 
+    /// The brokers that are alive; nil while nobody knows.
     private var liveIDs: Set<BrokerID>? {
         liveBrokers.map { Set($0.keys) }
     }

@@ -26,6 +26,14 @@ final class Partition {
     /// Retries of batches that are in flight; each looks again when the original's entry is applied.
     private var parkedRetries: [ParkedRetry] = []
     private var watchers: [Watcher] = []
+    /// How far this leader is with the partition's movement.
+    var movement = MovementState()
+    /// What this leader saw of the replicas when it last looked.
+    var sight: ReplicaSight?
+    /// Since when this replica serves as the leader.
+    private(set) var servesSince = Instant.start
+    /// When the group was last quiet: then everybody who is there has everything.
+    private(set) var lastQuiet = Instant.start
 
     /// Opens a partition from what recovery found, or anew.
     init(local: LocalReplica, recovered: RecoveredReplica?, shard: Shard) throws {
@@ -67,6 +75,7 @@ final class Partition {
     /// Takes over settings that may have changed.
     func configure(image: MetadataImage, layers: ConfigLayers) {
         guard let topic = image.topic(id.topic) else { return }
+        movement.isDue = true
         topicName = topic.name
         let changed = TopicConfig(overrides: topic.configs, layers: layers)
         let settings = shard.groupSettings(of: id, changed)
@@ -78,6 +87,13 @@ final class Partition {
         config = changed
         rules = BatchRules(changed)
         replica.log.configuration = LogConfiguration(changed)
+    }
+
+    /// One unit of Raft's time has passed.
+    func tick() {
+        if replica.isQuiet { lastQuiet = shard.now } else { replica.tick() }
+        if movement.isDue { move() }
+        if config.minimumInSyncReplicaCount > 1 { lookAtReplicas() }
     }
 
     // MARK: Bounds
@@ -152,13 +168,7 @@ final class Partition {
 
     private func refusal(of call: ProduceCall) -> ProduceReply? {
         guard replica.isServing else { return .refused(.notLeaderOrFollower, hint: hint) }
-        if call.acks == .all, replica.membership.voters.count < config.minimumInSyncReplicaCount {
-            return .refused(
-                .notEnoughReplicas,
-                "min.insync.replicas is \(config.minimumInSyncReplicaCount), and the partition has "
-                    + "\(replica.membership.voters.count) replicas"
-            )
-        }
+        if call.acks == .all, let shortage { return .refused(.notEnoughReplicas, shortage) }
         return nil
     }
 
@@ -274,6 +284,8 @@ final class Partition {
             .refused(.notLeaderOrFollower, error.description, hint: hint)
         case .rejected(.overloaded):
             .refused(.requestTimedOut, error.description)
+        case .tooFewReplicas:
+            .refused(.notEnoughReplicasAfterAppend, error.description)
         case .rejected, .storage, .unusableEntry:
             .refused(.kafkaStorageError, error.description)
         }
@@ -335,9 +347,13 @@ final class Partition {
 
     /// The replica leads and serves, or does not any longer.
     func leadershipChanged() {
+        movement.isDue = true
+        sight = nil
         // What was removed before the last stop is known as removed only now: until the log's own entries are applied
         // it looks as if it were missing.
         guard !replica.isServing else {
+            servesSince = shard.now
+            lookAtReplicas()
             for damage in replica.log.damage { shard.report(.damaged(damage), in: replica.group) }
             return
         }

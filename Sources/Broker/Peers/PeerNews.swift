@@ -1,3 +1,4 @@
+import FlotillaCoordination
 import FlotillaModel
 import FlotillaReplication
 import struct NIOCore.ByteBuffer
@@ -11,6 +12,8 @@ import struct NIOCore.ByteBuffer
 /// | 1 leadership | u32 count, then per partition: topic id 16 (two u64, most significant half first), partition i32, term u32, flags u8 (bit 0: resigned), leader i32 (-1: none) |
 /// | 2 command | u64 number, then a `MetadataCommand` |
 /// | 3 reply | u64 number, u64 index of the metadata log that the answer rests on, then a `MetadataReply` |
+/// | 4 transfer | u64 number, topic id 16, partition i32, broker i32 and creation epoch u64 of the member that shall lead |
+/// | 5 transferred | u64 number, error code i16 (0: it leads), UTF-8 text |
 enum PeerNews {
     /// Partitions that got or lost a leader.
     case leadership([LeadershipUpdate])
@@ -18,6 +21,10 @@ enum PeerNews {
     case command(number: UInt64, ByteBuffer)
     /// What became of a command.
     case reply(number: UInt64, appliedIndex: LogIndex, ByteBuffer)
+    /// For a partition's leader: another member shall lead.
+    case transfer(number: UInt64, TopicPartition, to: GroupMember)
+    /// What became of a transfer; nil when the other leads.
+    case transferred(number: UInt64, Refusal?)
 
     /// The version of this format, told in the hello as part of the protocol's.
     static let version = 1
@@ -26,6 +33,8 @@ enum PeerNews {
         case leadership = 1
         case command = 2
         case reply = 3
+        case transfer = 4
+        case transferred = 5
     }
 
     /// The bytes of one partition's leadership.
@@ -39,9 +48,7 @@ enum PeerNews {
             body.reserveCapacity(4 + updates.count * Self.updateByteCount)
             body.writeInteger(UInt32(updates.count), endianness: .little)
             for update in updates {
-                body.writeInteger(update.partition.topic.high, endianness: .little)
-                body.writeInteger(update.partition.topic.low, endianness: .little)
-                body.writeInteger(update.partition.partition, endianness: .little)
+                Self.write(update.partition, to: &body)
                 body.writeInteger(update.term.rawValue, endianness: .little)
                 body.writeInteger(update.isResignation ? 1 : 0 as UInt8)
                 body.writeInteger(update.leader?.rawValue ?? -1, endianness: .little)
@@ -56,7 +63,27 @@ enum PeerNews {
             body.writeInteger(appliedIndex.rawValue, endianness: .little)
             body.writeImmutableBuffer(reply)
             return .application(kind: Kind.reply.rawValue, body)
+        case .transfer(let number, let partition, let target):
+            body.writeInteger(number, endianness: .little)
+            Self.write(partition, to: &body)
+            body.writeInteger(target.broker.rawValue, endianness: .little)
+            body.writeInteger(target.epoch.rawValue, endianness: .little)
+            return .application(kind: Kind.transfer.rawValue, body)
+        case .transferred(let number, let refusal):
+            body.writeInteger(number, endianness: .little)
+            body.writeInteger(
+                (refusal?.code ?? .noError).rawValue,
+                endianness: .little
+            )
+            body.writeString(refusal?.message ?? "")
+            return .application(kind: Kind.transferred.rawValue, body)
         }
+    }
+
+    private static func write(_ partition: TopicPartition, to body: inout ByteBuffer) {
+        body.writeInteger(partition.topic.high, endianness: .little)
+        body.writeInteger(partition.topic.low, endianness: .little)
+        body.writeInteger(partition.partition, endianness: .little)
     }
 
     /// Reads a message's body; nil for a kind that this version does not know and for bytes that are none.
@@ -84,24 +111,44 @@ enum PeerNews {
                 let index = body.readInteger(endianness: .little, as: UInt64.self)
             else { return nil }
             self = .reply(number: number, appliedIndex: LogIndex(index), body)
+        case .transfer:
+            guard let number = body.readInteger(endianness: .little, as: UInt64.self),
+                let partition = Self.readPartition(&body),
+                let broker = body.readInteger(endianness: .little, as: Int32.self),
+                let epoch = body.readInteger(endianness: .little, as: UInt64.self)
+            else { return nil }
+            let target = GroupMember(broker: BrokerID(broker), epoch: CreationEpoch(epoch))
+            self = .transfer(number: number, partition, to: target)
+        case .transferred:
+            guard let number = body.readInteger(endianness: .little, as: UInt64.self),
+                let rawCode = body.readInteger(endianness: .little, as: Int16.self),
+                let code = ErrorCode(rawValue: rawCode)
+            else { return nil }
+            self = .transferred(
+                number: number,
+                code == .noError ? nil : Refusal(code, String(buffer: body))
+            )
         case nil:
             return nil
         }
     }
 
-    private static func readUpdate(_ body: inout ByteBuffer) -> LeadershipUpdate? {
+    private static func readPartition(_ body: inout ByteBuffer) -> TopicPartition? {
         guard let high = body.readInteger(endianness: .little, as: UInt64.self),
             let low = body.readInteger(endianness: .little, as: UInt64.self),
-            let partition = body.readInteger(endianness: .little, as: Int32.self),
+            let number = body.readInteger(endianness: .little, as: Int32.self)
+        else { return nil }
+        return TopicPartition(topic: TopicID(high: high, low: low), partition: number)
+    }
+
+    private static func readUpdate(_ body: inout ByteBuffer) -> LeadershipUpdate? {
+        guard let partition = readPartition(&body),
             let term = body.readInteger(endianness: .little, as: UInt32.self),
             let flags = body.readInteger(as: UInt8.self),
             let leader = body.readInteger(endianness: .little, as: Int32.self)
         else { return nil }
         return LeadershipUpdate(
-            partition: TopicPartition(
-                topic: TopicID(high: high, low: low),
-                partition: partition
-            ),
+            partition: partition,
             term: Term(term),
             leader: leader < 0 ? nil : BrokerID(leader),
             isResignation: flags & 1 == 1

@@ -32,9 +32,7 @@ extension Shard: PeerReceiver {
 
     private func tick() {
         metadata?.tick()
-        for partition in allPartitions where !partition.replica.isQuiet {
-            partition.replica.tick()
-        }
+        for partition in allPartitions { partition.tick() }
         guard index == 0 else { return }
         watch(.tick(environment.clock.now))
     }
@@ -126,6 +124,8 @@ extension Shard: PeerReceiver {
                 replica.peerBack(broker)
             }
         }
+        for partition in allPartitions { partition.lookAtReplicas() }
+        if change != .back { peers.transfers.lost(broker) }
         metadata?.peersChanged()
     }
 
@@ -225,6 +225,23 @@ extension Shard: PeerReceiver {
             metadata?.answer(command, number: number, from: broker)
         case .reply(let number, let appliedIndex, let reply):
             metadata?.take(reply, number: number, appliedIndex: appliedIndex)
+        case .transfer(let number, let partition, let target):
+            let transfer = LeaderTransfer(
+                partition: partition,
+                leader: settings.broker,
+                target: target
+            )
+            ask(settings.shard(of: partition), .transfer(transfer)) { [unowned self] reply in
+                guard case .transfer(let refusal) = reply else {
+                    preconditionFailure("a transfer is answered as one")
+                }
+                self.sendToPeer(
+                    PeerNews.transferred(number: number, refusal).message,
+                    broker
+                )
+            }
+        case .transferred(let number, let refusal):
+            peers.transfers.take(refusal, number: number)
         }
     }
 
@@ -281,4 +298,6 @@ struct PeerTable {
     var hasOutput = false
     /// Shard 0: the watch over their beats.
     var monitor: PeerMonitor
+    /// Shard 0: leaders elsewhere that were asked to hand over.
+    let transfers = TransferRelay()
 }

@@ -17,6 +17,9 @@ struct Leadership {
         entries[partition]
     }
 
+    /// Who leads each partition, where that is known.
+    var leaders: [TopicPartition: BrokerID] { entries.compactMapValues(\.leader) }
+
     /// Takes in a statement, unless a newer one is known.
     ///
     /// A term has one leader at most: that somebody does not know it takes nothing away from who does.

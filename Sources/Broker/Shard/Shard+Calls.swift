@@ -60,6 +60,8 @@ extension Shard {
         case .metadata(let command):
             guard let metadata else { preconditionFailure("metadata commands go to shard 0") }
             metadata.perform(command) { completion(.metadata($0)) }
+        case .transfer(let transfer):
+            perform(transfer) { completion(.transfer($0)) }
         case .barrier:
             completion(.barrier)
         }

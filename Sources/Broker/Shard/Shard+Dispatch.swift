@@ -40,6 +40,26 @@ extension Shard {
             handle(try DescribeProducersRequest(from: body, version: version), context)
         case .describeTopicPartitions:
             handle(try DescribeTopicPartitionsRequest(from: body, version: version), context)
+        default: try dispatchAdmin(api, body, context)
+        }
+    }
+
+    private func dispatchAdmin(_ api: APIKey, _ body: ByteBuffer, _ context: RequestContext)
+        throws(WireError)
+    {
+        let version = context.version
+        switch api {
+        case .electLeaders: handle(try ElectLeadersRequest(from: body, version: version), context)
+        case .alterPartitionReassignments:
+            handle(try AlterPartitionReassignmentsRequest(from: body, version: version), context)
+        case .listPartitionReassignments:
+            handle(try ListPartitionReassignmentsRequest(from: body, version: version), context)
+        case .describeQuorum:
+            handle(try DescribeQuorumRequest(from: body, version: version), context)
+        case .updateFeatures:
+            handle(try UpdateFeaturesRequest(from: body, version: version), context)
+        case .unregisterBroker:
+            handle(try UnregisterBrokerRequest(from: body, version: version), context)
         default: preconditionFailure("\(api.name) is announced and has no handler")
         }
     }

@@ -3,13 +3,14 @@ import FlotillaModel
 import FlotillaReplication
 import FlotillaStorage
 
-/// What a shard looks at now and then: retention, and the room on the disk.
+/// What a shard looks at now and then: retention, the room on the disk, and what is still to be deleted.
 extension Shard {
     /// How often the room on the disk is looked at.
     static let spaceInterval = Duration.seconds(1)
 
     func startHousekeeping() {
         scheduleRetention(after: settings.retentionInterval)
+        scheduleRemovals()
         lookAtSpace()
         scheduleSpace()
     }
@@ -29,6 +30,18 @@ extension Shard {
                     ? min(.seconds(5), self.settings.retentionInterval)
                     : self.settings.retentionInterval
             )
+        }
+    }
+
+    // MARK: Removals
+
+    /// How often removals that failed, and the news of those that are done, are tried again.
+    static let removalInterval = Duration.seconds(5)
+
+    private func scheduleRemovals() {
+        schedule(after: Self.removalInterval) { [unowned self] in
+            self.retryRemovals()
+            self.scheduleRemovals()
         }
     }
 

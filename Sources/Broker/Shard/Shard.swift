@@ -21,19 +21,23 @@ package final class Shard {
     /// The cluster as this shard knows it.
     private(set) var image = MetadataImage()
     private(set) var config: BrokerConfig
-    private(set) var leadership = Leadership()
+    var leadership = Leadership()
     var sessions: FetchSessionCache
     var producerIDs = ProducerIDAllocator()
     var random: SeededRandom
 
-    private var partitions: [TopicPartition: Partition] = [:]
+    var partitions: [TopicPartition: Partition] = [:]
     /// The same partitions in an order that does not depend on hashing.
-    private var orderedPartitions: [TopicPartition] = []
+    var orderedPartitions: [TopicPartition] = []
+    /// Replicas that are closed since another one took their place; their data stays until the metadata has it deleted.
+    var retired: [GroupID: Partition] = [:]
+    /// Replicas that the metadata wants deleted, until it has taken them off its list.
+    var removals: [GroupID: Removal] = [:]
     var metadata: MetadataService?
     var peers: PeerTable
     /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
-    private var recovered: [GroupID: RecoveredReplica] = [:]
-    private var isStartupFinished = false
+    var recovered: [GroupID: RecoveredReplica] = [:]
+    var isStartupFinished = false
     private var isStarted = false
 
     var timers = TimerQueue()
@@ -41,9 +45,9 @@ package final class Shard {
     /// What other shards asked and may take back, by (shard, id).
     var cancellations: [ForeignCall: () -> Void] = [:]
     private var imageWaiters: [ImageWaiter] = []
-    private var leadershipNews: [LeadershipUpdate] = []
+    var leadershipNews: [LeadershipUpdate] = []
 
-    private var journalOutbox: [JournalSubmission] = []
+    var journalOutbox: [JournalSubmission] = []
     private var dirtyReplicas: [Replica] = []
     private var dirtyConnections: [Connection] = []
     private var pausedConnections: [Connection] = []
@@ -385,118 +389,13 @@ package final class Shard {
 
     /// Takes in who leads, and looks again at what waited for it.
     func noteLeadership(_ updates: [LeadershipUpdate]) {
+        let controller = leadership.leader(of: .clusterMetadata)?.leader
         for update in updates { leadership.note(update) }
+        if let leader = leadership.leader(of: .clusterMetadata)?.leader, leader != controller {
+            // What was told to the former one may be lost with it.
+            retryRemovals()
+        }
         wakeImageWaiters()
-    }
-
-    /// Opens the partitions that the metadata gives this shard and closes those that it takes away.
-    private func reconcile(_ changes: MetadataChanges) {
-        for topic in changes.topics { reconcile(topic) }
-        if changes.hasOtherConfigs {
-            for partition in allPartitions { partition.configure(image: image, layers: layers) }
-        }
-        if changes.hasOtherDeletions {
-            for group in image.replicasToDelete(on: settings.broker)
-            where settings.shard(of: group.partition) == index {
-                remove(group)
-            }
-        }
-        if image.clusterID != nil { finishStartup() }
-    }
-
-    private func reconcile(_ topic: TopicImage) {
-        for (number, partition) in topic.partitions.enumerated() {
-            let id = TopicPartition(topic: topic.id, partition: Int32(number))
-            guard settings.shard(of: id) == index,
-                let member = partition.replica(on: settings.broker)
-            else { continue }
-            if let open = partitions[id] {
-                open.configure(image: image, layers: layers)
-                continue
-            }
-            let group = GroupID(partition: id, epoch: member.epoch)
-            open(
-                LocalReplica(
-                    group: group,
-                    topicName: topic.name,
-                    members: partition.initialVoters(for: member)
-                )
-            )
-        }
-    }
-
-    private func finishStartup() {
-        guard !isStartupFinished else { return }
-        isStartupFinished = true
-        let unknown = recovered.keys.filter { group in
-            group.partition != .clusterMetadata && partitions[group.partition] == nil
-                && !image.replicasToDelete(on: settings.broker).contains(group)
-        }
-        for group in unknown.sorted() {
-            environment.log(
-                .quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)")
-            )
-        }
-    }
-
-    private func open(_ local: LocalReplica) {
-        do {
-            let isNew = recovered[local.group] == nil
-            let partition = try Partition(
-                local: local,
-                recovered: recovered.removeValue(forKey: local.group),
-                shard: self
-            )
-            partitions[local.group.partition] = partition
-            let place =
-                orderedPartitions.firstIndex { local.group.partition < $0 }
-                ?? orderedPartitions.endIndex
-            orderedPartitions.insert(local.group.partition, at: place)
-            partition.replica.start()
-            if isNew { campaignIfPreferred(partition.replica) }
-            if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
-        } catch {
-            environment.log(.damaged(local.group, description: "\(error)"))
-        }
-    }
-
-    private func remove(_ group: GroupID) {
-        let partition = partitions.removeValue(forKey: group.partition)
-        if partition != nil {
-            orderedPartitions.removeAll { $0 == group.partition }
-            leadership.forget(group.partition)
-            partition?.close(.unknownTopicOrPartition)
-        }
-        guard removals.insert(group).inserted else { return }
-        journalOutbox.append(
-            JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove])
-        )
-        guard let partition else { return removeFiles(of: group) }
-        partition.writer.retire { [unowned self] in
-            self.removeFiles(of: group, partition.replica.log)
-        }
-    }
-
-    private func removeFiles(of group: GroupID, _ open: PartitionLog? = nil) {
-        let removal = (open ?? openLog(group, nil, LogConfiguration())).remove()
-        environment.workers.run({ removal.perform() }) { [unowned self] result in
-            if case .failure(let error) = result {
-                self.removals.remove(group)
-                self.environment.log(
-                    .retrying(what: "removal of \(group)", description: error.description)
-                )
-                return
-            }
-            self.environment.log(.removed(group))
-            self.confirmRemoval(of: group)
-        }
-    }
-
-    /// Replicas whose removal is under way or done and not yet taken off the metadata's list.
-    private var removals: Set<GroupID> = []
-
-    private func confirmRemoval(of group: GroupID) {
-        ask(0, .metadata(.replicaRemoved(group))) { _ in }
     }
 
     /// What brings a replica's entries into segments; nil for a replica that does not live here.
@@ -505,7 +404,7 @@ package final class Shard {
             return metadata?.replica.group == group ? metadata?.writer : nil
         }
         guard let partition = partitions[group.partition], partition.replica.group == group else {
-            return nil
+            return retired[group]?.writer
         }
         return partition.writer
     }
@@ -568,7 +467,10 @@ extension Shard: ReplicaHost {
 
     package var takesEntries: Bool { !isJournalFull && !isVolumeFull }
 
-    package func membershipChanged(_ replica: Replica) {}
+    package func membershipChanged(_ replica: Replica) {
+        guard let partition = partitions[replica.group.partition] else { return }
+        partition.movement.isDue = true
+    }
 
     package func quietChanged(_ replica: Replica) {}
 
@@ -587,16 +489,24 @@ extension Shard: ReplicaHost {
     package func leadershipChanged(_ replica: Replica) {
         let isOther = replica.leader != nil && !replica.isLeader
         let leader = replica.isServing ? settings.broker : isOther ? replica.leader?.broker : nil
+        let known = leadership.leader(of: replica.group.partition)
+        let isResignation = leader == nil && known?.leader == settings.broker
         leadershipNews.append(
             LeadershipUpdate(
                 partition: replica.group.partition,
-                term: replica.term,
+                // It resigns from the term that it led; in the one it is in now another may lead already.
+                term: isResignation ? known?.term ?? replica.term : replica.term,
                 leader: leader,
-                isResignation: leader == nil
-                    && leadership.leader(of: replica.group.partition)?.leader == settings.broker
+                isResignation: isResignation
             )
         )
         environment.requestTurnEnd()
+        if replica.isLeader {
+            // It begins with the belief that all are there.
+            for member in replica.membership.allMembers where !isReachable(member.broker) {
+                replica.peerLost(member.broker)
+            }
+        }
         if replica === metadata?.replica {
             metadata?.leadershipChanged()
         } else {

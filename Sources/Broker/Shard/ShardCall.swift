@@ -27,6 +27,9 @@ package enum ShardCall: Sendable {
     case producers([TopicPartition])
     /// Changes the cluster's metadata; only to the shard of the metadata log.
     case metadata(MetadataCommand)
+    /// Has a partition led by another of its replicas; to the shard of the partition where this broker leads it, else to the
+    /// shard of the metadata log, which asks the leader.
+    case transfer(LeaderTransfer)
     /// Answers when everything posted before it has been taken in.
     case barrier
 }
@@ -42,6 +45,8 @@ package enum ShardReply: Sendable {
     case logSizes([LogSize])
     case producers([ProducersReply])
     case metadata(MetadataReply)
+    /// Nil when the target leads.
+    case transfer(Refusal?)
     case barrier
 }
 
@@ -241,4 +246,13 @@ package struct LogSize: Sendable {
 package struct ProducersReply: Sendable {
     package var error: ErrorCode
     package var producers: [ProducerDescription] = []
+}
+
+/// A leadership that goes from one broker to another.
+package struct LeaderTransfer: Hashable, Sendable {
+    package var partition: TopicPartition
+    /// Who leads now.
+    package var leader: BrokerID
+    /// Who shall lead.
+    package var target: GroupMember
 }

@@ -104,4 +104,6 @@ package enum BrokerEvent: Sendable {
     case removed(GroupID)
     /// The volume has no room for new records, or has room again.
     case volume(isFull: Bool, description: String)
+    /// The balancer moves something, in words.
+    case balancing(String)
 }

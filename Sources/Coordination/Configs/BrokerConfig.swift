@@ -8,6 +8,10 @@ package struct BrokerConfig: Hashable, Sendable {
     package var isAutoCreateEnabled: Bool
     /// Whether topics may be deleted.
     package var isTopicDeletionEnabled: Bool
+    /// Whether leadership goes back to the preferred replica by itself.
+    package var isLeaderRebalanceEnabled: Bool
+    /// How long a replica may be behind and still count as in sync.
+    package var replicaLagTimeMillis: Int64
     /// The most bytes in one answer to Fetch.
     package var maximumFetchByteCount: Int
     /// How many fetch sessions are remembered.
@@ -28,6 +32,8 @@ package struct BrokerConfig: Hashable, Sendable {
         replicationFactor = Int16(clamping: reader.integer("default.replication.factor"))
         isAutoCreateEnabled = reader.flag("auto.create.topics.enable")
         isTopicDeletionEnabled = reader.flag("delete.topic.enable")
+        isLeaderRebalanceEnabled = reader.flag("auto.leader.rebalance.enable")
+        replicaLagTimeMillis = reader.integer("replica.lag.time.max.ms")
         maximumFetchByteCount = Int(clamping: reader.integer("fetch.max.bytes"))
         fetchSessionSlotCount = Int(
             clamping: reader.integer("max.incremental.fetch.session.cache.slots")

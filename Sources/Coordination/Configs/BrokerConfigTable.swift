@@ -251,6 +251,14 @@ package enum BrokerConfigTable {
             documentation: "Whether a replica that lacks acknowledged records may lead."
         ),
         ConfigDefinition(
+            "auto.leader.rebalance.enable",
+            .boolean,
+            "true",
+            updateMode: .live,
+            documentation:
+                "Whether leadership goes back to a partition's preferred replica by itself."
+        ),
+        ConfigDefinition(
             "replica.lag.time.max.ms",
             .long,
             "30000",

@@ -98,6 +98,8 @@ final class ShardDriver: ShardEnvironment {
             )
         case .removed(let group):
             logger.info("replica removed", metadata: .of([.group: group]))
+        case .balancing(let description):
+            logger.info("balancer", metadata: .of([.reason: description]))
         case .volume(true, let description):
             logger.error(
                 "disk is nearly full; producers are refused",

@@ -1,0 +1,180 @@
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaModel
+import FlotillaReplication
+import FlotillaStorage
+
+/// How far the deletion of a replica is.
+enum Removal {
+    /// Its files are being deleted.
+    case underWay
+    /// Its files are gone, and the controller has yet to take it off its list.
+    case gone(isTold: Bool)
+}
+
+/// Which replicas live on this shard: what the metadata gives it is opened, what it takes away is closed, and deleted where
+/// the metadata says so.
+extension Shard {
+    /// Does what other metadata asks for.
+    func reconcile(_ changes: MetadataChanges) {
+        // What is to be deleted goes first: another replica of the same partition may come in its place.
+        if changes.hasOtherDeletions { removeUnwanted() }
+        for topic in changes.topics { reconcile(topic) }
+        if changes.hasOtherConfigs {
+            for partition in allPartitions { partition.configure(image: image, layers: layers) }
+        }
+        if image.clusterID != nil { finishStartup() }
+    }
+
+    private func reconcile(_ topic: TopicImage) {
+        for (number, place) in topic.partitions.enumerated() {
+            let id = TopicPartition(topic: topic.id, partition: Int32(number))
+            guard settings.shard(of: id) == index else { continue }
+            let member = place.replica(on: settings.broker)
+            if let open = partitions[id] {
+                guard open.replica.member != member else {
+                    open.configure(image: image, layers: layers)
+                    continue
+                }
+                forget(open)
+                retired[open.replica.group] = open
+            }
+            guard let member else { continue }
+            open(
+                LocalReplica(
+                    group: GroupID(partition: id, epoch: member.epoch),
+                    topicName: topic.name,
+                    members: place.initialVoters(for: member)
+                )
+            )
+        }
+    }
+
+    private func finishStartup() {
+        guard !isStartupFinished else { return }
+        isStartupFinished = true
+        let deleted = image.replicasToDelete(on: settings.broker)
+        let unknown = recovered.keys.filter { group in
+            group.partition != .clusterMetadata && partitions[group.partition] == nil
+                && !deleted.contains(group)
+        }
+        for group in unknown.sorted() {
+            environment.log(
+                .quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)")
+            )
+        }
+    }
+
+    private func open(_ local: LocalReplica) {
+        do {
+            let isNew = recovered[local.group] == nil
+            let partition = try Partition(
+                local: local,
+                recovered: recovered[local.group],
+                shard: self
+            )
+            // Only now: opened once more without what the disk holds, a replica would forget its promises.
+            recovered[local.group] = nil
+            partitions[local.group.partition] = partition
+            let place =
+                orderedPartitions.firstIndex { local.group.partition < $0 }
+                ?? orderedPartitions.endIndex
+            orderedPartitions.insert(local.group.partition, at: place)
+            partition.replica.start()
+            if isNew { campaignIfPreferred(partition.replica) }
+            if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
+        } catch {
+            environment.log(.damaged(local.group, description: "\(error)"))
+        }
+    }
+
+    /// Ends a replica's part in its group, and tells whoever waits for it.
+    private func forget(_ partition: Partition) {
+        let id = partition.id
+        partitions[id] = nil
+        orderedPartitions.removeAll { $0 == id }
+        let isDeleted = image.topic(id.topic) == nil
+        if isDeleted {
+            leadership.forget(id)
+        } else if let known = leadership.leader(of: id), known.leader == settings.broker {
+            leadershipNews.append(
+                LeadershipUpdate(
+                    partition: id,
+                    term: known.term,
+                    leader: nil,
+                    isResignation: true
+                )
+            )
+        }
+        partition.close(isDeleted ? .unknownTopicOrPartition : .notLeaderOrFollower)
+    }
+
+    // MARK: Deletion
+
+    private func removeUnwanted() {
+        for group in image.replicasToDelete(on: settings.broker)
+        where settings.shard(of: group.partition) == index {
+            remove(group)
+        }
+    }
+
+    private func remove(_ group: GroupID) {
+        guard removals[group] == nil else { return }
+        removals[group] = .underWay
+        recovered[group] = nil
+        unmetDemands[group] = nil
+        var partition = retired.removeValue(forKey: group)
+        if let open = partitions[group.partition], open.replica.group == group {
+            forget(open)
+            partition = open
+        }
+        journalOutbox.append(
+            JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove])
+        )
+        guard let partition else { return removeFiles(of: group) }
+        partition.writer.retire { [unowned self] in
+            self.removeFiles(of: group, partition.replica.log)
+        }
+    }
+
+    private func removeFiles(of group: GroupID, _ open: PartitionLog? = nil) {
+        let removal = (open ?? openLog(group, nil, LogConfiguration())).remove()
+        environment.workers.run({ removal.perform() }) { [unowned self] result in
+            if case .failure(let error) = result {
+                self.removals[group] = nil
+                self.environment.log(
+                    .retrying(what: "removal of \(group)", description: error.description)
+                )
+                return
+            }
+            self.environment.log(.removed(group))
+            self.confirmRemoval(of: group)
+        }
+    }
+
+    private func confirmRemoval(of group: GroupID) {
+        removals[group] = .gone(isTold: true)
+        ask(0, .metadata(.replicaRemoved(group))) { [unowned self] _ in
+            // Until the metadata says so it may have been in vain: the controller's leader gathers such news in memory.
+            if self.removals[group] != nil { self.removals[group] = .gone(isTold: false) }
+        }
+    }
+
+    /// Deletes what could not be deleted, and tells once more what is gone but still listed.
+    func retryRemovals() {
+        let wanted = image.replicasToDelete(on: settings.broker).filter {
+            settings.shard(of: $0.partition) == index
+        }
+        let isWanted = Set(wanted)
+        removals = removals.filter { group, removal in
+            if case .underWay = removal { true } else { isWanted.contains(group) }
+        }
+        for group in wanted {
+            switch removals[group] {
+            case nil: remove(group)
+            case .gone(isTold: false): confirmRemoval(of: group)
+            case .underWay, .gone(isTold: true): break
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+@testable import FlotillaBroker
+import FlotillaCoordination
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRaft
+import FlotillaReplication
+import FlotillaStorage
+import FlotillaTestSupport
+import Testing
+
+@Suite("Partitions that move")
+struct MovementTests {
+    /// A cluster of three and one that came later, and a topic with one partition on the first three.
+    private func start(_ brokers: [Int32] = [1, 2, 3]) throws -> (TestCluster, TopicID) {
+        let cluster = try TestCluster()
+        try cluster.join()
+        let topic = try cluster.connect(to: 0).createTopic(on: [brokers])
+        return (cluster, topic)
+    }
+
+    private func settled(_ topic: TopicID, in cluster: TestCluster) -> Bool {
+        let image = cluster.image(at: cluster.controller ?? 0)
+        let place = image.place(of: TopicPartition(topic: topic, partition: 0))
+        return place?.isMoving == false && image.removedReplicas.isEmpty
+    }
+
+    /// The values of the whole partition, read at its leader.
+    private func values(_ topic: TopicID, in cluster: TestCluster) throws -> [String] {
+        let leader = try #require(cluster.leaders(topic).first)
+        return try cluster.connect(to: leader).read().sorted { $0.key < $1.key }.map(\.value)
+    }
+
+    @Test("A reassigned partition has its new replicas, all records, and no data where it was")
+    func reassignment() throws {
+        let (cluster, topic) = try start()
+        let leader = try #require(cluster.leaders(topic).first)
+        let client = cluster.connect(to: leader)
+        for number in 0..<20 { try client.produce(Batches.batch("\(number)")) }
+        #expect(try client.reassign(to: [4, 2, 3]) == .noError)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        let told = try cluster.connect(to: 1).describe().partitions[0]
+        #expect(told.replicaNodes == [4, 2, 3])
+        #expect(cluster.partition(topic, at: 0) == nil)
+        #expect(cluster.partition(topic, at: 3) != nil)
+        let replica = try #require(cluster.partition(topic, at: cluster.leaders(topic)[0])?.replica)
+        #expect(replica.membership.voters.map(\.broker.rawValue) == [2, 3, 4])
+        #expect(replica.membership.learners.isEmpty)
+        #expect(try cluster.brokers[0].holds(topic) == false)
+        #expect(try values(topic, in: cluster) == (0..<20).map { "\($0)" })
+        // Two of the three now suffice, and the newcomer is one of them.
+        cluster.kill(1)
+        cluster.advance(by: .seconds(4))
+        #expect(try values(topic, in: cluster) == (0..<20).map { "\($0)" })
+    }
+
+    @Test("A partition leaves the broker that leads it, and comes back as another member")
+    func awayAndBack() throws {
+        let (cluster, topic) = try start()
+        let first = try #require(cluster.leaders(topic).first)
+        let others = [0, 1, 2, 3].filter { $0 != first }.map { Int32($0 + 1) }
+        let client = cluster.connect(to: (first + 1) % 4)
+        try cluster.connect(to: first).produce(Batches.batch("before"))
+        let before = try #require(cluster.partition(topic, at: first)?.replica.member)
+        #expect(try client.reassign(to: others) == .noError)
+        #expect(cluster.wait { settled(topic, in: cluster) && cluster.leaders(topic).count == 1 })
+        #expect(cluster.leaders(topic) != [first])
+        #expect(try cluster.brokers[first].holds(topic) == false)
+        #expect(try client.reassign(to: [Int32(first + 1)] + others.dropFirst()) == .noError)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        let after = try #require(cluster.partition(topic, at: first)?.replica.member)
+        #expect(after.broker == before.broker)
+        #expect(after.epoch > before.epoch)
+        #expect(try values(topic, in: cluster) == ["before"])
+    }
+
+    @Test(
+        "While the newcomer is away the partition is listed as moving, and cancelling restores it"
+    )
+    func cancelling() throws {
+        let (cluster, topic) = try start()
+        let client = cluster.connect(to: 0)
+        cluster.isolate(3)
+        #expect(try client.reassign(to: [4, 1, 2]) == .noError)
+        cluster.advance(by: .seconds(3))
+        let listed = try only(client.reassignments())
+        #expect(listed.replicas == [4, 1, 2, 3])
+        #expect(listed.addingReplicas == [4])
+        #expect(listed.removingReplicas == [3])
+        #expect(try cluster.connect(to: 1).describe().partitions[0].isrNodes.contains(4) == false)
+        #expect(try client.reassign(to: nil) == .noError)
+        #expect(cluster.wait { (try? client.reassignments().isEmpty) == true })
+        #expect(try client.describe().partitions[0].replicaNodes == [1, 2, 3])
+        #expect(try client.reassign(to: nil) == .noReassignmentInProgress)
+        // The replica that never came is to be deleted, and its broker confirms when it is back.
+        #expect(!cluster.image().removedReplicas.isEmpty)
+        cluster.heal(3)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try cluster.brokers[3].holds(topic) == false)
+    }
+
+    @Test("A new leader goes on with the movement that the one before it began")
+    func newLeader() throws {
+        let (cluster, topic) = try start()
+        let leader = try #require(cluster.leaders(topic).first)
+        let other = (leader + 1) % 3
+        try cluster.connect(to: leader).produce(Batches.batch("kept"))
+        cluster.isolate(3)
+        let kept = [0, 1, 2].filter { $0 != leader }.map { Int32($0 + 1) }
+        #expect(try cluster.connect(to: other).reassign(to: [4] + kept) == .noError)
+        cluster.advance(by: .seconds(2))
+        cluster.kill(leader)
+        cluster.advance(by: .seconds(3))
+        cluster.heal(3)
+        #expect(cluster.wait { cluster.image(at: other).movingPartitionCount == 0 })
+        #expect(try values(topic, in: cluster) == ["kept"])
+        // The killed broker finds out that its replica is none any more.
+        try cluster.restart(leader)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try cluster.brokers[leader].holds(topic) == false)
+    }
+
+    @Test("A deletion is told again to the controller's next leader, which knows nothing of it")
+    func confirmations() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(partitions: 2, replicas: 3)
+        cluster.advance(by: .seconds(1))
+        let controller = try #require(cluster.controller)
+        let slow = (controller + 1) % 3
+        // On one broker one of the two replicas is gone, and the other not yet.
+        let shards = (0..<2).map { number in
+            cluster.brokers[slow].shards.firstIndex {
+                $0.partition(TopicPartition(topic: topic, partition: Int32(number))) != nil
+            }
+        }
+        #expect(shards[0] != shards[1])
+        let held = try #require(shards[1])
+        cluster.brokers[slow].environments[held].testWorkers.isHeld = true
+        _ = try cluster.connect(to: (controller + 2) % 3).ask(
+            DeleteTopicsRequest(topics: [.init(name: "orders")]),
+            version: 6
+        )
+        cluster.advance(by: .seconds(1))
+        #expect(cluster.image(at: slow).deletedTopics.count == 1)
+        cluster.kill(controller)
+        cluster.advance(by: .seconds(3))
+        #expect(cluster.controller != controller)
+        #expect(
+            cluster.image(at: slow).deletedTopics[topic]?.unconfirmedBrokers
+                == [cluster.brokers[slow].id]
+        )
+        cluster.brokers[slow].environments[held].testWorkers.isHeld = false
+        #expect(cluster.wait { cluster.image(at: slow).deletedTopics.isEmpty })
+        #expect(try cluster.brokers[slow].holds(topic) == false)
+    }
+
+    @Test("A broker that lost its disk gets new members, catches up and counts again")
+    func wipedBroker() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(partitions: 1, replicas: 3)
+        let leader = try #require(cluster.leaders(topic).first)
+        let victim = (leader + 1) % 3
+        let client = cluster.connect(to: leader)
+        for number in 0..<5 { try client.produce(Batches.batch("\(number)")) }
+        let before = try #require(cluster.partition(topic, at: victim)?.replica.member)
+        cluster.kill(victim)
+        cluster.advance(by: .seconds(2))
+        try cluster.wipe(victim, through: leader)
+        #expect(cluster.wait { cluster.image(at: leader).movingPartitionCount == 0 })
+        let after = try #require(cluster.partition(topic, at: victim)?.replica)
+        #expect(after.member.epoch > before.epoch)
+        #expect(cluster.wait { after.log.logEndOffset == Offset(5) })
+        #expect(
+            cluster.partition(topic, at: leader)?.replica.membership.voters.contains(before)
+                == false
+        )
+        // Without one of the others there is a quorum only if the new member has a vote.
+        let third = [0, 1, 2].first { $0 != leader && $0 != victim } ?? 0
+        cluster.kill(third)
+        cluster.advance(by: .seconds(4))
+        #expect(try values(topic, in: cluster) == (0..<5).map { "\($0)" })
+        let answer = try cluster.connect(to: try #require(cluster.leaders(topic).first))
+            .produce(Batches.batch("5"))
+        #expect(answer.error == .noError)
+    }
+}
+
+extension TestClient {
+    /// Creates a topic whose partitions lie on these brokers.
+    @discardableResult
+    func createTopic(_ name: String = topic, on brokers: [[Int32]]) throws -> TopicID {
+        let answer = try create(name, on: brokers)
+        guard answer.errorCode == 0 else {
+            throw TestFailure("\(name): \(answer.errorCode) \(answer.errorMessage ?? "")")
+        }
+        return answer.topicId
+    }
+
+    /// What comes of creating a topic on these brokers.
+    func create(
+        _ name: String,
+        on brokers: [[Int32]],
+        partitions: Int32 = -1,
+        replicas: Int16 = -1
+    ) throws -> CreateTopicsResponse.CreatableTopicResult {
+        let answer = try ask(
+            CreateTopicsRequest(topics: [
+                .init(
+                    name: name,
+                    numPartitions: partitions,
+                    replicationFactor: replicas,
+                    assignments: brokers.enumerated().map {
+                        .init(partitionIndex: Int32($0.offset), brokerIds: $0.element)
+                    }
+                )
+            ]),
+            version: 7
+        )
+        return try only(answer.topics)
+    }
+
+    /// Asks for other brokers for a partition, or cancels.
+    func reassign(
+        _ name: String = topic,
+        _ partition: Int32 = 0,
+        to brokers: [Int32]?,
+        allowsChange: Bool = true,
+        version: Int16 = 1
+    ) throws -> ErrorCode? {
+        let answer = try ask(
+            AlterPartitionReassignmentsRequest(
+                allowReplicationFactorChange: allowsChange,
+                topics: [
+                    .init(
+                        name: name,
+                        partitions: [.init(partitionIndex: partition, replicas: brokers)]
+                    )
+                ]
+            ),
+            version: version
+        )
+        guard answer.errorCode == 0 else { return code(answer.errorCode) }
+        return code(try only(only(answer.responses).partitions).errorCode)
+    }
+
+    /// The partitions that are moving.
+    func reassignments(
+        of topics: [String]? = nil
+    ) throws -> [ListPartitionReassignmentsResponse.OngoingPartitionReassignment] {
+        let answer = try ask(
+            ListPartitionReassignmentsRequest(
+                topics: topics.map { $0.map { .init(name: $0, partitionIndexes: [0]) } }
+            ),
+            version: 0
+        )
+        return answer.topics.flatMap(\.partitions)
+    }
+}
+
+extension TestBroker {
+    /// Whether a directory of the topic lies on the disk.
+    func holds(_ topic: TopicID) throws -> Bool {
+        try disk.list("\(Self.directory)/partitions").contains {
+            $0.hasPrefix(topic.description)
+        }
+    }
+}
