@@ -33,6 +33,33 @@ package protocol Disk: AnyObject, Sendable {
     func space(at path: String) throws(DiskError) -> DiskSpace
 }
 
+extension Disk {
+    /// Makes a directory that a power failure does not take away again, and those above it.
+    ///
+    /// A new directory is a name in the one above, which is durable when that one is synced. One that is there may be
+    /// what a process made that ended before the sync, so it is synced too, unless it was given to us in a place that we
+    /// may not open.
+    package func createLastingDirectory(_ path: String) throws(DiskError) {
+        let above = Self.directory(above: path)
+        let isThere = try exists(path)
+        if !isThere, above != path {
+            let isAboveThere = try exists(above)
+            if !isAboveThere { try createLastingDirectory(above) }
+        }
+        try createDirectory(path)
+        do throws(DiskError) {
+            try syncDirectory(above)
+        } catch {
+            guard isThere, case .denied = error else { throw error }
+        }
+    }
+
+    private static func directory(above path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+}
+
 /// How a file is opened.
 package enum OpenMode: Hashable, Sendable {
     /// Must exist; may only be read.

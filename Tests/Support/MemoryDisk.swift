@@ -4,9 +4,9 @@ package import struct NIOCore.ByteBuffer
 /// A disk in memory that forgets what was not synced.
 ///
 /// Every file has two contents: what reads see, and what a power failure leaves. `sync()` on a file
-/// makes its content and length durable, `syncDirectory(_:)` the names in a directory; directories
-/// themselves are durable when made. `crash(_:)` ends all open handles and applies one of three
-/// fates to what was not synced.
+/// makes its content and length durable, `syncDirectory(_:)` the names in a directory, those of
+/// directories made there included; only a directory at the root is durable when made.
+/// `crash(_:)` ends all open handles and applies one of three fates to what was not synced.
 ///
 /// Sendable because a test uses its disk from one thread at a time.
 package final class MemoryDisk: Disk, @unchecked Sendable {
@@ -25,6 +25,8 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     private var names: [String: MemoryNode] = [:]
     private var durableNames: [String: MemoryNode] = [:]
     private var directories: Set<String> = ["", "/"]
+    /// Those whose name the directory above has not made durable.
+    private var unsyncedDirectories: Set<String> = []
     fileprivate private(set) var life = 0
 
     /// An empty disk of unlimited size.
@@ -48,6 +50,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
             return
         case .dropUnsynced:
             names = durableNames
+            loseDirectories { _ in true }
             for path in names.keys.sorted() {
                 names[path]?.dropUnsynced()
             }
@@ -57,11 +60,22 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
             for directory in parents.sorted() where Bool.random(using: &random) {
                 restoreNames(in: directory)
             }
+            loseDirectories { _ in Bool.random(using: &random) }
             for path in names.keys.sorted() {
                 names[path]?.tear(grain: grain, using: &random)
             }
         }
         durableNames = names
+    }
+
+    /// Takes directories away that were never durable, with all that is in them.
+    private func loseDirectories(_ isLost: (String) -> Bool) {
+        for directory in unsyncedDirectories.sorted() where isLost(directory) {
+            let prefix = directory + "/"
+            names = names.filter { !$0.key.hasPrefix(prefix) }
+            directories = directories.filter { $0 != directory && !$0.hasPrefix(prefix) }
+        }
+        unsyncedDirectories.removeAll()
     }
 
     private func restoreNames(in directory: String) {
@@ -96,7 +110,12 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         node.sync()
         names[path] = node
         durableNames[path] = node
-        directories.insert(parent(path))
+        var directory = parent(path)
+        while !directory.isEmpty {
+            directories.insert(directory)
+            unsyncedDirectories.remove(directory)
+            directory = parent(directory)
+        }
     }
 
     /// All files, sorted by path.
@@ -109,6 +128,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         let twin = MemoryDisk()
         twin.capacity = capacity
         twin.directories = directories
+        twin.unsyncedDirectories = unsyncedDirectories
         var copies: [ObjectIdentifier: MemoryNode] = [:]
         func copied(_ node: MemoryNode) -> MemoryNode {
             let copy = copies[ObjectIdentifier(node)] ?? node.copy()
@@ -157,7 +177,9 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         try note(.createDirectory(path: path))
         var directory = path
         while !directory.isEmpty, directories.insert(directory).inserted {
-            directory = parent(directory)
+            let above = parent(directory)
+            if !above.isEmpty { unsyncedDirectories.insert(directory) }
+            directory = above
         }
     }
 
@@ -171,13 +193,16 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
             throw .notFound(path: source)
         }
         directories.insert(target)
+        if unsyncedDirectories.remove(source) != nil { unsyncedDirectories.insert(target) }
         let prefix = source + "/"
         for path in names.keys.sorted() where path.hasPrefix(prefix) {
             names[target + "/" + path.dropFirst(prefix.count)] = names.removeValue(forKey: path)
         }
         for directory in directories.sorted() where directory.hasPrefix(prefix) {
             directories.remove(directory)
-            directories.insert(target + "/" + directory.dropFirst(prefix.count))
+            let renamed = target + "/" + directory.dropFirst(prefix.count)
+            directories.insert(renamed)
+            if unsyncedDirectories.remove(directory) != nil { unsyncedDirectories.insert(renamed) }
         }
     }
 
@@ -191,6 +216,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         let prefix = directory + "/"
         names = names.filter { !$0.key.hasPrefix(prefix) }
         directories = directories.filter { $0 != directory && !$0.hasPrefix(prefix) }
+        unsyncedDirectories.formIntersection(directories)
     }
 
     package func syncDirectory(_ directory: String) throws(DiskError) {
@@ -199,6 +225,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         for (path, node) in names where parent(path) == directory {
             durableNames[path] = node
         }
+        unsyncedDirectories = unsyncedDirectories.filter { parent($0) != directory }
     }
 
     package func exists(_ path: String) throws(DiskError) -> Bool {

@@ -32,7 +32,7 @@ package final class DataDirectoryLock: Sendable {
     package init(directory: String) throws(DataDirectoryError) {
         let path = directory + "/LOCK"
         do {
-            try PosixDisk().createDirectory(directory)
+            try PosixDisk().createLastingDirectory(directory)
             let number = try systemCall("open", path) {
                 unsafe Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
             }

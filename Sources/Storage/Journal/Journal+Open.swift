@@ -77,7 +77,7 @@ extension Journal {
         -> [Int]
     {
         do {
-            try disk.createDirectory(directory)
+            try disk.createLastingDirectory(directory)
             return try disk.list(directory).compactMap(JournalFile.slot(ofName:)).sorted()
         } catch {
             throw .disk(error)

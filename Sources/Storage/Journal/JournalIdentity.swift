@@ -199,7 +199,7 @@ struct JournalIdentityFiles {
     private func write(_ identity: JournalIdentity, in directory: String) throws(StorageError) {
         let path = path(in: directory)
         do {
-            try disk.createDirectory(directory)
+            try disk.createLastingDirectory(directory)
             let file = try disk.open(path + ".new", .create)
             try file.truncate(to: 0)
             try file.write([identity.encoded()], at: 0)

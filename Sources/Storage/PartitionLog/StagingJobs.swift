@@ -191,6 +191,8 @@ package struct StagingCheck: Sendable {
         else { throw refused(.state) }
         try StagingPlace.sync(directory, on: disk)
         try StagingPlace.sync(parent(of: directory), on: disk)
+        // The first replica of a broker makes the directory above, which is a name like any other.
+        try StagingPlace.sync(parent(of: parent(of: directory)), on: disk)
     }
 
     private func refused(_ problem: ShipmentProblem) -> StorageError {

@@ -70,6 +70,8 @@ package struct SegmentWrite: Sendable {
         } else {
             try wrapped { () throws(DiskError) in try disk.createDirectory(directory) }
             try syncDirectory(parent(of: directory))
+            // The first replica of a broker makes the directory above, which is a name like any other.
+            try syncDirectory(parent(of: parent(of: directory)))
         }
         try beginning.state?.perform()
         let files = try open(name, nil, .create)

@@ -38,6 +38,30 @@ struct MemoryDiskTests {
         #expect(try disk.exists("/data/a") == false)
     }
 
+    @Test("a directory is lost with all in it when the one above was not synced")
+    func dropsDirectories() throws {
+        let disk = MemoryDisk()
+        try disk.createDirectory("/opt/made")
+        try disk.createLastingDirectory("/srv/lasting/data")
+        for directory in ["/opt/made", "/srv/lasting/data"] {
+            try disk.open("\(directory)/a", .createNew).sync()
+            try disk.syncDirectory(directory)
+        }
+        disk.crash(.dropUnsynced)
+        #expect(disk.paths == ["/srv/lasting/data/a"])
+        #expect(try !disk.exists("/opt/made"))
+    }
+
+    @Test("a directory that an earlier life made and did not sync is made lasting too")
+    func makesLasting() throws {
+        let disk = MemoryDisk()
+        try disk.createDirectory("/srv/data")
+        disk.crash(.keepUnsynced)
+        try disk.createLastingDirectory("/srv/data")
+        disk.crash(.dropUnsynced)
+        #expect(try disk.exists("/srv/data"))
+    }
+
     @Test("a tear keeps some blocks and loses others")
     func tears() throws {
         var outcomes: Set<[UInt8]> = []
