@@ -132,6 +132,10 @@ extension Raft {
         }
         following.ticksSinceLeader = 0
         electionElapsed = 0
+        if electionTimeout < settings.electionTimeoutTicks {
+            // It was thought to be gone, and is not.
+            resetElectionTimer()
+        }
     }
 
     /// A link broke or came up.
@@ -141,6 +145,9 @@ extension Raft {
         into effects: inout [Effect]
     ) {
         wake(into: &effects)
+        if !isReachable {
+            doubt(leader: other)
+        }
         guard case .leader(let leader) = state, let slot = leader.slot(of: other) else {
             return
         }

@@ -54,6 +54,26 @@ extension Raft {
             shortest + rank * shortest / 2 + Int.random(in: 0..<(shortest + 1) / 2, using: &random)
     }
 
+    /// The link to the leader broke, or its beat stayed out: a process that ends breaks all its links, so nobody waits for
+    /// a whole timeout.
+    ///
+    /// The voters ask one after another, in an order that changes with the term, for pre-votes: these bind nobody, and who
+    /// still hears the leader gives none.
+    mutating func doubt(leader other: GroupMember) {
+        guard case .follower(let follower) = state, follower.leader == other, follower.offer == nil
+        else {
+            return
+        }
+        let voters = membership.allMembers.filter { $0 != other && membership.isVoter($0) }
+        guard let place = voters.firstIndex(of: member) else {
+            return
+        }
+        following.ticksSinceLeader = max(follower.ticksSinceLeader, settings.electionTimeoutTicks)
+        let turn = (place + Int(term.rawValue)) % voters.count
+        electionElapsed = 0
+        electionTimeout = min(1 + 2 * turn, electionTimeout)
+    }
+
     private mutating func tickLeader(into effects: inout [Effect]) {
         guard !leading.isQuiet else {
             return
