@@ -196,6 +196,26 @@ struct BackPressureTests {
         #expect(try broker.connect().listOffset(-1).offset == 60)
     }
 
+    @Test(
+        "the journal's files are used again after a stop that left some of a small group's entries in segments"
+    )
+    func journalRecyclesAfterRestart() throws {
+        let broker = try TestBroker(
+            shardCount: 1,
+            journal: JournalConfiguration(fileByteCount: 1 << 20, liveByteLimit: 4 << 20)
+        )
+        try broker.connect().createTopic(configs: [("compression.type", "producer")])
+        try broker.restartCleanly()
+        let client = try broker.connect()
+        try client.createTopic("other")
+        for step in 0..<60 {
+            let answer = try client.produce(Batches.large(500_000))
+            try #require(answer.baseOffset == Int64(step))
+            #expect(!broker.journal.isAtCap)
+        }
+        #expect(broker.disk.paths.count { $0.hasPrefix("/data/journal/") } <= 12)
+    }
+
     // MARK: Disk
 
     @Test("without room producers are told so, readers go on, and both recover")

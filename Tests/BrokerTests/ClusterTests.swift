@@ -1,6 +1,7 @@
 import FlotillaBroker
 import FlotillaKafkaWire
 import FlotillaModel
+import FlotillaTestSupport
 import Testing
 
 @Suite("Brokers of a cluster")
@@ -79,6 +80,43 @@ struct ClusterTests {
         let third = try #require(try leader(of: "orders", asking: witness, in: cluster))
         #expect(third != now)
         #expect(try values(cluster.connect(to: third)) == expected)
+    }
+
+    @Test(
+        "A broker that was stopped and started knows the metadata, though nothing changed meanwhile"
+    )
+    func cleanRestart() throws {
+        let cluster = try TestCluster()
+        try cluster.connect(to: 0).createTopic(partitions: 3, replicas: 3)
+        cluster.advance(by: .seconds(2))
+        for place in cluster.brokers.indices {
+            try cluster.stop(place)
+            cluster.advance(by: .seconds(3))
+            try cluster.restart(place, after: .keepUnsynced)
+            cluster.advance(by: .seconds(2))
+            for shard in cluster.brokers[place].shards { #expect(shard.whatIsMissing == nil) }
+            for partition in Int32(0)..<3 {
+                #expect(try leader(of: "orders", partition, asking: place, in: cluster) != nil)
+            }
+        }
+    }
+
+    @Test("Where a leader was killed, another leads within half a second")
+    func quickFailover() throws {
+        let cluster = try TestCluster()
+        try cluster.connect(to: 0).createTopic(partitions: 6, replicas: 3)
+        cluster.advance(by: .seconds(2))
+        for dead in cluster.brokers.indices {
+            cluster.kill(dead)
+            cluster.advance(by: .milliseconds(500))
+            for partition in Int32(0)..<6 {
+                let other = (dead + 1) % 3
+                let leader = try leader(of: "orders", partition, asking: other, in: cluster)
+                #expect(leader != nil && leader != dead)
+            }
+            try cluster.restart(dead)
+            cluster.advance(by: .seconds(3))
+        }
     }
 
     @Test("Groups without work fall quiet, and elect a leader all the same when theirs is gone")

@@ -31,6 +31,9 @@ final class TestBroker {
     /// The failures after which a real broker would have ended its process.
     var failures: [StorageError] = []
     private(set) var recovery: JournalRecovery
+    /// The replicas that may lack what they acknowledged, and those that could not be opened, at the last start.
+    private(set) var suspects: Set<GroupID> = []
+    private(set) var unreadable: Set<GroupID> = []
     private var wires: [TestWire] = []
     private var mailboxes: [[ShardMessage]]
     private var wasHoldingBack = false
@@ -129,6 +132,7 @@ final class TestBroker {
         if !founders.isEmpty { settings.join(founders, as: member) }
         adjust(&settings)
         let replicas = try recoverReplicas()
+        suspects = Set(replicas.filter { !$0.value.isElectable }.keys)
         let registration = Self.registration(
             id,
             settings.incarnation,
@@ -149,6 +153,7 @@ final class TestBroker {
                     replicas: replicas.filter {
                         settings.shard(of: $0.key.partition) == shard.index
                     },
+                    unreadable: unreadable,
                     newClusterID: "AAAAAAAAAAAAAAAAAAAAAA",
                     registration: registration
                 )
@@ -159,6 +164,12 @@ final class TestBroker {
 
     // MARK: Death and resurrection
 
+    /// Flips a bit in what the first rounds say, each of which was durable before the next one was written.
+    func damageJournal() {
+        let file = "\(Self.directory)/journal/00000000.journal"
+        for block in Int64(2)...4 { disk.flip(file, at: block * 4096 + 130) }
+    }
+
     /// Ends everything as a power failure or a kill does, and starts again from what the disk kept.
     func restart(after fate: MemoryDisk.CrashFate) throws {
         disk.crash(fate)
@@ -167,6 +178,12 @@ final class TestBroker {
 
     /// Stops as an operator would have it, and starts again.
     func restartCleanly() throws {
+        try stopCleanly()
+        try reopen()
+    }
+
+    /// Stops as an operator would have it.
+    func stopCleanly() throws {
         for shard in shards {
             var isDrained = false
             shard.drain(atMost: .seconds(1)) { isDrained = true }
@@ -180,7 +197,6 @@ final class TestBroker {
             precondition(isDone, "a checkpoint ends")
         }
         try journal.close()
-        try reopen()
     }
 
     private func reopen() throws {
@@ -211,20 +227,28 @@ final class TestBroker {
             }
         }
         var replicas: [GroupID: RecoveredReplica] = [:]
+        unreadable = []
         for group in groups.sorted() {
             let state = known[group]
-            let log = try LogRecovery(
+            let recovery = LogRecovery(
                 group: group,
                 directory: Self.directory,
                 disk: disk,
                 journal: state.map { JournalSuffix($0) } ?? JournalSuffix(),
                 verification: .sinceCheckpoint
-            ).perform()
+            )
+            guard let log = try? recovery.perform() else {
+                unreadable.insert(group)
+                continue
+            }
+            let isSuspect =
+                state.map { $0.isSuspect || $0.isHardStateLost }
+                ?? self.recovery.areUnknownGroupsSuspect
             replicas[group] = RecoveredReplica(
                 log: log,
                 hardState: state?.hardState ?? .initial,
                 journalEnd: state?.lastPosition?.index ?? .zero,
-                isElectable: log.isEndKnown && state?.isHardStateLost != true
+                isElectable: log.isEndKnown && !isSuspect
             )
         }
         return replicas

@@ -180,6 +180,12 @@ final class TestCluster {
         run()
     }
 
+    /// Stops a broker as an operator would have it.
+    func stop(_ place: Int) throws {
+        try brokers[place].stopCleanly()
+        kill(place)
+    }
+
     /// Starts a killed broker again from its disk.
     func restart(_ place: Int, after fate: MemoryDisk.CrashFate = .dropUnsynced) throws {
         try brokers[place].restart(after: fate)

@@ -69,6 +69,15 @@ final class MetadataService {
 
     // MARK: Life
 
+    /// Begins to take part in the group.
+    ///
+    /// What segments hold is committed, so in a cluster it is told without waiting for a leader's word: after a clean stop
+    /// nothing may follow it for long.
+    func start() {
+        replica.start()
+        if shard.settings.isClustered, machine.controller.image.clusterID != nil { committed() }
+    }
+
     /// The group's leader changed, or this broker serves as the leader from now on.
     func leadershipChanged() {
         if replica.isServing { return establishCluster() }

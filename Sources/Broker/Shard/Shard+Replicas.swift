@@ -66,6 +66,8 @@ extension Shard {
     }
 
     private func open(_ local: LocalReplica) {
+        // A new log over a damaged one would have forgotten what that one acknowledged.
+        guard !unreadable.contains(local.group) else { return }
         do {
             let isNew = recovered[local.group] == nil
             let partition = try Partition(

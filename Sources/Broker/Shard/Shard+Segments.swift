@@ -36,9 +36,10 @@ extension Shard {
             return
         }
         let log = writer.replica.log
-        if log.syncedIndex >= item.upTo {
-            return environment.release(item.group, upTo: log.syncedIndex)
-        }
+        // What segments have durably is not copied forward: after a start the journal does not know that they have it, and
+        // asks once only.
+        environment.release(item.group, upTo: log.syncedIndex)
+        if log.syncedIndex >= item.upTo { return }
         if item.remedy == .copyForward, writer.replica.copyForward() { return }
         writer.demandedIndex = max(writer.demandedIndex ?? .zero, item.upTo)
         writer.replica.provideCheckpoint()

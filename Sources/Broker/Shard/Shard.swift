@@ -37,6 +37,8 @@ package final class Shard {
     var peers: PeerTable
     /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
     var recovered: [GroupID: RecoveredReplica] = [:]
+    /// What the disk holds and cannot be opened.
+    private(set) var unreadable: Set<GroupID> = []
     var isStartupFinished = false
     private var isStarted = false
 
@@ -114,27 +116,25 @@ package final class Shard {
     /// - Parameter facts: what the journal and the data directory hold of this shard's replicas.
     package func start(_ facts: StartupFacts) {
         recovered = facts.replicas
+        unreadable = facts.unreadable
         isStarted = true
-        if index == 0 {
-            do throws(ReplicationError) {
-                let service = try MetadataService(shard: self, facts: facts)
-                metadata = service
-                service.replica.start()
-            } catch {
-                environment.log(
-                    .damaged(
-                        GroupID(
-                            partition: .clusterMetadata,
-                            epoch: settings.metadataMember.epoch
-                        ),
-                        description: error.description
-                    )
-                )
-            }
-        }
+        if index == 0 { openMetadata(facts) }
         startHousekeeping()
         startPeers()
         environment.requestTurnEnd()
+    }
+
+    /// Opens the metadata's replica; a log that cannot be opened is left as it is, and no empty one takes its place.
+    private func openMetadata(_ facts: StartupFacts) {
+        let group = GroupID(partition: .clusterMetadata, epoch: settings.metadataMember.epoch)
+        guard !facts.unreadable.contains(group) else { return }
+        do throws(ReplicationError) {
+            let service = try MetadataService(shard: self, facts: facts)
+            metadata = service
+            service.start()
+        } catch {
+            environment.log(.damaged(group, description: error.description))
+        }
     }
 
     /// The partitions in a fixed order.
@@ -152,6 +152,16 @@ package final class Shard {
 
     /// The cluster, once it is known.
     package var clusterID: String? { image.clusterID }
+
+    /// Why the metadata's log here will never be of use; nil where it is, or where another broker can tell what it lacks.
+    package var metadataObstacle: String? {
+        guard index == 0 else { return nil }
+        guard let replica = metadata?.replica else { return "its log cannot be used" }
+        guard !replica.isElectable, replica.membership.allMembers == [replica.member] else {
+            return nil
+        }
+        return "its log may lack what it acknowledged"
+    }
 
     /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
     package var whatIsMissing: String? {

@@ -7,6 +7,9 @@ package import FlotillaStorage
 package struct StartupFacts: Sendable {
     /// The replicas that have a directory or entries in the journal.
     package var replicas: [GroupID: RecoveredReplica]
+    /// The replicas that the disk holds and that cannot be opened: they are left as they are, and nothing is made in
+    /// their place.
+    package var unreadable: Set<GroupID>
     /// The id that a new cluster gets, should there be none yet.
     package var newClusterID: String
     /// What the cluster is told of this broker.
@@ -15,10 +18,12 @@ package struct StartupFacts: Sendable {
     /// Collects what start-up found.
     package init(
         replicas: [GroupID: RecoveredReplica],
+        unreadable: Set<GroupID> = [],
         newClusterID: String,
         registration: BrokerRegistration
     ) {
         self.replicas = replicas
+        self.unreadable = unreadable
         self.newClusterID = newClusterID
         self.registration = registration
     }

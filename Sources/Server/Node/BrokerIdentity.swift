@@ -88,6 +88,7 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case unreadableIdentity(path: String)
     case unsupportedIdentity(path: String, version: Int)
     case notReady(String)
+    case metadataUnusable(String, isAlone: Bool)
     case cannotJoin(clusterID: String)
     case noFixedPort
 
@@ -103,6 +104,12 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "cluster \(clusterID) exists already, and brokers cannot be added to it yet"
         case .noFixedPort:
             "brokers of a cluster need fixed ports: set kafka.listeners and peer.listen to other ports than 0"
+        case .metadataUnusable(let reason, isAlone: true):
+            "the metadata cannot be trusted: \(reason), and there is no other broker to ask; bring data.dir and journal.dir "
+                + "back as they were at one moment, or set both aside to start empty"
+        case .metadataUnusable(let reason, isAlone: false):
+            "the metadata cannot be opened: \(reason); set data.dir and journal.dir aside and start this broker empty: the "
+                + "others have all that it had"
         case .notReady(let what):
             "the broker did not become ready: \(what)"
         }

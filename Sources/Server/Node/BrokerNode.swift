@@ -120,6 +120,14 @@ package final class BrokerNode: Service {
                 metadata: .of([.group: group])
             )
         }
+        let unreadable = recovered.failures.first { $0.group.partition == .clusterMetadata }
+        if let unreadable {
+            // Without it the directory would pass for an empty one, and found a cluster.
+            throw StartError.metadataUnusable(
+                unreadable.error.description,
+                isAlone: settings.peerAddress == nil
+            )
+        }
         let cluster = try await ClusterPlace.find(
             settings,
             identity,
@@ -146,6 +154,7 @@ package final class BrokerNode: Service {
                 replicas: recovered.replicas.filter {
                     shardSettings.shard(of: $0.key.partition) == index
                 },
+                unreadable: Set(recovered.failures.map(\.group)),
                 newClusterID: clusterID,
                 registration: registration
             )
@@ -367,6 +376,9 @@ package final class BrokerNode: Service {
         while true {
             let missing = try await missing(places)
             if missing.isEmpty { return }
+            if let obstacle = try await metadataObstacle(places) {
+                throw StartError.metadataUnusable(obstacle, isAlone: !isPatient)
+            }
             let isLate = clock.now >= deadline
             // A damaged replica keeps its partition from being led, and must not keep the others from serving.
             if isLate, try await isMetadataKnown(places) {
@@ -390,6 +402,10 @@ package final class BrokerNode: Service {
 
     private static func knownClusterID(_ places: [Place]) async throws -> String? {
         try await places[0].eventLoop.submit { places[0].shard.value.clusterID }.get()
+    }
+
+    private static func metadataObstacle(_ places: [Place]) async throws -> String? {
+        try await places[0].eventLoop.submit { places[0].shard.value.metadataObstacle }.get()
     }
 
     private static func missing(_ places: [Place]) async throws -> [String] {

@@ -1,0 +1,47 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaTestSupport
+import Testing
+
+/// Replicas that may lack what they acknowledged: they must neither be believed nor be replaced by empty ones.
+@Suite("What a broker may have forgotten")
+struct DoubtTests {
+    @Test("Alone, a broker whose metadata may lack what it acknowledged says that nobody can help")
+    func suspectMetadataAlone() throws {
+        let broker = try TestBroker()
+        try broker.connect().createTopic()
+        #expect(broker.shards[0].metadataObstacle == nil)
+        broker.damageJournal()
+        try broker.restart(after: .dropUnsynced)
+        broker.advance(by: .seconds(5))
+        #expect(broker.shards[0].metadataObstacle != nil)
+        #expect(!broker.shards[0].knowsMetadata)
+    }
+
+    @Test("A replica that cannot be opened is left as it is, and no empty log takes its place")
+    func unreadableReplica() throws {
+        let broker = try TestBroker()
+        try broker.connect().createTopic()
+        for number in 0..<3 { _ = try broker.connect().produce(Batches.batch("\(number)")) }
+        try broker.stopCleanly()
+        let directory = try #require(
+            broker.disk.list("/data/partitions").first { !$0.hasPrefix("AAAAAAAAAAAAAAAAAAAAA") }
+        )
+        broker.disk.fault = { operation in
+            guard operation == .list(directory: "/data/partitions/\(directory)") else { return nil }
+            return .failed(operation: "readdir", path: directory, errno: 5)
+        }
+        try broker.restart(after: .keepUnsynced)
+        #expect(broker.unreadable.count == 1)
+        broker.disk.fault = nil
+        broker.advance(by: .seconds(2))
+        #expect(try broker.connect().produce(Batches.batch("over it")).errorCode != 0)
+        try broker.restart(after: .keepUnsynced)
+        broker.advance(by: .seconds(2))
+        #expect(
+            try broker.connect().read().sorted { $0.key < $1.key }.map(\.value) == ["0", "1", "2"]
+        )
+    }
+}
