@@ -50,7 +50,7 @@ static: deps-build ## the binary as it is shipped, .build-static/release/flotill
 run: build ## a broker with its data in ./flotilla-data
 	$(FLOTILLA) serve
 
-test: deps unit-test clients-test ## what CI runs: unit tests and the real clients in their short form
+test: deps unit-test clients-test chaos-short ## what CI runs: unit tests, real clients and chaos in their short forms
 
 unit-test: deps-build
 	swift build $(SWIFT_FLAGS) --build-tests
@@ -71,7 +71,7 @@ chaos: chaos-tools ## kills, pauses, partitions, full and failing disks, power c
 	$(CHAOS) --self-test
 	$(CHAOS) --binary $(FLOTILLA) --minutes $(MINUTES) $(if $(NEMESES),--only $(NEMESES))
 
-chaos-short: chaos-tools ## the same in about three minutes
+chaos-short: chaos-tools ## seven of them in about three minutes
 	$(CHAOS) --self-test
 	$(CHAOS) --binary $(FLOTILLA) --short $(if $(NEMESES),--only $(NEMESES))
 

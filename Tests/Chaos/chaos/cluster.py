@@ -75,11 +75,20 @@ class BrokerProcess:
 
     def kill(self):
         """SIGKILL, and gone when this returns."""
+        self.begin_kill()
+        self.finish_kill()
+
+    def begin_kill(self):
+        """SIGKILL; an end before it is noted."""
         if self.is_running():
             self.process.send_signal(signal.SIGKILL)
+
+    def finish_kill(self):
+        """Waits until what was killed is gone."""
+        if self.process is not None:
             self.process.wait()
             self.process = None
-            self.is_paused = False
+        self.is_paused = False
 
     def pause(self):
         """SIGSTOP."""
@@ -95,10 +104,19 @@ class BrokerProcess:
 
     def stop(self):
         """SIGTERM; returns the exit code, or what came of waiting for it."""
+        self.begin_stop()
+        return self.finish_stop()
+
+    def begin_stop(self):
+        """SIGTERM; an end before it is noted."""
         self.resume()
-        if not self.is_running():
+        if self.is_running():
+            self.process.send_signal(signal.SIGTERM)
+
+    def finish_stop(self):
+        """Waits for the end; returns the exit code, or what came of waiting for it."""
+        if self.process is None:
             return "it does not run"
-        self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -230,16 +248,13 @@ class Cluster:
     def stop(self):
         """Stops all at once, as a service manager does; returns what was not as it should be."""
         for broker in self.brokers:
-            broker.resume()
-            if broker.is_running():
-                broker.process.send_signal(signal.SIGTERM)
-        codes = {broker.number: broker.stop() for broker in self.brokers if broker.process is not None}
+            broker.begin_stop()
+        codes = {broker.number: broker.finish_stop() for broker in self.brokers}
         return [f"broker {number}: {code}" for number, code in codes.items() if code != 0]
 
     def kill(self):
         """Ends all at once."""
         for broker in self.brokers:
-            if broker.is_running():
-                broker.process.send_signal(signal.SIGKILL)
+            broker.begin_kill()
         for broker in self.brokers:
-            broker.kill()
+            broker.finish_kill()

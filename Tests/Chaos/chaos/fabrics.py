@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import socket
 
@@ -10,6 +11,9 @@ from .processes import run
 
 PREFIX = "fchaos"
 KAFKA_PORT, PEER_PORT, ADMIN_PORT = 9092, 9192, 9644
+FIRST_PORT = 12_000
+# What this process has given away already.
+TAKEN = set()
 
 
 class Loopback:
@@ -36,15 +40,23 @@ class Loopback:
 
 
 def free_ports(count):
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of 127.0.0.1 that nobody listens on now, all different; below those that outgoing connections get, since these are many."""
+    found = []
+    while len(found) < count:
+        port = random.randrange(FIRST_PORT, lowest_outgoing_port())
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if port not in TAKEN:
+                found.append(port)
+                TAKEN.add(port)
+    return found
+
+
+def lowest_outgoing_port():
+    """The first of the ports that the kernel gives to connections."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as limits:
+        return max(FIRST_PORT + 1000, int(limits.read().split()[0]))
 
 
 class Namespaces:

@@ -9,6 +9,7 @@ TOOLS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # `setpriv` is part of util-linux: what it starts gets SIGKILL when the thread that started it ends. Start only from the main thread.
 TIED = ["setpriv", "--pdeathsig", "KILL", "--"]
 PR_SET_CHILD_SUBREAPER = 36
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
 
 def run(*command, check=True, **options):
@@ -44,12 +45,20 @@ def children():
     return found
 
 
+def may(capability):
+    """Whether this process has a capability; root in a container may lack it."""
+    with open("/proc/self/status") as status:
+        effective = next(line.split()[1] for line in status if line.startswith("CapEff:"))
+    return int(effective, 16) >> capability & 1 == 1
+
+
 def stop_on_signals():
-    """Turns SIGTERM and SIGHUP into the exception that Ctrl-C raises, so that everything is tidied up."""
+    """Turns SIGTERM, SIGHUP and SIGALRM into the exception that Ctrl-C raises, so that everything is tidied up."""
     def interrupt(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGHUP, interrupt)
+    signal.signal(signal.SIGALRM, interrupt)
 
 
 def compile_disk_faults(directory):

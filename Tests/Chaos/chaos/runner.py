@@ -11,7 +11,7 @@ from .cluster import Cluster
 from .disks import mounts_below
 from .fabrics import Loopback, Namespaces, remains
 from .history import RULES, History, name_of, told
-from .processes import children
+from .processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, children, may
 from .processes import run as run_command
 from .replicas import differences
 from .report import expect, expect_equal
@@ -72,8 +72,12 @@ def why_not(nemesis_class, brokers):
     """Why a nemesis cannot run here; empty where it can."""
     if brokers < nemesis_class.least_brokers:
         return f"it takes {nemesis_class.least_brokers} brokers"
-    if nemesis_class.needs_root and os.geteuid() != 0:
+    if nemesis_class.needs_root and not may(CAP_SYS_ADMIN):
         return "it takes root"
+    if nemesis_class.needs_network and not may(CAP_NET_ADMIN):
+        return "it takes the right to make networks"
+    if nemesis_class.needs_device and not os.path.exists(nemesis_class.needs_device):
+        return f"it takes {nemesis_class.needs_device}"
     return ""
 
 

@@ -11,7 +11,7 @@ import tempfile
 from .disks import FaultyDisk, PowerCutDisk, SmallDisk, mounts_below, sync_directory
 from .fabrics import Namespaces, remains
 from .history import PRODUCER_SPAN, RULES, History, Reading, number_in, number_of, value_of
-from .processes import TIED, children
+from .processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, TIED, children, may
 from .replicas import differences
 from .report import expect, expect_equal
 
@@ -26,12 +26,12 @@ def run(report):
     directory = tempfile.mkdtemp(prefix="flotilla-chaos-self-")
     try:
         check_faulty_disk(report, directory)
-        if os.geteuid() == 0:
+        if may(CAP_SYS_ADMIN) and may(CAP_NET_ADMIN) and os.path.exists("/dev/fuse"):
             check_small_disk(report, directory)
             check_power_cut(report, directory)
             check_network(report)
         else:
-            report.skip("tools", "power_cut, small disks, namespaces", "they take root")
+            report.skip("tools", "power_cut, small disks, namespaces", "they take root and /dev/fuse")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     with report.check("tools", "no process, namespace or mount is left"):

@@ -19,3 +19,6 @@ NEMESES = {
         KillLeader, Pause, Isolate, OneWay, Flapping, RollingRestart, FullDisk, KillAll, FsyncError, PowerCutOne,
         PowerCutAll, LyingDisk)
 }
+
+# What the short form runs: kinds of failure that differ most, each of which strikes at least twice in a few seconds.
+SHORT = (KillLeader.name, Pause.name, Isolate.name, RollingRestart.name, KillAll.name, FsyncError.name, PowerCutAll.name)

@@ -10,9 +10,10 @@ class Nemesis:
     # Its name on the command line, and what it does in a sentence.
     name = ""
     sentence = ""
-    # What it asks for: a network of its own, root, at least so many brokers.
+    # What it asks for: a network of its own, root, a device, at least so many brokers.
     needs_network = False
     needs_root = False
+    needs_device = ""
     least_brokers = 1
     # The longest time in which a partition of a cluster may acknowledge nothing; None where the failure takes the majority away.
     longest_silence = 10.0

@@ -11,6 +11,7 @@ class PowerNemesis(Nemesis):
     """Brings the disks; what is cut and when is told by those below."""
 
     needs_root = True
+    needs_device = "/dev/fuse"
 
     def prepare(self):
         """Each broker gets a disk of its own."""
