@@ -225,7 +225,7 @@ struct FormationRunTests {
         "The log is told of whom the broker waits for, at once when it changes, but not too often"
     )
     func report() {
-        var report = FormationRun.Report()
+        var report = WaitReport()
         let start = ContinuousClock.now
         func told(_ seconds: Double, _ waiting: String...) -> String? {
             report.due(waiting, at: start + .seconds(seconds))

@@ -54,6 +54,26 @@ struct PeerHelloTests {
         #expect(answers.readableBytes == 0)
     }
 
+    @Test(
+        "Verdicts come out as they went in",
+        arguments: [
+            (.refused("no"), 0), (.accepted, 1), (.notYet("it is still starting"), 2),
+        ] as [(PeerHelloAnswer.Verdict, UInt8)]
+    )
+    func verdicts(verdict: PeerHelloAnswer.Verdict, code: UInt8) throws {
+        var answer = Self.refusal
+        answer.verdict = verdict
+        #expect(answer.bytes[10] == code)
+        var stream = ByteBuffer(bytes: answer.bytes)
+        #expect(try PeerHelloAnswer.take(from: &stream) == answer)
+        var bytes = answer.bytes
+        bytes[10] = 3
+        var other = ByteBuffer(bytes: bytes)
+        #expect(throws: PeerHelloError.valueOutOfBounds(field: "verdict", value: 3)) {
+            try PeerHelloAnswer.take(from: &other)
+        }
+    }
+
     @Test("Foreign bytes are known by the first eight")
     func foreign() {
         var stream = ByteBuffer(string: "SSH-2.0-")

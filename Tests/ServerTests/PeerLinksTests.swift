@@ -182,6 +182,18 @@ struct PeerLinksTests {
         try await peer.stop()
     }
 
+    @Test("A peer that is not ready yet is dialled again, and nobody need be told")
+    func notYet() async throws {
+        let peer = FakePeer(answer: ListeningBroker.answer(.notYet("it is still starting")).bytes)
+        let shard = try await DiallingShard()
+        try shard.dial(try await peer.listen())
+        try waitUntil { peer.accepted.value >= 6 }
+        #expect(shard.journal.seen.isEmpty)
+        #expect(shard.log.lines.isEmpty)
+        try await shard.stop()
+        try await peer.stop()
+    }
+
     @Test("A connection whose other half stopped taking bytes is given up")
     func halfOpen() async throws {
         var settings = PeerSettings.quick

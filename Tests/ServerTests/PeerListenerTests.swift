@@ -245,12 +245,12 @@ struct PeerProbeTests {
 
     @Test("The answer comes back with its body, and no link is reported")
     func answered() async throws {
-        let broker = try await ListeningBroker { hello in
+        let broker = try await ListeningBroker(policy: { hello in
             var answer = ListeningBroker.answer(.accepted)
             answer.body = hello.body
             return hello.purpose == .question
                 ? answer : ListeningBroker.answer(.refused("not a question"))
-        }
+        })
         let answer = try await ask(broker.listener.address)
         #expect(answer.verdict == .accepted)
         #expect(answer.clusterID == "fleet")
@@ -260,9 +260,106 @@ struct PeerProbeTests {
         try await broker.stop()
     }
 
+    private func petition(_ address: NetworkAddress, timeout: Duration = .seconds(10)) async throws
+        -> PeerHelloAnswer
+    {
+        var hello = question
+        hello.purpose = .petition
+        return try await PeerProbe.ask(
+            address,
+            hello,
+            timeout: timeout,
+            on: MultiThreadedEventLoopGroup.singleton
+        )
+    }
+
+    @Test("A petition is answered when it is decided, also after the time that a hello has")
+    func decidedPetition() async throws {
+        var settings = PeerSettings.quick
+        settings.helloTimeout = .milliseconds(50)
+        let broker = try await ListeningBroker(
+            settings: settings,
+            petition: { hello, eventLoop in
+                var answer = ListeningBroker.answer(.accepted)
+                answer.body = hello.body
+                return eventLoop.scheduleTask(in: .milliseconds(200)) { [answer] in answer }
+                    .futureResult
+            }
+        )
+        let answer = try await petition(broker.listener.address)
+        #expect(answer.verdict == .accepted)
+        #expect(answer.body == question.body)
+        try waitUntil { broker.listener.connectionCount == 0 }
+        #expect(broker.journal.seen.isEmpty)
+        try await broker.stop()
+    }
+
+    @Test("A petition that nobody decides, or that fails, is hung up on in time")
+    func undecidedPetition() async throws {
+        struct Failed: Error {}
+        var settings = PeerSettings.quick
+        settings.petitionTimeout = .milliseconds(50)
+        let promises = Counter()
+        let broker = try await ListeningBroker(
+            settings: settings,
+            petition: { _, eventLoop in
+                promises.increment()
+                guard promises.value == 1 else { return eventLoop.makeFailedFuture(Failed()) }
+                return eventLoop.scheduleTask(in: .seconds(1)) { ListeningBroker.answer(.accepted) }
+                    .futureResult
+            }
+        )
+        for _ in 0..<2 {
+            let failure = await #expect(throws: PeerLinkError.self) {
+                try await petition(broker.listener.address)
+            }
+            guard case .closed? = failure else {
+                Issue.record("\(String(describing: failure))")
+                continue
+            }
+        }
+        try await broker.stop()
+    }
+
+    @Test("A petition that the policy refuses is not passed on")
+    func refusedPetition() async throws {
+        let decided = Counter()
+        let broker = try await ListeningBroker(
+            policy: { _ in ListeningBroker.answer(.notYet("it is still starting")) },
+            petition: { _, eventLoop in
+                decided.increment()
+                return eventLoop.makeSucceededFuture(ListeningBroker.answer(.accepted))
+            }
+        )
+        let verdict = try await petition(broker.listener.address).verdict
+        #expect(verdict == .notYet("it is still starting"))
+        #expect(decided.value == 0)
+        try await broker.stop()
+    }
+
+    @Test("Who gives up a question does not wait for its answer")
+    func cancelled() async throws {
+        let silent = FakePeer(answer: [])
+        let address = try await silent.listen()
+        let begin = ContinuousClock.now
+        await withTaskGroup(of: Void.self) { tasks in
+            tasks.addTask {
+                await #expect(throws: PeerLinkError.self) {
+                    try await ask(address, timeout: .seconds(60))
+                }
+            }
+            do { try waitUntil { silent.accepted.value == 1 } } catch { Issue.record(error) }
+            tasks.cancelAll()
+        }
+        #expect(ContinuousClock.now - begin < .seconds(30))
+        try await silent.stop()
+    }
+
     @Test("A refusal is an answer")
     func refused() async throws {
-        let broker = try await ListeningBroker { _ in ListeningBroker.answer(.refused("no")) }
+        let broker = try await ListeningBroker(policy: { _ in
+            ListeningBroker.answer(.refused("no"))
+        })
         #expect(try await ask(broker.listener.address).verdict == .refused("no"))
         try await broker.stop()
     }

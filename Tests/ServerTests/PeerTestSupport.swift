@@ -104,7 +104,8 @@ final class ListeningBroker: Sendable {
         _ broker: BrokerID = BrokerID(2),
         port: Int = 0,
         settings: PeerSettings = .quick,
-        policy: (@Sendable (PeerHello) -> PeerHelloAnswer)? = nil
+        policy: (@Sendable (PeerHello) -> PeerHelloAnswer)? = nil,
+        petition: (@Sendable (PeerHello, any EventLoop) -> EventLoopFuture<PeerHelloAnswer>)? = nil
     ) async throws {
         let journal = journal
         listener = try await PeerListener.bind(
@@ -115,6 +116,7 @@ final class ListeningBroker: Sendable {
             incarnation: Self.incarnation,
             logger: .silent,
             policy: policy ?? { _ in Self.answer(.accepted, broker) },
+            petition: petition ?? { $1.makeSucceededFuture(Self.answer(.refused("no"), broker)) },
             receiver: { PeerRecorder(journal, $0) }
         )
     }

@@ -165,7 +165,7 @@ package final class Shard {
 
     /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
     package var whatIsMissing: String? {
-        guard knowsMetadata else { return "the metadata is being read" }
+        guard knowsMetadata else { return whyMetadataIsUnknown }
         let waiting = orderedPartitions.filter { hint(for: $0).leader < 0 }
         let absent = image.replicas(on: settings.broker).filter { local in
             settings.shard(of: local.group.partition) == index

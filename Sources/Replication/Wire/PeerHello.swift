@@ -12,7 +12,7 @@ package import struct NIOCore.ByteBuffer
 /// |---|---|
 /// | 0-7 | magic `FlotPeer` |
 /// | 8-9 | version |
-/// | 10 | purpose: 0 link, 1 question |
+/// | 10 | purpose: 0 link, 1 question, 2 petition |
 /// | 11 | lane: 0 live, 1 bulk |
 /// | 12-15 | length of the whole hello |
 /// | 16-19 | the dialler's broker id |
@@ -30,6 +30,8 @@ package struct PeerHello: Hashable, Sendable {
         case link = 0
         /// The dialler wants the answer only, and hangs up.
         case question = 1
+        /// The dialler wants to be a broker of the cluster; the answer takes as long as the controller does.
+        case petition = 2
     }
 
     /// What the connection is for.
@@ -44,7 +46,7 @@ package struct PeerHello: Hashable, Sendable {
     package var clusterID: String
     /// Which shard of the dialler sends.
     package var shard: UInt32
-    /// What cluster formation has to say, at most `PeerGreeting.bodyLimit` bytes.
+    /// What cluster formation has to say, or the petition; at most `PeerGreeting.bodyLimit` bytes.
     package var body: ByteBuffer
 
     /// Introduces a broker to a peer.
@@ -126,7 +128,7 @@ package struct PeerHello: Hashable, Sendable {
 /// |---|---|
 /// | 0-7 | magic `FlotAnsw` |
 /// | 8-9 | version |
-/// | 10 | 1 accepted, 0 refused |
+/// | 10 | verdict: 1 accepted, 0 refused, 2 not yet |
 /// | 11 | zero |
 /// | 12-15 | length of the whole answer |
 /// | 16-19 | the answering broker's id |
@@ -134,7 +136,7 @@ package struct PeerHello: Hashable, Sendable {
 /// | 24-31, 32-39 | the answering broker's incarnation, its two halves |
 /// | 40-43 | length of the cluster id |
 /// | 44-47 | length of the body |
-/// | 48- | the cluster id, the sentence that says why not (empty when accepted), and the body |
+/// | 48- | the cluster id, the sentence that says why not, or not yet (empty when accepted), and the body |
 package struct PeerHelloAnswer: Hashable, Sendable {
     static let magic: UInt64 = 0x7773_6E41_746F_6C46
 
@@ -144,6 +146,25 @@ package struct PeerHelloAnswer: Hashable, Sendable {
         case accepted
         /// The connection ends here, for the reason that the sentence names.
         case refused(String)
+        /// The connection ends here, and another one will be taken once what the sentence names is done.
+        case notYet(String)
+
+        /// The byte on the wire.
+        fileprivate var code: UInt8 {
+            switch self {
+            case .refused: 0
+            case .accepted: 1
+            case .notYet: 2
+            }
+        }
+
+        /// Why the connection ends; empty when it does not.
+        fileprivate var sentence: String {
+            switch self {
+            case .accepted: ""
+            case .refused(let sentence), .notYet(let sentence): PeerGreeting.cut(sentence)
+            }
+        }
     }
 
     /// Whether the connection is taken.
@@ -154,7 +175,8 @@ package struct PeerHelloAnswer: Hashable, Sendable {
     package var incarnation: BrokerIncarnation
     /// Its cluster, at most `PeerGreeting.clusterIDLimit` bytes; empty before it has one.
     package var clusterID: String
-    /// What cluster formation has to say, at most `PeerGreeting.bodyLimit` bytes.
+    /// What cluster formation has to say, or what became of a petition; at most `PeerGreeting.bodyLimit`
+    /// bytes.
     package var body: ByteBuffer
 
     /// Answers a hello.
@@ -177,12 +199,8 @@ package struct PeerHelloAnswer: Hashable, Sendable {
     /// The answer as it goes over the wire.
     package var encoded: ByteBuffer {
         PeerGreeting.checkLimits(clusterID: clusterID, body: body)
-        let sentence =
-            switch verdict {
-            case .accepted: ""
-            case .refused(let sentence): PeerGreeting.cut(sentence)
-            }
-        var bytes = PeerGreeting.head(Self.magic, verdict == .accepted ? 1 : 0, 0)
+        let sentence = verdict.sentence
+        var bytes = PeerGreeting.head(Self.magic, verdict.code, 0)
         bytes.writeInteger(broker.rawValue, endianness: .little)
         bytes.writeInteger(UInt32(sentence.utf8.count), endianness: .little)
         PeerGreeting.write(incarnation, to: &bytes)
@@ -204,7 +222,7 @@ package struct PeerHelloAnswer: Hashable, Sendable {
         -> PeerHelloAnswer?
     {
         guard var greeting = try PeerGreeting.take(from: &stream, magic) else { return nil }
-        guard greeting.first <= 1 else {
+        guard greeting.first <= 2 else {
             throw .valueOutOfBounds(field: "verdict", value: greeting.first)
         }
         guard greeting.second == 0 else {
@@ -221,8 +239,14 @@ package struct PeerHelloAnswer: Hashable, Sendable {
             PeerGreeting.clusterIDLimit
         )
         let sentence = try greeting.text("sentence", sentenceLength, PeerGreeting.sentenceLimit)
+        let verdict: Verdict =
+            switch greeting.first {
+            case 0: .refused(sentence)
+            case 1: .accepted
+            default: .notYet(sentence)
+            }
         let answer = PeerHelloAnswer(
-            greeting.first == 1 ? .accepted : .refused(sentence),
+            verdict,
             broker: BrokerID(broker),
             incarnation: incarnation,
             clusterID: clusterID,

@@ -6,10 +6,11 @@ import UnixSignals
 package enum BrokerServices {
     /// Starts services in their order and stops them in the reverse one.
     ///
-    /// SIGTERM and SIGINT ask for a graceful stop; one that takes longer than `stopTimeout` is
-    /// cancelled.
+    /// SIGTERM, SIGINT and a service that fails ask for a graceful stop; one that takes longer than
+    /// `stopTimeout` is cancelled.
     ///
     /// - Returns: when all have ended.
+    /// - Throws: the failure of the first service that failed.
     package static func run(
         _ services: [any Service],
         logger: Logger,
@@ -20,7 +21,7 @@ package enum BrokerServices {
                 .init(
                     service: service,
                     successTerminationBehavior: .gracefullyShutdownGroup,
-                    failureTerminationBehavior: .cancelGroup
+                    failureTerminationBehavior: .gracefullyShutdownGroup
                 )
             },
             gracefulShutdownSignals: [.sigterm, .sigint],

@@ -89,7 +89,7 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case unsupportedIdentity(path: String, version: Int)
     case notReady(String)
     case metadataUnusable(String, isAlone: Bool)
-    case cannotJoin(clusterID: String)
+    case notAdmitted(String)
     case noFixedPort
 
     package var description: String {
@@ -100,8 +100,8 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "\(path): not a broker's identity, or damaged; restore it from a backup, or set the directory aside to start empty"
         case .unsupportedIdentity(let path, let version):
             "\(path): version \(version) is newer than this program knows; start a newer one"
-        case .cannotJoin(let clusterID):
-            "cluster \(clusterID) exists already, and brokers cannot be added to it yet"
+        case .notAdmitted(let sentence):
+            "the cluster does not take this broker: \(sentence)"
         case .noFixedPort:
             "brokers of a cluster need fixed ports: set kafka.listeners and peer.listen to other ports than 0"
         case .metadataUnusable(let reason, isAlone: true):

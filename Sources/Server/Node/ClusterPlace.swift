@@ -16,8 +16,10 @@ final class ClusterPlace: Sendable {
     let metadataMember: GroupMember
     /// The first members of the metadata's group.
     let founders: FoundingList
-    /// The address that other brokers are told; nil for a broker by itself.
-    let peerAddress: NetworkAddress?
+    /// What the cluster is told of this broker.
+    let registration: BrokerRegistration
+    /// Brokers of the cluster that answered when this one joined.
+    private let invited: [PeerAddress]
     private let board: FormationBoard
     private let listener: PeerListener?
     private let receivers: PeerReceivers
@@ -27,7 +29,8 @@ final class ClusterPlace: Sendable {
     private init(
         metadataMember: GroupMember,
         founders: FoundingList,
-        peerAddress: NetworkAddress?,
+        invited: [PeerAddress],
+        registration: BrokerRegistration,
         board: FormationBoard,
         listener: PeerListener?,
         receivers: PeerReceivers,
@@ -36,12 +39,35 @@ final class ClusterPlace: Sendable {
     ) {
         self.metadataMember = metadataMember
         self.founders = founders
-        self.peerAddress = peerAddress
+        self.invited = invited
+        self.registration = registration
         self.board = board
         self.listener = listener
         self.receivers = receivers
         self.identity = identity
         self.logger = logger
+    }
+
+    /// The members with which this broker's metadata replica begins: all founders where it is one of them, in this
+    /// life; none for a broker that came later, which learns of them from the leader.
+    var firstMembers: [ClusterFounder] {
+        let list = founders
+        guard list.groupMembers.contains(metadataMember) else { return [] }
+        return list.members.map { founder in
+            ClusterFounder(
+                member: GroupMember(broker: founder.broker, epoch: list.epoch),
+                incarnation: founder.incarnation
+            )
+        }
+    }
+
+    /// Where other brokers are, until the metadata says so.
+    var seeds: [PeerAddress] {
+        let founders = founders.members.compactMap { founder in
+            founder.address.map { PeerAddress(broker: founder.broker, address: $0) }
+        }
+        return founders.filter { founder in !invited.contains { $0.broker == founder.broker } }
+            + invited
     }
 
     /// Whether other brokers can belong to the cluster.
@@ -53,7 +79,7 @@ final class ClusterPlace: Sendable {
     /// it needs are missing.
     ///
     /// `metadataEpoch`: the newest creation of a metadata replica that recovery found; nil for none. `random` draws the
-    /// number of this process's run. Throws a `FormationRefusal`, a `StartError`, or why the listener cannot be bound.
+    /// number of this process's run. `progress` is told who is missing. Throws a `FormationRefusal`, a `StartError`, or why the listener cannot be bound.
     static func find(
         _ settings: Settings,
         _ identity: BrokerIdentity,
@@ -61,6 +87,7 @@ final class ClusterPlace: Sendable {
         group: MultiThreadedEventLoopGroup,
         disk: any Disk,
         random: inout SystemRandomNumberGenerator,
+        progress: StartProgress,
         logger: Logger
     ) async throws -> ClusterPlace {
         let broker = BrokerID(identity.broker)
@@ -88,7 +115,7 @@ final class ClusterPlace: Sendable {
         )
         let receivers = PeerReceivers()
         let listener = try await listen(settings, identity, board, receivers, group, logger)
-        let run = FormationRun(board: board, logger: logger) { address, body in
+        let run = FormationRun(board: board, progress: progress, logger: logger) { address, body in
             let hello = PeerHello(
                 purpose: .question,
                 broker: broker,
@@ -100,11 +127,24 @@ final class ClusterPlace: Sendable {
         }
         do {
             let (result, namedAddress) = try await run.perform()
-            let (member, founders) = try place(broker, result)
+            let reached = listener.map { SeedAddresses.advertised(bound: $0.address) }
+            let registration = try registration(
+                identity,
+                settings,
+                settings.advertisedPeerAddress ?? namedAddress ?? reached
+            )
+            if case .join(let invitation) = result {
+                let admission = Admission(registration, progress: progress, logger: logger) {
+                    try await petition($0, $1, registration, board, on: group)
+                }
+                try await join(invitation, admission, board, logger)
+            }
+            let (membership, invited) = place(result, board)
             return ClusterPlace(
-                metadataMember: member,
-                founders: founders,
-                peerAddress: settings.advertisedPeerAddress ?? namedAddress ?? listener?.address,
+                metadataMember: GroupMember(broker: broker, epoch: membership.epoch),
+                founders: membership.founders,
+                invited: invited,
+                registration: registration,
                 board: board,
                 listener: listener,
                 receivers: receivers,
@@ -120,18 +160,45 @@ final class ClusterPlace: Sendable {
     /// How long a seed may take to answer.
     private static let probeTimeout = Duration.seconds(1)
 
+    /// This broker's replica of the metadata log and the founders, and brokers that are known besides them.
     private static func place(
-        _ broker: BrokerID,
-        _ result: FormationRun.Result
-    ) throws -> (GroupMember, FoundingList) {
+        _ result: FormationRun.Result,
+        _ board: FormationBoard
+    ) -> ((epoch: CreationEpoch, founders: FoundingList), invited: [PeerAddress]) {
         switch result {
         case .found(let founders):
-            return (GroupMember(broker: broker, epoch: founders.epoch), founders)
+            return ((founders.epoch, founders), [])
         case .resume(let membership):
-            return (GroupMember(broker: broker, epoch: membership.epoch), membership.founders)
+            return ((membership.epoch, membership.founders), [])
         case .join(let invitation):
-            throw StartError.cannotJoin(clusterID: invitation.clusterID)
+            guard case .member(let membership) = board.card.state else {
+                preconditionFailure("who was let in is a member")
+            }
+            return ((membership.epoch, membership.founders), invitation.through)
         }
+    }
+
+    /// Where clients and brokers find this one, for the cluster to tell.
+    private static func registration(
+        _ identity: BrokerIdentity,
+        _ settings: Settings,
+        _ peer: NetworkAddress?
+    ) throws -> BrokerRegistration {
+        var kafka = settings.advertisedAddress ?? settings.kafkaAddresses[0]
+        var endpoints: [BrokerEndpoint] = []
+        if let peer {
+            guard kafka.port != 0, peer.port != 0 else { throw StartError.noFixedPort }
+            // Who listens on every address is found where its peers find it.
+            if ["", "0.0.0.0", "::"].contains(kafka.host) { kafka.host = peer.host }
+            endpoints.append(BrokerEndpoint(BrokerEndpoint.peerListener, peer))
+        }
+        endpoints.insert(BrokerEndpoint("PLAINTEXT", kafka), at: 0)
+        return BrokerRegistration(
+            id: BrokerID(identity.broker),
+            incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
+            endpoints: endpoints,
+            rack: settings.rack
+        )
     }
 
     // MARK: Links
@@ -163,6 +230,15 @@ final class ClusterPlace: Sendable {
                     body: board.body
                 )
             },
+            petition: { hello, eventLoop in
+                let answer = PeerHelloAnswer(
+                    .accepted,
+                    broker: broker,
+                    incarnation: incarnation,
+                    clusterID: board.clusterID
+                )
+                return decide(hello, answer, receivers, on: eventLoop)
+            },
             receiver: { receivers.receiver(on: $0) }
         )
     }
@@ -172,14 +248,14 @@ final class ClusterPlace: Sendable {
         _ board: FormationBoard,
         _ receivers: PeerReceivers
     ) -> PeerHelloAnswer.Verdict {
-        guard hello.purpose == .link else { return .accepted }
+        guard hello.purpose != .question else { return .accepted }
         let refusal = board.refusal(
             ofLinkFrom: hello.broker,
             incarnation: hello.incarnation,
             clusterID: hello.clusterID
         )
         if let refusal { return .refused(refusal) }
-        return receivers.isOpen ? .accepted : .refused("this broker is still starting; dial again")
+        return receivers.isOpen ? .accepted : .notYet("it is still starting")
     }
 
     /// A shard's connections to the other brokers; called on its loop.
@@ -233,11 +309,16 @@ final class ClusterPlace: Sendable {
 }
 
 /// The shards as the peer listener finds them; there are none before the broker knows its cluster.
-private final class PeerReceivers: Sendable {
+final class PeerReceivers: Sendable {
     // Guards a table that is filled once, and read when a connection comes.
     private let shards = Mutex<[(eventLoop: any EventLoop, shard: NIOLoopBound<Shard>)]>([])
 
     var isOpen: Bool { shards.withLock { !$0.isEmpty } }
+
+    /// The shard that holds the metadata.
+    var first: (eventLoop: any EventLoop, shard: NIOLoopBound<Shard>)? {
+        shards.withLock { $0.first }
+    }
 
     func open(_ all: [(eventLoop: any EventLoop, shard: NIOLoopBound<Shard>)]) {
         shards.withLock { $0 = all }

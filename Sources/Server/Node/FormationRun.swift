@@ -23,23 +23,26 @@ package struct FormationRun: Sendable {
         case resume(ClusterMembership)
     }
 
-    /// The log is told of whom the broker waits for not more often than this.
-    static let quietTime = Duration.seconds(1)
-    /// And not more rarely than this, also when nothing changes.
-    static let reminderTime = Duration.seconds(30)
-
     private let board: FormationBoard
     private let logger: Logger
+    private let progress: StartProgress
     private let ask: Ask
 
     /// Prepares the way into a cluster.
     ///
     /// - Parameters:
     ///   - board: this broker and its state, which the peer listener must be telling already.
-    ///   - logger: told of progress.
+    ///   - progress: told whom the broker waits for.
+    ///   - logger: told the same, now and then.
     ///   - ask: dials a broker.
-    package init(board: FormationBoard, logger: Logger, ask: @escaping Ask) {
+    package init(
+        board: FormationBoard,
+        progress: StartProgress = StartProgress(),
+        logger: Logger,
+        ask: @escaping Ask
+    ) {
         self.board = board
+        self.progress = progress
         self.logger = logger
         self.ask = ask
     }
@@ -54,11 +57,13 @@ package struct FormationRun: Sendable {
         var formation = ClusterFormation(board.card)
         let outcome = try await withThrowingTaskGroup(of: ClusterFormation.Input.self) { tasks in
             defer { tasks.cancelAll() }
-            var report = Report()
+            var report = WaitReport()
             var effects = formation.step(.started)
             while true {
                 if let outcome = try carryOut(effects, &formation, &tasks) { return outcome }
-                if let sentence = report.due(formation.waiting, at: .now) {
+                let waiting = formation.waiting
+                progress.waits(for: waiting)
+                if let sentence = report.due(waiting, at: .now) {
                     logger.info("waiting for the cluster", metadata: .of([.reason: sentence]))
                 }
                 guard let input = try await tasks.next() else {
@@ -129,28 +134,6 @@ package struct FormationRun: Sendable {
         case .join(let invitation): return .join(invitation)
         case .resume(let membership): return .resume(membership)
         case .refuse(let refusal): throw refusal
-        }
-    }
-
-    /// Decides when the log is told again.
-    struct Report {
-        private var told: String?
-        private var lastTime: ContinuousClock.Instant?
-
-        /// The sentence to be logged now; nil when it is too early or there is nothing new.
-        mutating func due(_ waiting: [String], at now: ContinuousClock.Instant) -> String? {
-            guard let last = lastTime else {
-                // At a common start everybody is missing for a moment.
-                lastTime = now
-                return nil
-            }
-            let sentence = waiting.joined(separator: "; ")
-            guard !sentence.isEmpty, now - last >= quietTime,
-                sentence != told || now - last >= reminderTime
-            else { return nil }
-            told = sentence
-            lastTime = now
-            return sentence
         }
     }
 }

@@ -20,6 +20,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
         let broker: BrokerID
         let incarnation: BrokerIncarnation
         let policy: @Sendable (PeerHello) -> PeerHelloAnswer
+        let petition: @Sendable (PeerHello, any EventLoop) -> EventLoopFuture<PeerHelloAnswer>
         let receiver: @Sendable (any EventLoop) -> any PeerReceiver
         let incoming: IncomingPeerLinks
         let logger: Logger
@@ -27,6 +28,8 @@ final class PeerInboundHandler: ChannelInboundHandler {
 
     private enum Stage {
         case greeting(ByteBuffer)
+        /// A petition is being decided.
+        case asked
         /// The answer is the last that happens.
         case answered
         case open(PeerHello, any PeerReceiver)
@@ -52,8 +55,10 @@ final class PeerInboundHandler: ChannelInboundHandler {
             in: .init(surroundings.settings.helloTimeout)
         ) {
             // A timer that is cancelled in the turn in which it is due still fires.
-            if case .open = self.stage { return }
-            channel.close(promise: nil)
+            switch self.stage {
+            case .open, .asked: return
+            case .greeting, .answered, .ended: channel.close(promise: nil)
+            }
         }
     }
 
@@ -67,7 +72,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
         case .open(let hello, let receiver):
             assembler.append(bytes)
             deliver(from: hello, to: receiver, context)
-        case .answered, .ended:
+        case .asked, .answered, .ended:
             break
         }
     }
@@ -102,10 +107,12 @@ final class PeerInboundHandler: ChannelInboundHandler {
                 return
             }
             let answer = surroundings.policy(hello)
-            guard hello.purpose == .link, answer.verdict == .accepted else {
-                return finish(with: answer, context)
+            guard answer.verdict == .accepted else { return finish(with: answer, context) }
+            switch hello.purpose {
+            case .link: open(hello, answer, rest: received, context)
+            case .question: finish(with: answer, context)
+            case .petition: decide(hello, context)
             }
-            open(hello, answer, rest: received, context)
         } catch .unsupportedVersion(let version) {
             finish(with: refusal(.unsupportedVersion(version)), context)
         } catch {
@@ -121,6 +128,29 @@ final class PeerInboundHandler: ChannelInboundHandler {
             incarnation: surroundings.incarnation,
             clusterID: ""
         )
+    }
+
+    /// Passes a petition on, and answers when it is decided or its time is over.
+    private func decide(_ hello: PeerHello, _ context: ChannelHandlerContext) {
+        stage = .asked
+        let channel = context.channel
+        deadline?.cancel()
+        deadline = context.eventLoop.assumeIsolated().scheduleTask(
+            in: .init(surroundings.settings.petitionTimeout)
+        ) {
+            channel.close(promise: nil)
+        }
+        surroundings.petition(hello, channel.eventLoop).hop(to: channel.eventLoop)
+            .assumeIsolated().whenComplete { result in
+                // Who asked may have hung up meanwhile.
+                guard case .asked = self.stage else { return }
+                switch result {
+                case .success(let answer): self.finish(with: answer, context)
+                case .failure(let error):
+                    self.log("petition was not decided", "\(error)", context)
+                    channel.close(promise: nil)
+                }
+            }
     }
 
     /// Sends the answer as the last bytes; the time limit of the hello covers it too.

@@ -162,7 +162,7 @@ final class PeerLink {
         }
         switch result {
         case .failure(let error):
-            failed(.unreachable(peer.address, reason: "\(error)"))
+            failed(PeerLinkError(dialling: peer.address, error))
         case .success(let channel):
             let handler = PeerDialHandler(
                 surroundings.hello(lane),
@@ -181,6 +181,8 @@ final class PeerLink {
         switch answer.verdict {
         case .refused(let sentence):
             handler.hangUp(.refused(peer.address, sentence: sentence))
+        case .notYet(let sentence):
+            handler.hangUp(.notYet(peer.address, sentence: sentence))
         case .accepted where answer.broker != peer.broker:
             handler.hangUp(
                 .anotherBroker(
@@ -234,7 +236,7 @@ final class PeerLink {
                 "peer does not take the connection; it will be tried again",
                 metadata: .of([.peer: peer.broker, .lane: lane, .error: description])
             )
-        case .unreachable, .closed, .broken, .hungUp:
+        case .unreachable, .notYet, .closed, .broken, .hungUp:
             surroundings.logger.debug(
                 "peer link is down",
                 metadata: .of([.peer: peer.broker, .lane: lane, .error: error])

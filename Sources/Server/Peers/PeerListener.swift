@@ -34,6 +34,8 @@ package final class PeerListener: Sendable {
     ///   - incarnation: which life of this broker's directories.
     ///   - logger: hears of frames that cannot be read.
     ///   - policy: judges a hello, on any of the loops; must not block.
+    ///   - petition: decides a petition whose hello the policy took, on any of the loops; given up after
+    ///     `PeerSettings.petitionTimeout`.
     ///   - receiver: who takes the frames of the connections on a loop; asked on it, for each
     ///     connection.
     /// - Returns: a listener that accepts.
@@ -46,6 +48,8 @@ package final class PeerListener: Sendable {
         incarnation: BrokerIncarnation,
         logger: Logger,
         policy: @escaping @Sendable (PeerHello) -> PeerHelloAnswer,
+        petition:
+            @escaping @Sendable (PeerHello, any EventLoop) -> EventLoopFuture<PeerHelloAnswer>,
         receiver: @escaping @Sendable (any EventLoop) -> any PeerReceiver
     ) async throws -> PeerListener {
         let connections = OpenConnections()
@@ -54,6 +58,7 @@ package final class PeerListener: Sendable {
             broker: broker,
             incarnation: incarnation,
             policy: policy,
+            petition: petition,
             receiver: receiver,
             incoming: IncomingPeerLinks(),
             logger: logger

@@ -9,12 +9,13 @@ package enum PeerProbe {
     ///
     /// - Parameters:
     ///   - address: a peer listener.
-    ///   - hello: what to say; its purpose is always `.question`.
+    ///   - hello: what to say; its purpose is `.question`, unless it is a petition.
     ///   - timeout: for all of it.
     ///   - group: one of its loops is used.
     ///   - settings: limits, and encryption.
     /// - Returns: the answer, whatever it says; the connection is closed.
-    /// - Throws: `PeerLinkError` when there is no answer in time, or none that can be understood.
+    /// - Throws: `PeerLinkError` when there is no answer in time, none that can be understood, or none before the task
+    ///   is cancelled.
     package static func ask(
         _ address: NetworkAddress,
         _ hello: PeerHello,
@@ -24,7 +25,7 @@ package enum PeerProbe {
     ) async throws -> PeerHelloAnswer {
         let eventLoop = group.next()
         var hello = hello
-        hello.purpose = .question
+        if hello.purpose == .link { hello.purpose = .question }
         var settings = settings
         settings.connectTimeout = timeout
         let began = NIODeadline.now()
@@ -32,7 +33,7 @@ package enum PeerProbe {
         do {
             channel = try await PeerDialler.dial(address, settings, on: eventLoop).get()
         } catch {
-            throw PeerLinkError.unreachable(address, reason: "\(error)")
+            throw PeerLinkError(dialling: address, error)
         }
         let left = Duration.nanoseconds((began + .init(timeout) - .now()).nanoseconds)
         let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
@@ -47,7 +48,11 @@ package enum PeerProbe {
             handler.begin(on: channel)
         }
         do {
-            let result = try await answer.futureResult.get()
+            let result = try await withTaskCancellationHandler {
+                try await answer.futureResult.get()
+            } onCancel: {
+                channel.close(promise: nil)
+            }
             await hangUp(channel)
             return result
         } catch PeerLinkError.noAnswer {

@@ -1,6 +1,7 @@
 package import FlotillaEnvironment
 import Glibc
 package import NIOCore
+import NIOPosix
 
 /// What the connections between brokers may cost, and how soon a dead one is known.
 package struct PeerSettings: Sendable {
@@ -11,6 +12,8 @@ package struct PeerSettings: Sendable {
     package var connectTimeout = Duration.seconds(2)
     /// How long the first bytes of the other side may take.
     package var helloTimeout = Duration.seconds(5)
+    /// How long a broker may take to answer a petition, for which it asks the controller.
+    package var petitionTimeout = Duration.seconds(15)
     /// How long sent bytes may stay unacknowledged, or the peer's window closed, until the
     /// connection is given up (`TCP_USER_TIMEOUT`); an idle one is probed for as long.
     package var silenceTimeout = Duration.seconds(5)
@@ -103,6 +106,8 @@ package enum PeerLinkError: Error, Sendable, CustomStringConvertible {
     case unintelligible(NetworkAddress, reason: String)
     /// The peer does not want the connection, and says why.
     case refused(NetworkAddress, sentence: String)
+    /// The peer will want the connection later, and says what it waits for.
+    case notYet(NetworkAddress, sentence: String)
     /// Another broker is there.
     case anotherBroker(NetworkAddress, wanted: Int32, found: Int32)
     /// The peer closed the connection.
@@ -111,6 +116,23 @@ package enum PeerLinkError: Error, Sendable, CustomStringConvertible {
     case broken(NetworkAddress, reason: String)
     /// This broker hung up.
     case hungUp(NetworkAddress)
+
+    /// Why a dial failed, without what only developers of the network library want to know.
+    init(dialling address: NetworkAddress, _ error: any Error) {
+        let cause = (error as? NIOConnectionError)?.connectionErrors.first?.error ?? error
+        let reason: String
+        switch cause {
+        case let cause as IOError where cause.errnoCode == ECONNREFUSED:
+            reason = "nobody listens there"
+        case let cause as IOError where [EHOSTUNREACH, ENETUNREACH].contains(cause.errnoCode):
+            reason = "there is no way to that machine"
+        case ChannelError.connectTimeout: reason = "no answer in time"
+        case let cause as NIOConnectionError where cause.connectionErrors.isEmpty:
+            reason = "the name \(address.host) is not known"
+        default: reason = "\(cause)"
+        }
+        self = .unreachable(address, reason: reason)
+    }
 
     /// The error as a sentence.
     package var description: String {
@@ -123,6 +145,8 @@ package enum PeerLinkError: Error, Sendable, CustomStringConvertible {
             "\(address): \(reason)"
         case .refused(let address, let sentence):
             "\(address) refuses: \(sentence)"
+        case .notYet(let address, let sentence):
+            "\(address) is not ready: \(sentence)"
         case .anotherBroker(let address, let wanted, let found):
             "\(address) is broker \(found) and not broker \(wanted); correct the address of one of them"
         case .closed(let address):

@@ -63,44 +63,49 @@ struct ServeCommand: AsyncParsableCommand {
             logger.notice("setting without effect", metadata: .of([.reason: note]))
         }
         let metrics = MetricsRegistry()
-        let node: BrokerNode
-        do {
-            node = try await BrokerNode.start(
-                settings,
-                metrics: metrics,
-                descriptorLimit: descriptorLimit,
-                logger: logger
-            )
-        } catch {
-            CommandOutput.note("flotilla: \(error)")
-            ExitCode.failure.endProcess()
-        }
+        let progress = StartProgress()
+        let group = BrokerNode.makeLoops(settings)
+        // Health is answered from the beginning: a start may wait for other brokers, and says so there.
+        let (consoles, console) = AsyncStream<NetworkAddress>.makeStream()
         let admin = AdminServer(
             address: settings.httpAddress,
-            group: node.group,
-            health: HealthChecks(readiness: { await node.whatIsMissing() }, startup: { .started }),
+            group: group,
+            health: progress.checks,
             metrics: metrics,
             logger: logs.logger("http")
         ) { bound in
-            let elapsed = ContinuousClock.now - start
-            let millis =
-                elapsed.components.seconds * 1000 + elapsed.components.attoseconds
-                / 1_000_000_000_000_000
-            let kafka = Self.reachable(node.kafkaAddress)
-            let console = Self.reachable(bound)
-            print(
-                "flotilla \(Version.text)  node \(node.brokerID)  ready in \(millis) ms   kafka \(kafka)   "
-                    + "console http://\(console)   acks: fsync"
-            )
-            CommandOutput.flush()
+            console.yield(bound)
+        }
+        let broker = BrokerService(
+            settings: settings,
+            group: group,
+            metrics: metrics,
+            descriptorLimit: descriptorLimit,
+            progress: progress,
+            logger: logger
+        ) { node in
+            for await bound in consoles {
+                Self.greet(node, console: bound, after: ContinuousClock.now - start)
+                return
+            }
         }
         do {
-            try await BrokerServices.run([node, admin], logger: logs.logger("lifecycle"))
+            try await BrokerServices.run([broker, admin], logger: logs.logger("lifecycle"))
         } catch {
             CommandOutput.note("flotilla: \(error)")
-            await node.stop()
             ExitCode.failure.endProcess()
         }
+    }
+
+    private static func greet(_ node: BrokerNode, console: NetworkAddress, after time: Duration) {
+        let millis =
+            time.components.seconds * 1000 + time.components.attoseconds / 1_000_000_000_000_000
+        print(
+            "flotilla \(Version.text)  node \(node.brokerID)  ready in \(millis) ms   "
+                + "kafka \(reachable(node.kafkaAddress))   console http://\(reachable(console))   "
+                + "acks: fsync"
+        )
+        CommandOutput.flush()
     }
 
     /// An address as a person on this machine would type it.
