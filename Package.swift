@@ -230,7 +230,10 @@ let package = Package(
         ),
         .testTarget(
             name: "flotillaTests",
-            dependencies: ["flotilla", "FlotillaClient", "FlotillaModel", byteBuffer],
+            dependencies: [
+                "flotilla", "FlotillaClient", "FlotillaModel", byteBuffer,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             path: "Tests/flotillaTests",
             swiftSettings: house
         ),

@@ -129,7 +129,7 @@ public struct Admin: Sendable {
     }
 
     /// Asks the controller, and the next one where it has moved.
-    private func onController<Request: KafkaRequest>(
+    func onController<Request: KafkaRequest>(
         _ make: @escaping @Sendable (Int16) -> Request,
         needsRetry: (Request.Response) -> Bool
     ) async throws(ClientError) -> Request.Response {

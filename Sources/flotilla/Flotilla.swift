@@ -14,6 +14,7 @@ struct Flotilla: AsyncParsableCommand {
             ConsumeCommand.self,
             TopicCommand.self,
             ClusterCommand.self,
+            PartitionCommand.self,
             ConfigCommand.self,
             BenchCommand.self,
             DoctorCommand.self,

@@ -39,6 +39,8 @@ final class FakeBroker: Sendable {
     let address: BrokerPort
     /// The newest version of ApiVersions that it knows.
     private let apiVersionsLimit: Int16
+    /// What a test answers itself: the body and its version in, the answer out.
+    private let extras: [APIKey: Extra]
     private let state: Mutex<State>
     private let channel: any Channel
 
@@ -49,8 +51,17 @@ final class FakeBroker: Sendable {
 
     static let topic = "t"
 
-    private init(channel: any Channel, holder: Holder, partitions: Int, apiVersionsLimit: Int16) {
+    typealias Extra = @Sendable (ByteBuffer, Int16) throws -> any KafkaResponse
+
+    private init(
+        channel: any Channel,
+        holder: Holder,
+        partitions: Int,
+        apiVersionsLimit: Int16,
+        extras: [APIKey: Extra]
+    ) {
         self.channel = channel
+        self.extras = extras
         address = BrokerPort(port: channel.localAddress?.port ?? 0)
         self.apiVersionsLimit = apiVersionsLimit
         state = Mutex(
@@ -67,7 +78,11 @@ final class FakeBroker: Sendable {
         let broker = Mutex<FakeBroker?>(nil)
     }
 
-    static func start(partitions: Int = 1, apiVersionsLimit: Int16 = 4) async throws -> FakeBroker {
+    static func start(
+        partitions: Int = 1,
+        apiVersionsLimit: Int16 = 4,
+        extras: [APIKey: Extra] = [:]
+    ) async throws -> FakeBroker {
         let holder = Holder()
         let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelInitializer { channel in
@@ -81,7 +96,8 @@ final class FakeBroker: Sendable {
             channel: channel,
             holder: holder,
             partitions: partitions,
-            apiVersionsLimit: apiVersionsLimit
+            apiVersionsLimit: apiVersionsLimit,
+            extras: extras
         )
     }
 
@@ -141,15 +157,17 @@ final class FakeBroker: Sendable {
         case .listOffsets:
             return try reply(listOffsets(ListOffsetsRequest(from: body, version: version)))
         case .fetch: return try reply(fetch(FetchRequest(from: body, version: version)))
-        default: return nil
+        default:
+            guard let extra = header.api.flatMap({ extras[$0] }) else { return nil }
+            return try reply(extra(body, version))
         }
     }
 
     private func apiVersions(_ prefix: RequestPrefix) throws -> ByteBuffer {
         state.withLock { $0.requests.append("ApiVersions/\(prefix.apiVersion)") }
         var response = ApiVersionsResponse()
-        response.apiKeys = [.metadata, .initProducerId, .produce, .listOffsets, .fetch].map {
-            (api: APIKey) in
+        let known: [APIKey] = [.metadata, .initProducerId, .produce, .listOffsets, .fetch]
+        response.apiKeys = (known + extras.keys).map { api in
             .init(
                 apiKey: api.rawValue,
                 minVersion: api.stableVersions.lowerBound,

@@ -7,7 +7,11 @@ struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster",
         abstract: "The cluster as a whole.",
-        subcommands: [ClusterStatusCommand.self]
+        subcommands: [
+            ClusterStatusCommand.self, ClusterHealthCommand.self, ClusterNodesCommand.self,
+            ClusterDrainCommand.self, ClusterRemoveCommand.self, ClusterBalanceCommand.self,
+            ClusterTransferLeaderCommand.self,
+        ]
     )
 }
 
