@@ -5,7 +5,7 @@ import ServiceLifecycle
 import Synchronization
 import Testing
 
-@Suite("Health and metrics over HTTP")
+@Suite("Health and metrics over HTTP", .serialized)
 struct AdminServerTests {
     private final class State: Sendable {
         let missing = Mutex<[String]>(["recovering 3 of 7 partitions", "no listener"])
@@ -65,5 +65,45 @@ struct AdminServerTests {
         #expect(try get("/nothing", port: port).status == "404")
         trigger.cancel()
         _ = await trigger.result
+    }
+
+    @Test("A broker is drained over HTTP, and what the cluster says is the answer")
+    func draining() async throws {
+        let asked = Mutex<[String]>([])
+        let (ports, told) = AsyncStream<Int>.makeStream()
+        let server = AdminServer(
+            address: NetworkAddress(host: "127.0.0.1", port: 0),
+            group: MultiThreadedEventLoopGroup.singleton,
+            health: HealthChecks(readiness: { [] }, startup: { .started }),
+            metrics: MetricsRegistry(),
+            administration: Administration { broker, isDraining in
+                asked.withLock { $0.append("\(broker) \(isDraining)") }
+                return broker == 4
+                    ? .done : broker == 5 ? .refused("stuck: t-0") : .unavailable("no leader")
+            },
+            logger: .silent,
+            running: { address in told.yield(address.port) }
+        )
+        let running = Task { try await server.run() }
+        var iterator = ports.makeAsyncIterator()
+        let port = try #require(await iterator.next())
+        func send(_ method: String, _ id: String) throws -> String {
+            let client = try RawClient(port: port)
+            let head = "\(method) /v1/brokers/\(id)/drain HTTP/1.1\r\nHost: x\r\n"
+            try client.send(Array("\(head)Content-Length: 0\r\nConnection: close\r\n\r\n".utf8))
+            let answer = String(decoding: try client.receive(1 << 16), as: UTF8.self)
+            let lines = answer.split(separator: "\r\n")
+            return
+                "\(lines.first?.split(separator: " ").dropFirst().first ?? "") \(lines.last ?? "")"
+        }
+        #expect(try send("POST", "4") == "200 draining\n")
+        #expect(try send("DELETE", "4") == "200 active\n")
+        #expect(try send("POST", "5") == "409 stuck: t-0\n")
+        #expect(try send("POST", "6") == "503 no leader\n")
+        #expect(try send("POST", "x").hasPrefix("400 "))
+        #expect(try send("GET", "4").hasPrefix("404 ") || send("GET", "4").hasPrefix("405 "))
+        #expect(asked.withLock { $0 } == ["4 true", "4 false", "5 true", "6 true"])
+        running.cancel()
+        _ = await running.result
     }
 }

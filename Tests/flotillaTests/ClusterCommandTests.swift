@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlotillaModel
+import NIOCore
 import Testing
 
 @testable import FlotillaClient
@@ -207,7 +208,8 @@ struct ClusterCommandTests {
         "Command lines of the manual are taken",
         arguments: [
             ["cluster", "status"], ["cluster", "health", "-o", "json"], ["cluster", "nodes"],
-            ["cluster", "drain", "4", "--dry-run"], ["cluster", "remove", "4"],
+            ["cluster", "drain", "4", "--dry-run"],
+            ["cluster", "drain", "4", "--cancel", "--admin", "h:1"], ["cluster", "remove", "4"],
             ["cluster", "balance", "--no-wait"],
             ["cluster", "transfer-leader", "t", "-p", "3", "--to", "2"],
             ["partition", "describe", "t"], ["partition", "raft"], ["partition", "raft", "t"],
@@ -225,5 +227,26 @@ struct ClusterCommandTests {
         known.offlineReplicas = ids(3)
         let roles = ids(1, 2, 3, 4).map { PartitionRaftCommand.role(of: $0, in: known) }
         #expect(roles == ["leader", "follower", "offline", "lagging"])
+    }
+
+    // MARK: HTTP
+
+    @Test("An answer over HTTP is its status and its text")
+    func answers() {
+        let text = "HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nno: b\n"
+        let answer = AdminRequest.Answer(ByteBuffer(string: text))
+        #expect(answer?.status == 409 && answer?.body == "no: b")
+        for text in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0-x\r\n\r\n"] {
+            #expect(AdminRequest.Answer(ByteBuffer(string: text)) == nil)
+        }
+    }
+
+    @Test("Where nobody listens, the failure says so")
+    func nobody() async throws {
+        let failure = await #expect(throws: CommandFailure.self) {
+            try await AdminRequest(method: "POST", path: "/v1/brokers/1/drain")
+                .send(to: BrokerAddress(host: "127.0.0.1", port: 1), timeout: .seconds(5))
+        }
+        #expect(failure?.exitCode == 4)
     }
 }

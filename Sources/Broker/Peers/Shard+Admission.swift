@@ -11,6 +11,18 @@ extension Shard {
         _ registration: BrokerRegistration,
         then completion: @escaping (MetadataReply) -> Void
     ) {
+        decide(.registerBroker(registration), then: completion)
+    }
+
+    /// Shard 0: has the controller decide a command that came from outside, wherever the controller is.
+    ///
+    /// - Parameters:
+    ///   - command: what is asked for.
+    ///   - completion: called once, when the change is committed or refused; within the time that a command has.
+    package func decide(
+        _ command: MetadataCommand,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
         environment.requestTurnEnd()
         guard let metadata else {
             return completion(
@@ -22,6 +34,6 @@ extension Shard {
                 )
             )
         }
-        metadata.perform(.registerBroker(registration), then: completion)
+        metadata.perform(command, then: completion)
     }
 }

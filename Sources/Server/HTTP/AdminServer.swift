@@ -13,11 +13,14 @@ import ServiceLifecycle
 /// | `/readyz` | 200 when the broker serves, else 503 and what is missing |
 /// | `/startupz` | 200 after start-up, else 503 and how far it is |
 /// | `/metrics` | all metrics, as Prometheus reads them |
+/// | `POST /v1/brokers/ID/drain` | the broker's replicas move away; 409 and why when they cannot |
+/// | `DELETE /v1/brokers/ID/drain` | it takes replicas again |
 package struct AdminServer: Service {
     private let address: NetworkAddress
     private let group: any EventLoopGroup
     private let health: HealthChecks
     private let metrics: MetricsRegistry
+    private let administration: Administration?
     private let logger: Logger
     private let running: @Sendable (NetworkAddress) async -> Void
 
@@ -28,6 +31,7 @@ package struct AdminServer: Service {
     ///   - group: the event loops to share.
     ///   - health: what the probes ask.
     ///   - metrics: what is shown.
+    ///   - administration: what can be changed; nil for nothing.
     ///   - logger: for what goes wrong.
     ///   - running: told where it listens, before the first request.
     package init(
@@ -35,6 +39,7 @@ package struct AdminServer: Service {
         group: any EventLoopGroup,
         health: HealthChecks,
         metrics: MetricsRegistry,
+        administration: Administration? = nil,
         logger: Logger,
         running: @escaping @Sendable (NetworkAddress) async -> Void
     ) {
@@ -42,6 +47,7 @@ package struct AdminServer: Service {
         self.group = group
         self.health = health
         self.metrics = metrics
+        self.administration = administration
         self.logger = logger
         self.running = running
     }
@@ -94,7 +100,33 @@ package struct AdminServer: Service {
         router.get("metrics") { [metrics] _, _ in
             Self.text(.ok, await metrics.exposition(), type: ExpositionWriter.contentType)
         }
+        if let administration { Self.addDraining(administration, to: router) }
         return router
+    }
+
+    private static func addDraining(
+        _ administration: Administration,
+        to router: Router<BasicRequestContext>
+    ) {
+        @Sendable func change(
+            _ context: BasicRequestContext,
+            isDraining: Bool
+        ) async -> Response {
+            guard let broker = context.parameters.get("id", as: Int32.self), broker >= 0 else {
+                return text(.badRequest, "a broker is named by its id\n")
+            }
+            return switch await administration.setDraining(broker, isDraining) {
+            case .done: text(.ok, isDraining ? "draining\n" : "active\n")
+            case .refused(let reason): text(.conflict, reason + "\n")
+            case .unavailable(let reason): text(.serviceUnavailable, reason + "\n")
+            }
+        }
+        router.post("v1/brokers/:id/drain") { _, context in
+            await change(context, isDraining: true)
+        }
+        router.delete("v1/brokers/:id/drain") { _, context in
+            await change(context, isDraining: false)
+        }
     }
 
     private static func text(

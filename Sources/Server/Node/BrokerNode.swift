@@ -238,6 +238,31 @@ package final class BrokerNode: Service {
         }
     }
 
+    // MARK: Administration
+
+    /// Has a broker of the cluster give its replicas away, or take replicas again.
+    func setDraining(_ broker: Int32, _ isDraining: Bool) async -> Administration.Outcome {
+        let place = running.places[0]
+        let command = MetadataCommand.setBrokerState(
+            BrokerID(broker),
+            isDraining ? .draining : .active,
+            allowsPartial: false
+        )
+        return await withCheckedContinuation { continuation in
+            place.eventLoop.execute {
+                place.shard.value.decide(command) { reply in
+                    guard case .refused(let refusal) = reply else {
+                        return continuation.resume(returning: .done)
+                    }
+                    continuation.resume(
+                        returning: refusal.code.isRetriable
+                            ? .unavailable(refusal.message) : .refused(refusal.message)
+                    )
+                }
+            }
+        }
+    }
+
     // MARK: Stop
 
     /// Serves until the process is asked to stop, and then stops cleanly.

@@ -25,6 +25,16 @@ package final class StartProgress: Sendable {
         stage.withLock { $0 = .started(node) }
     }
 
+    /// The changes that can be asked of the broker, once it serves.
+    package var administration: Administration {
+        Administration { [self] broker, isDraining in
+            switch stage.withLock({ $0 }) {
+            case .starting: .unavailable("the broker is starting")
+            case .started(let node): await node.setDraining(broker, isDraining)
+            }
+        }
+    }
+
     /// The health endpoints of the broker that starts.
     package var checks: HealthChecks {
         HealthChecks(

@@ -6,10 +6,10 @@ import FlotillaModel
 struct ClusterDrainCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "drain",
-        abstract: "Move everything off a broker: first what it leads, then its replicas.",
+        abstract: "Have a broker give away what it leads, and then its replicas.",
         discussion: """
-            It refuses where a partition has nowhere to go, and names it. The broker stays in the cluster, and may get
-            replicas of new topics, until `flotilla cluster remove`.
+            The cluster does it, a few partitions at a time; this command watches. It refuses where a partition has
+            nowhere to go, and names it. --cancel lets the broker take replicas again.
             """
     )
 
@@ -17,32 +17,68 @@ struct ClusterDrainCommand: AsyncParsableCommand {
     var broker: Int32
 
     @OptionGroup var client: ClientOptions
+    @OptionGroup var admin: AdminOptions
     @OptionGroup var output: OutputOptions
     @OptionGroup var movement: MovementOptions
 
+    @Flag(help: "Let the broker take replicas again.")
+    var cancel = false
+
+    /// The time between two looks at what is left.
+    private static let pollTime = Duration.seconds(1)
+
     func run() async throws {
         try await client.run { client in
-            let admin = Admin(client)
-            let id = BrokerID(broker)
-            let targets = try await Movements.find(admin).map { ($0.partition, $0.target) }
-            var plan = ReplicaPlan(
-                try await client.metadata(),
-                moving: Dictionary(targets) { first, _ in first }
+            if movement.dryRun, !cancel { return try await show(client) }
+            let answer = try await AdminRequest(
+                method: cancel ? "DELETE" : "POST",
+                path: "/v1/brokers/\(broker)/drain"
+            ).send(to: try admin.address(), timeout: self.client.timeout.duration)
+            switch answer.status {
+            case 200: self.client.note("broker \(broker) is \(answer.body)")
+            case 503: throw CommandFailure.unreachable(answer.body)
+            default: throw CommandFailure.failed(answer.body)
+            }
+            if !cancel, movement.wait { try await waitUntilEmpty(client) }
+        }
+    }
+
+    /// Prints what would have to move; the cluster chooses the places when it comes to that.
+    private func show(_ client: KafkaClient) async throws {
+        let admin = Admin(client)
+        let id = BrokerID(broker)
+        let targets = try await Movements.find(admin).map { ($0.partition, $0.target) }
+        var plan = ReplicaPlan(
+            try await client.metadata(),
+            moving: Dictionary(targets) { first, _ in first }
+        )
+        let (moves, stuck) = plan.draining(id)
+        guard stuck.isEmpty else {
+            let names = stuck.prefix(ClusterHealth.namedLimit).map(\.description)
+            throw CommandFailure.failed(
+                "broker \(id) cannot be drained: no other broker can take "
+                    + "\(Words.counted(stuck.count, "partition")), such as "
+                    + names.joined(separator: ", ")
             )
-            let (moves, stuck) = plan.draining(id)
-            guard stuck.isEmpty else {
-                let names = stuck.prefix(ClusterHealth.namedLimit).map(\.description)
-                throw CommandFailure.failed(
-                    "broker \(id) cannot be drained: no other broker can take "
-                        + "\(Words.counted(stuck.count, "partition")), such as "
-                        + names.joined(separator: ", ")
-                )
+        }
+        guard !moves.isEmpty else { return self.client.note("broker \(id) holds no replicas") }
+        let run = MovementRun(admin: admin, client: self.client, format: output.format)
+        try await run.carryOut(moves, movement)
+    }
+
+    private func waitUntilEmpty(_ client: KafkaClient) async throws {
+        let id = BrokerID(broker)
+        var told = -1
+        while true {
+            let left = try await client.metadata().topics.flatMap(\.partitions).count {
+                $0.replicas.contains(id)
             }
-            guard !moves.isEmpty else {
-                return self.client.note("broker \(id) holds no replicas")
+            if left != told {
+                self.client.note("\(Words.counted(left, "replica")) left on broker \(id)")
+                told = left
             }
-            let run = MovementRun(admin: admin, client: self.client, format: output.format)
-            try await run.carryOut(moves, movement)
+            if left == 0 { return }
+            try await Task.sleep(for: Self.pollTime)
         }
     }
 }

@@ -72,6 +72,7 @@ struct ServeCommand: AsyncParsableCommand {
             group: group,
             health: progress.checks,
             metrics: metrics,
+            administration: progress.administration,
             logger: logs.logger("http")
         ) { bound in
             console.yield(bound)
