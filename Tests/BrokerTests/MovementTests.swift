@@ -119,6 +119,56 @@ struct MovementTests {
         #expect(try cluster.brokers[leader].holds(topic) == false)
     }
 
+    @Test(
+        "A new leader that has missed the cancelling gives no vote to a replica that is being deleted"
+    )
+    func staleLeader() throws {
+        let (cluster, topic) = try start()
+        let leader = try #require(cluster.leaders(topic).first)
+        let controller = try #require(cluster.controller)
+        // Neither the leader nor the controller; it hears of the movement, and not that it is cancelled.
+        let stale = try #require([0, 1, 2].first { $0 != leader && $0 != controller })
+        let third = try #require([0, 1, 2].first { $0 != leader && $0 != stale })
+        let client = cluster.connect(to: third)
+        cluster.isolate(3)
+        #expect(try client.reassign(to: [4, 1, 2, 3]) == .noError)
+        cluster.advance(by: .seconds(1))
+        #expect(cluster.image(at: stale).movingPartitionCount == 1)
+        cluster.cutOffFromMetadata = stale
+        #expect(try client.reassign(to: nil) == .noError)
+        // The group keeps no learner that nobody wants, and the controller hears of it.
+        #expect(cluster.wait { cluster.image(at: third).movingPartitionCount == 0 })
+        #expect(cluster.image(at: stale).movingPartitionCount == 1)
+        let member = try #require(cluster.partition(topic, at: leader)).replica
+        var isHandedOver = false
+        let heir = try #require(cluster.partition(topic, at: stale)?.replica.member)
+        member.transferLeadership(to: heir) { result in
+            if case .success = result { isHandedOver = true }
+        }
+        cluster.heal(3)
+        cluster.advance(by: .seconds(5))
+        #expect(isHandedOver)
+        #expect(cluster.leaders(topic) == [stale])
+        let replica = try #require(cluster.partition(topic, at: stale)?.replica)
+        #expect(replica.membership.allMembers.map(\.broker.rawValue) == [1, 2, 3])
+        cluster.cutOffFromMetadata = nil
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try cluster.brokers[3].holds(topic) == false)
+    }
+
+    @Test("A partition that gets more replicas takes records before and after")
+    func growth() throws {
+        let (cluster, topic) = try start([1])
+        let client = cluster.connect(to: 0)
+        #expect(try client.produce(Batches.batch("before")).error == .noError)
+        #expect(try client.reassign(to: [1, 2, 3]) == .noError)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try client.produce(Batches.batch("after")).error == .noError)
+        cluster.kill(0)
+        cluster.advance(by: .seconds(4))
+        #expect(try values(topic, in: cluster) == ["before", "after"])
+    }
+
     @Test("A deletion is told again to the controller's next leader, which knows nothing of it")
     func confirmations() throws {
         let cluster = try TestCluster()
@@ -153,6 +203,24 @@ struct MovementTests {
         #expect(try cluster.brokers[slow].holds(topic) == false)
     }
 
+    @Test("A replica is deleted only when the disk knows that it is to be")
+    func durableRemoval() throws {
+        let (cluster, topic) = try start()
+        let controller = try #require(cluster.controller)
+        let leaving = try #require([0, 1, 2].first { $0 != controller })
+        let others = [0, 1, 2, 3].filter { $0 != leaving }.map { Int32($0 + 1) }
+        let client = cluster.connect(to: controller)
+        #expect(try client.reassign(to: others) == .noError)
+        // The others are enough for all that follows.
+        cluster.brokers[leaving].isJournalHeld = true
+        #expect(cluster.wait { cluster.image(at: controller).movingPartitionCount == 0 })
+        cluster.advance(by: .seconds(3))
+        #expect(try cluster.brokers[leaving].holds(topic))
+        cluster.brokers[leaving].isJournalHeld = false
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try cluster.brokers[leaving].holds(topic) == false)
+    }
+
     @Test("A broker that lost its disk gets new members, catches up and counts again")
     func wipedBroker() throws {
         let cluster = try TestCluster()
@@ -172,6 +240,18 @@ struct MovementTests {
         #expect(
             cluster.partition(topic, at: leader)?.replica.membership.voters.contains(before)
                 == false
+        )
+        // The metadata's group has its new member too.
+        let life = try #require(
+            cluster.image(at: leader).metadataMembers[cluster.brokers[victim].id]
+        )
+        #expect(
+            cluster.wait {
+                guard let controller = cluster.controller else { return false }
+                let group = cluster.brokers[controller].shards[0].metadata?.replica.membership
+                return group?.voters.map(\.epoch).contains(life.epoch) == true
+                    && group?.voters.count == 3
+            }
         )
         // Without one of the others there is a quorum only if the new member has a vote.
         let third = [0, 1, 2].first { $0 != leader && $0 != victim } ?? 0

@@ -208,6 +208,15 @@ final class TestCluster {
         run()
     }
 
+    /// A broker that receives nothing of the metadata's group, and sends nothing of it.
+    var cutOffFromMetadata: Int?
+
+    private func isLost(_ sent: TestPeerLinks.Sent, _ place: Int) -> Bool {
+        guard let cutOff = cutOffFromMetadata else { return false }
+        return PeerMessage.destination(of: sent.frame) == .clusterMetadata
+            && (place == cutOff || sent.target == brokers[cutOff].id)
+    }
+
     private var isolated: Set<Int> = []
 
     private func isConnected(_ place: Int) -> Bool {
@@ -296,7 +305,7 @@ final class TestCluster {
     private func deliver(_ sent: TestPeerLinks.Sent, from place: Int, shard: Int) {
         sentCount += 1
         guard let target = brokers.firstIndex(where: { $0.id == sent.target }),
-            lanes.contains([place, target])
+            lanes.contains([place, target]), !isLost(sent, place)
         else { return }
         let shards = brokers[target].shards
         do {

@@ -18,6 +18,8 @@ final class MetadataService {
     private var toldIndex: LogIndex?
     private var waiting: [WaitingCommand] = []
     private var indexWaiters: [IndexWaiter] = []
+    /// Who waits until this broker's disk has the metadata up to an index.
+    private var durabilityWaiters: [(index: LogIndex, action: () -> Void)] = []
     /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
     private(set) var isTaking = false
@@ -88,6 +90,7 @@ final class MetadataService {
 
     func committed() {
         shard.noteCommitted(writer)
+        settleDurabilityWaiters()
         guard toldIndex != machine.controller.image.appliedIndex else { return }
         toldIndex = machine.controller.image.appliedIndex
         // Alone, before the own term start is applied, the image may lack what is committed: nothing is served from it.
@@ -112,6 +115,7 @@ final class MetadataService {
             )
         }
         settleIndexWaiters()
+        settleDurabilityWaiters()
         guard isTaking, shard.settings.isClustered else { return balancer.pause() }
         guideGroup()
         balancer.tick(machine.controller.image)
@@ -286,6 +290,20 @@ final class MetadataService {
         let now = shard.environment.clock.now
         let ready = indexWaiters.filter { $0.index <= applied || $0.deadline <= now }
         indexWaiters.removeAll { $0.index <= applied || $0.deadline <= now }
+        for waiter in ready { waiter.action() }
+    }
+
+    /// Goes on when this broker's own disk has the metadata up to an index; it may have applied that before.
+    func whenDurable(upTo index: LogIndex, _ action: @escaping () -> Void) {
+        guard replica.log.commitIndex < index else { return action() }
+        durabilityWaiters.append((index, action))
+    }
+
+    private func settleDurabilityWaiters() {
+        let durable = replica.log.commitIndex
+        let ready = durabilityWaiters.filter { $0.index <= durable }
+        guard !ready.isEmpty else { return }
+        durabilityWaiters.removeAll { $0.index <= durable }
         for waiter in ready { waiter.action() }
     }
 

@@ -28,7 +28,7 @@ final class Partition {
     private var watchers: [Watcher] = []
     /// How far this leader is with the partition's movement.
     var movement = MovementState()
-    /// What this leader saw of the replicas when it last looked.
+    /// What this leader saw of the replicas when it last looked; nil until it looks.
     var sight: ReplicaSight?
     /// Since when this replica serves as the leader.
     private(set) var servesSince = Instant.start
@@ -93,7 +93,7 @@ final class Partition {
     func tick() {
         if replica.isQuiet { lastQuiet = shard.now } else { replica.tick() }
         if movement.isDue { move() }
-        if config.minimumInSyncReplicaCount > 1 { lookAtReplicas() }
+        if sight == nil || config.minimumInSyncReplicaCount > 1 { lookAtReplicas() }
     }
 
     // MARK: Bounds

@@ -60,6 +60,9 @@ extension Shard {
         case .metadata(let command):
             guard let metadata else { preconditionFailure("metadata commands go to shard 0") }
             metadata.perform(command) { completion(.metadata($0)) }
+        case .metadataIsDurable(let index):
+            guard let metadata else { preconditionFailure("the metadata log is on shard 0") }
+            metadata.whenDurable(upTo: index) { completion(.barrier) }
         case .transfer(let transfer):
             perform(transfer) { completion(.transfer($0)) }
         case .barrier:

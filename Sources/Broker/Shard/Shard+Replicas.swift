@@ -124,16 +124,24 @@ extension Shard {
         guard removals[group] == nil else { return }
         removals[group] = .underWay
         recovered[group] = nil
-        unmetDemands[group] = nil
-        var partition = retired.removeValue(forKey: group)
         if let open = partitions[group.partition], open.replica.group == group {
             forget(open)
-            partition = open
+            retired[group] = open
         }
+        // A crash must not leave a disk without the replica and with older metadata: the broker would make it anew, without
+        // what it had promised, and it would vote.
+        ask(0, .metadataIsDurable(image.appliedIndex)) { [unowned self] _ in self.delete(group) }
+    }
+
+    private func delete(_ group: GroupID) {
+        unmetDemands[group] = nil
         journalOutbox.append(
             JournalSubmission(shard: index, group: group, ticket: 0, records: [.remove])
         )
-        guard let partition else { return removeFiles(of: group) }
+        environment.requestTurnEnd()
+        guard let partition = retired.removeValue(forKey: group) else {
+            return removeFiles(of: group)
+        }
         partition.writer.retire { [unowned self] in
             self.removeFiles(of: group, partition.replica.log)
         }

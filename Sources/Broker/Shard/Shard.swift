@@ -480,6 +480,8 @@ extension Shard: ReplicaHost {
     package func membershipChanged(_ replica: Replica) {
         guard let partition = partitions[replica.group.partition] else { return }
         partition.movement.isDue = true
+        // What was seen was seen of other voters.
+        partition.sight = nil
     }
 
     package func quietChanged(_ replica: Replica) {}

@@ -27,6 +27,8 @@ package enum ShardCall: Sendable {
     case producers([TopicPartition])
     /// Changes the cluster's metadata; only to the shard of the metadata log.
     case metadata(MetadataCommand)
+    /// Answers `barrier` when this broker's disk has the metadata up to an index; to the shard of the metadata log.
+    case metadataIsDurable(LogIndex)
     /// Has a partition led by another of its replicas; to the shard of the partition where this broker leads it, else to the
     /// shard of the metadata log, which asks the leader.
     case transfer(LeaderTransfer)

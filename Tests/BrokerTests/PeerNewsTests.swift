@@ -1,0 +1,64 @@
+@testable import FlotillaBroker
+import FlotillaCoordination
+import FlotillaModel
+import FlotillaReplication
+import Testing
+import struct NIOCore.ByteBuffer
+
+@Suite("News between brokers")
+struct PeerNewsTests {
+    private static let partition = TopicPartition(
+        topic: TopicID(high: 1, low: 2),
+        partition: 3
+    )
+
+    private static let news: [PeerNews] = [
+        .leadership([
+            LeadershipUpdate(partition: partition, term: Term(4), leader: BrokerID(5)),
+            LeadershipUpdate(partition: partition, term: Term(6), leader: nil, isResignation: true),
+        ]),
+        .command(number: 7, ByteBuffer(bytes: [1, 2, 3])),
+        .reply(number: 8, appliedIndex: LogIndex(9), ByteBuffer()),
+        .transfer(
+            number: 10,
+            partition,
+            to: GroupMember(broker: BrokerID(11), epoch: CreationEpoch(12))
+        ),
+        .transferred(number: 13, nil),
+        .transferred(number: 14, Refusal(.preferredLeaderNotAvailable, "not there")),
+    ]
+
+    private func parts(_ news: PeerNews) throws -> (kind: UInt16, body: ByteBuffer) {
+        guard case .application(let kind, let body) = news.message else {
+            throw TestFailure("news are application messages")
+        }
+        return (kind, body)
+    }
+
+    @Test("News are read back as they were written", arguments: news.indices)
+    func roundTrip(_ place: Int) throws {
+        let news = Self.news[place]
+        let (kind, body) = try parts(news)
+        let read = try #require(PeerNews(kind: kind, body))
+        #expect(try parts(read).body == body)
+        #expect("\(read)" == "\(news)")
+    }
+
+    @Test("Cut or changed bytes never make the reader trap", arguments: news.indices)
+    func damaged(_ place: Int) throws {
+        let (kind, body) = try parts(Self.news[place])
+        let bytes = Array(body.readableBytesView)
+        for length in 0..<min(bytes.count, 10) {
+            #expect(PeerNews(kind: kind, ByteBuffer(bytes: bytes[..<min(length, 3)])) == nil)
+            _ = PeerNews(kind: kind, ByteBuffer(bytes: bytes[..<length]))
+        }
+        for place in bytes.indices {
+            for value in [0, 1, 0x7F, 0xFF] as [UInt8] {
+                var other = bytes
+                other[place] = value
+                _ = PeerNews(kind: kind, ByteBuffer(bytes: other))
+            }
+        }
+        #expect(PeerNews(kind: 99, body) == nil)
+    }
+}
