@@ -24,6 +24,8 @@ struct PeerWireSamples {
         let kind = UInt16.random(in: .min ... .max, using: &random)
         samples.append(.application(kind: kind, ByteBuffer()))
         samples.append(.application(kind: kind, bytes(upTo: 300)))
+        samples.append(.replica(replicaMessage(kind, [])))
+        samples.append(.replica(replicaMessage(kind, [bytes(upTo: 300), bytes(upTo: 9)])))
         return samples
     }
 
@@ -197,6 +199,19 @@ struct PeerWireSamples {
             targetEpoch: CreationEpoch(random.next()),
             message: message,
             entries: entries
+        )
+    }
+
+    private mutating func replicaMessage(_ kind: UInt16, _ parts: [ByteBuffer]) -> ReplicaMessage {
+        ReplicaMessage(
+            partition: TopicPartition(
+                topic: TopicID(high: random.next(), low: random.next()),
+                partition: Int32.random(in: 0 ... .max, using: &random)
+            ),
+            senderEpoch: CreationEpoch(random.next()),
+            targetEpoch: CreationEpoch(random.next()),
+            kind: kind,
+            parts: parts
         )
     }
 

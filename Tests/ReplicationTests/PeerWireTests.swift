@@ -35,6 +35,12 @@ struct PeerWireTests {
         case (.application(let kind, let bytes), .application(let sentKind, let sentBytes)):
             #expect(kind == sentKind)
             #expect(bytes == sentBytes)
+        case (.replica(let received), .replica(let sent)):
+            #expect(received.partition == sent.partition)
+            #expect(received.senderEpoch == sent.senderEpoch)
+            #expect(received.targetEpoch == sent.targetEpoch)
+            #expect(received.kind == sent.kind)
+            #expect(received.parts.joined == sent.parts.joined)
         default:
             Issue.record("another kind arrived: \(received) for \(sent)")
         }
@@ -51,13 +57,15 @@ struct PeerWireTests {
         }
     }
 
-    @Test("Only raft frames have a destination, and it is their partition")
+    @Test("Frames between replicas have a destination, and it is their partition")
     func destination() {
         var samples = PeerWireSamples(seed: 1)
         for sample in samples.everyKind() {
             switch sample {
             case .raft(let envelope):
                 #expect(PeerMessage.destination(of: sample.frame) == envelope.partition)
+            case .replica(let message):
+                #expect(PeerMessage.destination(of: sample.frame) == message.partition)
             case .beat, .beatAnswer, .application:
                 #expect(PeerMessage.destination(of: sample.frame) == nil)
             }
@@ -121,7 +129,7 @@ struct PeerWireTests {
         #expect(parts.last?.readableBytes == bytes.readableBytes)
     }
 
-    @Test("The layout of version 1 stays as it is")
+    @Test("The layout of version 2 stays as it is")
     func layout() {
         let beat = PeerBeat(
             sequence: 0x0102_0304_0506_0708,
@@ -132,6 +140,15 @@ struct PeerWireTests {
         #expect(PeerMessage.beatAnswer(beat).hex == hex("19000000 03 \(beatBytes)"))
         let application = PeerMessage.application(kind: 0x0102, ByteBuffer(bytes: [0xAB, 0xCD]))
         #expect(application.hex == hex("05000000 04 0201 abcd"))
+        let replica = ReplicaMessage(
+            partition: TopicPartition(topic: TopicID(high: 1, low: 2), partition: 3),
+            senderEpoch: CreationEpoch(4),
+            targetEpoch: CreationEpoch(5),
+            kind: 0x0102,
+            parts: [ByteBuffer(bytes: [0xAB]), ByteBuffer(bytes: [0xCD])]
+        )
+        let address = "0100000000000000 0200000000000000 03000000 0400000000000000 0500000000000000"
+        #expect(PeerMessage.replica(replica).hex == hex("29000000 05 \(address) 0201 abcd"))
         let position = LogPosition(term: Term(3), index: LogIndex(4))
         expectFields(
             .preVoteRequest(PreVoteRequest(term: Term(5), lastEntry: position)),
@@ -164,7 +181,7 @@ struct PeerWireTests {
         )
     }
 
-    @Test("The layout of version 1 stays as it is, for what leaders say")
+    @Test("The layout of version 2 stays as it is, for what leaders say")
     func leadersLayout() {
         let position = LogPosition(term: Term(3), index: LogIndex(4))
         expectFields(
@@ -252,5 +269,12 @@ extension ByteBuffer {
     /// The first bytes, as if the rest had not arrived.
     func prefix(_ count: Int) -> ByteBuffer {
         ByteBuffer(bytes: readableBytesView.prefix(count))
+    }
+}
+
+extension [ByteBuffer] {
+    /// All parts in one piece.
+    fileprivate var joined: ByteBuffer {
+        reduce(into: ByteBuffer()) { $0.writeImmutableBuffer($1) }
     }
 }

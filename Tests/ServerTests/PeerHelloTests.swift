@@ -27,7 +27,7 @@ struct PeerHelloTests {
     @Test("A hello's bytes are these")
     func layout() {
         let expected: [UInt8] =
-            Array("FlotPeer".utf8) + [1, 0, 1, 1, 55, 0, 0, 0] + [7, 0, 0, 0] + [5, 0, 0, 0]
+            Array("FlotPeer".utf8) + [2, 0, 1, 1, 55, 0, 0, 0] + [7, 0, 0, 0] + [5, 0, 0, 0]
             + [2, 1, 0, 0, 0, 0, 0, 0] + [0xE0, 0xF0, 0, 0, 0, 0, 0, 0] + [4, 0, 0, 0]
             + [3, 0, 0, 0] + Array("Ab-c".utf8) + [9, 8, 7]
         #expect(Self.hello.bytes == expected)
@@ -85,11 +85,11 @@ struct PeerHelloTests {
     @Test("Another version is named when all of its hello is there")
     func version() throws {
         var bytes = Self.hello.bytes
-        bytes[8] = 2
+        bytes[8] = 1
         var stream = ByteBuffer(bytes: bytes.dropLast())
         #expect(try PeerHello.take(from: &stream) == nil)
         stream.writeBytes(bytes.suffix(1))
-        #expect(throws: PeerHelloError.unsupportedVersion(2)) {
+        #expect(throws: PeerHelloError.unsupportedVersion(1)) {
             try PeerHello.take(from: &stream)
         }
         #expect(stream.readableBytes == 0)

@@ -207,6 +207,9 @@ extension Shard: PeerReceiver {
                 return
             }
             take(news, from: broker)
+        case .replica:
+            // None is known yet.
+            counters.peerFramesRefused += 1
         }
     }
 

@@ -29,8 +29,10 @@ private func fuzzFrame(_ input: ByteBuffer) {
     switch message {
     case .raft(let envelope):
         precondition(destination == envelope.partition, "a frame goes where it says")
+    case .replica(let message):
+        precondition(destination == message.partition, "a frame goes where it says")
     case .beat, .beatAnswer, .application:
-        precondition(destination == nil, "only raft frames go to a partition")
+        precondition(destination == nil, "other frames go to no partition")
     }
 }
 

@@ -11,7 +11,7 @@ package import struct NIOCore.ByteBuffer
 /// | bytes | field |
 /// |---|---|
 /// | 0-3 | length of what follows, at most `maximumByteCount` |
-/// | 4 | kind: 1 raft, 2 beat, 3 answer to a beat, 4 application |
+/// | 4 | kind: 1 raft, 2 beat, 3 answer to a beat, 4 application, 5 replica |
 /// | 5- | body |
 ///
 /// The body of a beat and of its answer:
@@ -28,7 +28,7 @@ package import struct NIOCore.ByteBuffer
 /// | 0-1 | which message, given by the layer above |
 /// | 2- | its bytes |
 ///
-/// `RaftEnvelope` and `Message` show the body of a raft frame. Entries carry the checksums that they
+/// `RaftEnvelope` and `Message` show the body of a raft frame, `ReplicaMessage` that of a replica's. Entries carry the checksums that they
 /// have on disk; the few bytes around them rely on the connection.
 package enum PeerMessage: Sendable {
     /// Between two replicas of a partition.
@@ -39,6 +39,8 @@ package enum PeerMessage: Sendable {
     case beatAnswer(PeerBeat)
     /// Something of the layer above.
     case application(kind: UInt16, ByteBuffer)
+    /// Between two replicas of a partition, beside Raft.
+    case replica(ReplicaMessage)
 
     /// The most that a frame's length may say: 128 MiB, room for the largest batch.
     package static let maximumByteCount = 128 << 20
@@ -52,6 +54,7 @@ package enum PeerMessage: Sendable {
         case beat = 2
         case beatAnswer = 3
         case application = 4
+        case replica = 5
     }
 
     // MARK: Writing
@@ -72,6 +75,9 @@ package enum PeerMessage: Sendable {
         case .application(let kind, let bytes):
             head.writeInteger(kind, endianness: .little)
             payloadByteCount = bytes.readableBytes
+        case .replica(let message):
+            message.writeHead(into: &head)
+            payloadByteCount = message.parts.reduce(0) { $0 + $1.readableBytes }
         }
         let byteCount = head.readableBytes - Self.lengthByteCount + payloadByteCount
         precondition(byteCount <= Self.maximumByteCount, "a frame keeps its limit")
@@ -93,6 +99,8 @@ package enum PeerMessage: Sendable {
             if bytes.readableBytes > 0 {
                 parts.append(bytes)
             }
+        case .replica(let message):
+            parts += message.parts
         }
         return parts
     }
@@ -103,6 +111,7 @@ package enum PeerMessage: Sendable {
         case .beat: .beat
         case .beatAnswer: .beatAnswer
         case .application: .application
+        case .replica: .replica
         }
     }
 
@@ -129,20 +138,22 @@ package enum PeerMessage: Sendable {
             self = .beatAnswer(try PeerBeat(reading: &fields))
         case .application:
             self = .application(kind: try fields.integer(UInt16.self), fields.takeRest())
+        case .replica:
+            self = .replica(try ReplicaMessage(reading: &fields))
         }
         try fields.finish()
     }
 
-    /// The partition that a raft frame is for, without reading the rest: which shard to hand it to.
+    /// The partition that a raft or replica frame is for, without reading the rest: which shard to hand it to.
     ///
     /// - Parameter frame: a frame without its length.
     /// - Returns: nil for other kinds, and for bytes that `init(decoding:)` refuses because they
     ///   name no partition.
     package static func destination(of frame: ByteBuffer) -> TopicPartition? {
         var fields = PeerFields(frame)
-        guard let kind = try? fields.integer(UInt8.self), kind == Kind.raft.rawValue else {
-            return nil
-        }
+        guard let kind = try? fields.integer(UInt8.self),
+            kind == Kind.raft.rawValue || kind == Kind.replica.rawValue
+        else { return nil }
         return try? fields.partition()
     }
 }
