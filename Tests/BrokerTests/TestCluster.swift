@@ -108,7 +108,23 @@ final class TestCluster {
         run()
     }
 
-    private func newcomer(_ id: BrokerID, life: UInt64, through seed: Int) throws -> TestBroker {
+    /// Takes the journal of a killed broker away, and starts it in a new life over what segments it has.
+    func loseJournal(_ place: Int, through seed: Int) throws {
+        let life = brokers[place].incarnation.low + 1
+        let disk = brokers[place].disk
+        try TestBroker.loseJournal(on: disk, life: life)
+        brokers[place] = try newcomer(brokers[place].id, life: life, through: seed, on: disk)
+        alive.insert(place)
+        connectAll()
+        run()
+    }
+
+    private func newcomer(
+        _ id: BrokerID,
+        life: UInt64,
+        through seed: Int,
+        on disk: MemoryDisk = MemoryDisk()
+    ) throws -> TestBroker {
         let registration = TestBroker.registration(
             id,
             TestBroker.incarnation(of: id, life: life)
@@ -124,7 +140,8 @@ final class TestCluster {
             life: life,
             clock: clock,
             shardCount: shardCount,
-            configs: configs
+            configs: configs,
+            disk: disk
         )
     }
 

@@ -37,6 +37,8 @@ package final class Shard {
     var peers: PeerTable
     /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
     var recovered: [GroupID: RecoveredReplica] = [:]
+    /// Replicas that lost their votes and wait to be replaced, with why that was last refused.
+    var renewals: [GroupID: String] = [:]
     /// What the disk holds and cannot be opened.
     private(set) var unreadable: Set<GroupID> = []
     var isStartupFinished = false
@@ -128,6 +130,9 @@ package final class Shard {
     private func openMetadata(_ facts: StartupFacts) {
         let group = GroupID(partition: .clusterMetadata, epoch: settings.metadataMember.epoch)
         guard !facts.unreadable.contains(group) else { return }
+        guard !settings.isClustered || facts.replicas[group]?.hasLostVote != true else {
+            return environment.log(.damaged(group, description: "its vote is lost"))
+        }
         do throws(ReplicationError) {
             let service = try MetadataService(shard: self, facts: facts)
             metadata = service
@@ -171,8 +176,7 @@ package final class Shard {
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
         }
-        guard !waiting.isEmpty || !absent.isEmpty else { return nil }
-        return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
+        return whatIsMissing(leaderless: waiting, absent: absent.map(\.group))
     }
 
     /// Counters since the start, and what the shard holds now.

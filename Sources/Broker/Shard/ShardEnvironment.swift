@@ -96,6 +96,8 @@ package struct LeadershipUpdate: Hashable, Sendable {
 package enum BrokerEvent: Sendable {
     /// A replica was opened with damage that only a peer could repair.
     case damaged(GroupID, description: String)
+    /// A replica lost its vote; another member is to take its place.
+    case renewing(GroupID)
     /// A directory belongs to no replica of the metadata; it is kept.
     case quarantined(directory: String)
     /// Background work failed and will be tried again.
