@@ -207,6 +207,30 @@ final class TestBroker {
         try reopen()
     }
 
+    /// Makes the killed broker the only member of its groups, as `flotilla cluster recover --unsafe` does.
+    func recoverUnsafe(as clusterID: String) throws -> UnsafeRecovery.Plan {
+        disk.crash(.dropUnsynced)
+        (journal, recovery) = try Self.openJournal(disk, journalConfiguration)
+        let replicas = try recoverReplicas()
+        var random = SeededRandom(seed: 99)
+        let plan = try UnsafeRecovery(
+            broker: id,
+            replicas: replicas,
+            unreadable: unreadable,
+            dataDirectory: Self.directory,
+            disk: disk,
+            now: clock.wallTime
+        ).plan(
+            metadata: member ?? GroupMember(broker: id, epoch: CreationEpoch(1)),
+            as: clusterID,
+            random: &random
+        )
+        let result = try journal.perform(plan.submissions)
+        precondition(result.remainder == 0, "the journal has room")
+        try journal.close()
+        return plan
+    }
+
     /// Stops as an operator would have it, and starts again.
     func restartCleanly() throws {
         try stopCleanly()

@@ -142,6 +142,58 @@ struct ControllerBrokerTests {
         #expect(try leader.place("a", 0).replica(on: 3) != before[0].replica(on: 3))
     }
 
+    @Test(
+        "One broker goes on alone: the others' lives, members and numbers are none that anybody may remember"
+    )
+    func recovered() throws {
+        let leader = try LeadingController(brokerCount: 3)
+        let before = try leader.topic("a", on: [[1, 2, 3], [3, 1], [1, 2]]).partitions
+        let old = leader.image
+        let outcome = try leader.run {
+            try $0.recoverAlone(3, as: "another") { BrokerIncarnation(high: 9, low: 9) }
+        }[0]
+        #expect(outcome.lostBrokers == [1, 2] && outcome.lostPartitions == ["a-2"])
+        let image = leader.image
+        #expect(image.clusterID == "another")
+        #expect(image.brokers[1]?.incarnation == BrokerIncarnation(high: 9, low: 9))
+        #expect(image.brokers[3] == old.brokers[3])
+        for number in 0..<2 {
+            let place = try leader.place("a", number)
+            #expect(place.brokers == before[number].brokers, "the order stays")
+            #expect(place.replica(on: 3) == before[number].replica(on: 3))
+            #expect(place.adding.map(\.broker) == place.brokers.filter { $0 != 3 })
+            #expect(
+                place.adding.allSatisfy { $0.epoch.rawValue > 1 << 32 },
+                "epochs are passed over"
+            )
+            #expect(
+                place.hasQuorum { $0.broker == 3 },
+                "the survivor is a quorum of what is certain"
+            )
+        }
+        #expect(leader.image.nextProducerID > old.nextProducerID)
+        #expect(throws: Refusal.self) {
+            try leader.controller.recoverAlone(7, as: "third") {
+                BrokerIncarnation(high: 1, low: 1)
+            }
+        }
+    }
+
+    @Test("A survivor that was on its way into a group is all that is left of it")
+    func recoveredWhileMoving() throws {
+        let leader = try LeadingController(brokerCount: 3)
+        _ = try leader.topic("a", on: [[1, 2]])
+        try leader.reassign("a", to: [3])
+        let member = try #require(try leader.place("a").replica(on: 3))
+        try leader.run {
+            try $0.recoverAlone(3, as: "another") { BrokerIncarnation(high: 9, low: 9) }
+        }
+        let place = try leader.place("a")
+        #expect(
+            place.replicas == [member] && place.adding.isEmpty && place.hasQuorum { $0 == member }
+        )
+    }
+
     @Test("One broker id on two machines is refused while both run")
     func duplicate() throws {
         let leader = try LeadingController(brokerCount: 1)

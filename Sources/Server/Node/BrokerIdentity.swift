@@ -106,6 +106,7 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case metadataUnusable(String, isAlone: Bool)
     case notAdmitted(String)
     case memoryLost(String)
+    case recoveryInterrupted(directory: String)
     case noFixedPort
 
     package var description: String {
@@ -122,6 +123,8 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "\(reason). Without it nobody knows what this broker promised. A broker of a cluster that is started with cluster.join "
                 + "comes back as a new member; alone, bring the journal back, or accept what may be lost with "
                 + "`flotilla cluster recover --unsafe`"
+        case .recoveryInterrupted(let directory):
+            "\(directory): `flotilla cluster recover --unsafe` was cut short here; run it again"
         case .noFixedPort:
             "brokers of a cluster need fixed ports: set kafka.listeners and peer.listen to other ports than 0"
         case .metadataUnusable(let reason, isAlone: true):

@@ -42,6 +42,9 @@ struct OpenData: Sendable {
             // Another broker's journal may be set aside where it is stopped, never from under its feet.
             locks.append(try DataDirectoryLock(directory: settings.journalDirectory))
         }
+        guard try RecoveryMark.read(in: directory, disk: disk) == nil else {
+            throw StartError.recoveryInterrupted(directory: directory)
+        }
         var random = SystemRandomNumberGenerator()
         var identity = try BrokerIdentity.establish(
             in: directory,
