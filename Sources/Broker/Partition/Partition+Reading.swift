@@ -20,7 +20,7 @@ extension Partition {
     /// `budget`: what is left of the request's bytes.
     /// `isFirst`: whether nothing was read for the request yet: then the first batch is returned whatever its
     /// size, so that no consumer gets stuck (KIP-74).
-    /// - Source: SEMANTICS rules FETCH-2 to FETCH-13.
+    /// - Source: SEMANTICS rules FETCH-2 to FETCH-16.
     func read(
         _ item: FetchCall.Item,
         _ call: FetchCall,
@@ -29,22 +29,21 @@ extension Partition {
         afterLoad: Bool
     ) -> PartitionRead {
         if let error = epochError(item.currentLeaderEpoch) {
-            return .ready(nil, .refused(error, hint: hint))
+            let isBehind = error == .fencedLeaderEpoch
+            return .ready(nil, .refused(error, hint: isBehind ? hint : .unknown))
         }
-        guard replica.isServing else {
+        guard servesReads(hasRack: call.rack != nil) else {
             return .ready(nil, .refused(.notLeaderOrFollower, hint: hint))
         }
-        guard item.fetchOffset >= logStartOffset, item.fetchOffset <= replica.log.logEndOffset
-        else {
-            return .ready(nil, .refused(.offsetOutOfRange))
-        }
+        if let error = rangeError(item.fetchOffset) { return .ready(nil, .refused(error)) }
         var reply = FetchReply(
             error: .noError,
             highWatermark: highWatermark,
             lastStableOffset: lastStableOffset,
             logStartOffset: logStartOffset
         )
-        if item.lastFetchedEpoch >= 0 {
+        // Beyond what is known to be committed a log may yet be replaced; its epochs prove nothing about the client's.
+        if item.lastFetchedEpoch >= 0, replica.isServing || item.fetchOffset <= highWatermark {
             switch divergence(of: item) {
             case .none: break
             case .diverging(let end):
@@ -53,6 +52,12 @@ extension Partition {
             case .unknownEpoch:
                 return .ready(nil, .refused(.offsetOutOfRange))
             }
+        }
+        if item.mayBeSentOn, let rack = call.rack,
+            let broker = preferredReplica(in: rack, from: item.fetchOffset)
+        {
+            reply.preferredReadReplica = broker.rawValue
+            return .ready(nil, reply)
         }
         let end = readableEnd(call.isolation)
         let byteCount = min(item.maxByteCount, budget)

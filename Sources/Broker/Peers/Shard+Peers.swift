@@ -124,7 +124,10 @@ extension Shard: PeerReceiver {
                 replica.peerBack(broker)
             }
         }
-        for partition in allPartitions { partition.lookAtReplicas() }
+        for partition in allPartitions {
+            partition.lookAtReplicas()
+            if change != .back { partition.lost(broker) }
+        }
         if change != .back { peers.transfers.lost(broker) }
         metadata?.peersChanged()
     }
