@@ -240,9 +240,20 @@ final class TestCluster {
         alive.contains(place) && !isolated.contains(place)
     }
 
+    /// Connections that are not made yet, each from one place to another.
+    var lateLanes: Set<[Int]> = []
+
+    /// Makes the connections that were late.
+    func connectLate() {
+        lateLanes.removeAll()
+        connectAll()
+        run()
+    }
+
     private func connectAll() {
         for from in brokers.indices where isConnected(from) {
-            for to in brokers.indices where to != from && isConnected(to) {
+            for to in brokers.indices
+            where to != from && isConnected(to) && !lateLanes.contains([from, to]) {
                 guard lanes.insert([from, to]).inserted else { continue }
                 setLink(from, to, isUp: true)
             }
