@@ -32,7 +32,7 @@ extension Shard: PeerReceiver {
 
     private func tick() {
         metadata?.tick()
-        for partition in allPartitions { partition.tick() }
+        tickPartitions()
         guard index == 0 else { return }
         watch(.tick(environment.clock.now))
     }
