@@ -38,7 +38,9 @@ struct RestingTests {
         let client = cluster.connect(to: 0)
         try client.createTopic(partitions: 20, replicas: 3)
         cluster.advance(by: .seconds(10))
-        let request = CreatePartitionsRequest(topics: [.init(name: "orders", count: 21)])
+        let request = CreatePartitionsRequest(topics: [
+            .init(name: "orders", count: 21, assignments: nil)
+        ])
         #expect(try client.ask(request, version: 3).results.map(\.errorCode) == [0])
         for place in 0..<3 { #expect(awakeCount(cluster, at: place) <= 1) }
         cluster.advance(by: .seconds(10))
