@@ -174,6 +174,27 @@ struct ClientTests {
         try await broker.stop()
     }
 
+    @Test("When the next partition's turn comes, what the one before has does not wait for more")
+    func stickyPartitions() async throws {
+        let broker = try await FakeBroker.start(partitions: 3)
+        let client = client(broker)
+        var settings = ProducerConfiguration()
+        settings.batchByteCount = 4096
+        settings.linger = .seconds(3600)
+        let acknowledged = Mutex(0)
+        let producer = Producer(client, settings) { report in
+            acknowledged.withLock { $0 += report.tags.count }
+        }
+        // A turn counts what records may take at most, so batches of short ones are never full when it ends.
+        for _ in 0..<100 { try producer.enqueue(record(String(repeating: "x", count: 50))) }
+        while acknowledged.withLock({ $0 }) < 50 { try await Task.sleep(for: .milliseconds(5)) }
+        #expect(acknowledged.withLock { $0 } < 100)
+        await producer.close()
+        #expect(acknowledged.withLock { $0 } == 100)
+        await client.close()
+        try await broker.stop()
+    }
+
     @Test("A record beyond the limit, and a partition that does not exist, are refused")
     func refusals() async throws {
         let broker = try await FakeBroker.start()

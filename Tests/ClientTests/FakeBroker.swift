@@ -13,6 +13,8 @@ final class FakeBroker: Sendable {
         var dropsBefore = 0
         var dropsAfter = 0
         var refusals = 0
+        /// How many of the next answers to Metadata name a controller that they do not list.
+        var strangeControllers = 0
     }
 
     /// What a producer has written to a partition.
@@ -226,7 +228,10 @@ final class FakeBroker: Sendable {
                 .init(nodeId: replica, host: "localhost", port: Int32(address.port))
             )
         }
-        response.controllerId = 1
+        response.controllerId = state.withLock { state in
+            state.faults.strangeControllers -= 1
+            return state.faults.strangeControllers >= 0 ? 9 : 1
+        }
         response.topics = [
             .init(
                 name: Self.topic,

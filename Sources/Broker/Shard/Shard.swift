@@ -26,9 +26,9 @@ package final class Shard {
     var producerIDs = ProducerIDAllocator()
     var random: SeededRandom
 
-    var partitions: [TopicPartition: Partition] = [:]
-    /// The same partitions in an order that does not depend on hashing.
-    var orderedPartitions: [TopicPartition] = []
+    var partitions = PartitionTable()
+    /// The partitions that want to be called at each tick; see `Shard.wake(_:)`.
+    var awakePartitions: [Partition] = []
     /// Replicas that are closed since another one took their place; their data stays until the metadata has it deleted.
     var retired: [GroupID: Partition] = [:]
     /// Replicas that the metadata wants deleted, until it has taken them off its list.
@@ -138,9 +138,7 @@ package final class Shard {
     }
 
     /// The partitions in a fixed order.
-    var allPartitions: [Partition] {
-        orderedPartitions.compactMap { partitions[$0] }
-    }
+    var allPartitions: [Partition] { partitions.ordered }
 
     /// A partition that lives here.
     func partition(_ id: TopicPartition) -> Partition? {
@@ -166,7 +164,7 @@ package final class Shard {
     /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
     package var whatIsMissing: String? {
         guard knowsMetadata else { return whyMetadataIsUnknown }
-        let waiting = orderedPartitions.filter { hint(for: $0).leader < 0 }
+        let waiting = allPartitions.filter { $0.hint.leader < 0 }
         let absent = image.replicas(on: settings.broker).filter { local in
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
@@ -178,10 +176,8 @@ package final class Shard {
     /// Counters since the start, and what the shard holds now.
     package var statistics: ShardStatistics {
         var statistics = counters
-        statistics.partitionCount = orderedPartitions.count
-        statistics.leaderlessCount = orderedPartitions.count {
-            hint(for: $0).leader < 0
-        }
+        statistics.partitionCount = allPartitions.count
+        statistics.leaderlessCount = allPartitions.count { $0.hint.leader < 0 }
         statistics.unansweredByteCount = inFlightByteCount
         return statistics
     }
@@ -348,11 +344,12 @@ package final class Shard {
 
     func apply(_ update: MetadataUpdate) {
         precondition(isStarted, "a shard knows what the disk holds before it opens partitions")
-        let changes = update.image.changes(since: image)
+        let earlier = image
+        let changes = update.image.changes(since: earlier)
         image = update.image
         config = BrokerConfig(layers: layers)
         connectPeers()
-        reconcile(changes)
+        reconcile(changes, since: earlier)
         wakeImageWaiters()
     }
 
@@ -400,7 +397,9 @@ package final class Shard {
     /// Takes in who leads, and looks again at what waited for it.
     func noteLeadership(_ updates: [LeadershipUpdate]) {
         let controller = leadership.leader(of: .clusterMetadata)?.leader
-        for update in updates { leadership.note(update) }
+        for update in updates {
+            leadership.note(update) { isJustLost($0) }
+        }
         if let leader = leadership.leader(of: .clusterMetadata)?.leader, leader != controller {
             // What was told to the former one may be lost with it.
             retryRemovals()
@@ -482,9 +481,14 @@ extension Shard: ReplicaHost {
         partition.movement.isDue = true
         // What was seen was seen of other voters.
         partition.sight = nil
+        wake(partition)
     }
 
-    package func quietChanged(_ replica: Replica) {}
+    package func quietChanged(_ replica: Replica) {
+        guard let partition = partitions[replica.group.partition], partition.replica === replica
+        else { return }
+        partition.quietChanged()
+    }
 
     package func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool { false }
 
