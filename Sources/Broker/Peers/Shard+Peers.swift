@@ -125,6 +125,8 @@ extension Shard: PeerReceiver {
             }
         }
         for partition in allPartitions { partition.lookAtReplicas() }
+        if change != .back { healer.giveUp(on: broker) }
+        if change != .lost { healer.peerCame(broker) }
         if change != .back { peers.transfers.lost(broker) }
         metadata?.peersChanged()
     }
@@ -207,9 +209,8 @@ extension Shard: PeerReceiver {
                 return
             }
             take(news, from: broker)
-        case .replica:
-            // None is known yet.
-            counters.peerFramesRefused += 1
+        case .replica(let message):
+            take(message, from: broker)
         }
     }
 

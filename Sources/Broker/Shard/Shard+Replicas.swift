@@ -83,6 +83,7 @@ extension Shard {
                 ?? orderedPartitions.endIndex
             orderedPartitions.insert(local.group.partition, at: place)
             partition.replica.start()
+            lookForDamage(in: partition.replica)
             if isNew { campaignIfPreferred(partition.replica) }
             if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {

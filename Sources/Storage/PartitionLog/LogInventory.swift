@@ -3,7 +3,7 @@ import FlotillaModel
 
 /// The files of a replica's directory, as their names tell.
 struct LogInventory {
-    /// The segments that have `.frames`, in order.
+    /// The segments that have `.frames`, and those between them that lost it, in order.
     var segments: [SegmentName] = []
     /// The `.state` files, in order.
     var states: [SegmentName] = []
@@ -35,10 +35,30 @@ struct LogInventory {
         }
         segments.sort()
         states.sort()
-        guard let first = segments.first else { return }
+        guard let first = segments.first, let last = segments.last else { return }
+        // Segments begin at the end and go from the oldest on: in between nothing but damage takes a file.
+        let known = Set(segments)
+        let damaged = Set(others.map(\.name)).filter { first < $0 && $0 < last }
+        segments = known.union(damaged).sorted()
         remains += others.filter { $0.name < first }.map { $0.name.fileName($0.kind) }
         remains += states.filter { $0 < first }.map { $0.fileName(.state) }
         states.removeAll { $0 < first }
+    }
+
+    /// Takes files without their `.frames` for damaged segments where records that may still be read lie in them.
+    ///
+    /// - Parameter start: the log's start as the newest state knows it; if entries behind it say that it lies further on,
+    ///   what was taken wrongly goes with the next removal.
+    mutating func adoptRemains(from start: Offset) {
+        guard let first = segments.first else { return }
+        let files = remains.compactMap { SegmentFileName($0) }
+        let names = Set(files.filter { $0.kind != .state }.map(\.name)).sorted()
+        let ends = names.dropFirst() + [first]
+        let adopted = zip(names, ends).filter { $0.1.baseOffset > start }.map(\.0)
+        segments = adopted + segments
+        remains.removeAll { fileName in
+            SegmentFileName(fileName).map { adopted.contains($0.name) } ?? false
+        }
     }
 
     /// Removes what was never finished.

@@ -61,11 +61,12 @@ package struct LogRecovery: Sendable {
     ///   left to open from.
     package func perform() throws(StorageError) -> RecoveredLog {
         try StagingPlace.settle(directory, on: disk)
-        let inventory = try inventory()
+        var inventory = try inventory()
         try wrapped { () throws(DiskError) in try inventory.removeStaged(in: directory, on: disk) }
         let (state, damage) = try newestState(inventory)
         var recovered = RecoveredLog(empty: group, directory: directory, state: state)
         damage.forEach { recovered.note($0) }
+        inventory.adoptRemains(from: state.logStartOffset)
         recovered.remains = inventory.remains
         recovered.checkpointNames = inventory.states.filter { !inventory.segments.contains($0) }
         let sealed = inventory.segments.filter { $0 < state.segment }
@@ -232,7 +233,7 @@ extension LogRecovery {
         -> SegmentScanner
     {
         if let scanner = try openScannerIfThere(name) { return scanner }
-        for kind in [SegmentFileKind.log, .control] {
+        for kind in [SegmentFileKind.log, .control, .frames] {
             let path = "\(directory)/\(name.fileName(kind))"
             if try wrapped({ () throws(DiskError) in try disk.exists(path) }) { continue }
             recovered.note(missing(file: name.fileName(kind)))
