@@ -120,6 +120,7 @@ final class Healer {
                 self.gather(outcome, damage, of: patient)
             }
         } else {
+            patient.lacksSomething = true
             patient.giveUp(on: [damage])
             proceed(patient)
         }
@@ -232,9 +233,9 @@ final class Healer {
             patient.writer.isHeldBack = false
             do throws(StorageError) {
                 let report = try patient.log.finish(result)
-                if report.healedCount > 0 {
-                    self.noteHealed(max(1, before - patient.log.damage.count), of: patient)
-                }
+                // A file that was gone and held nothing is healed though no row changed.
+                let count = max(before - patient.log.damage.count, report.healedCount > 0 ? 1 : 0)
+                if count > 0 { self.noteHealed(count, of: patient) }
                 completion(.done(report))
             } catch {
                 self.complain(error, of: patient)
@@ -258,7 +259,12 @@ final class Healer {
         }
         guard let place = report.remaining.first else { return proceed(patient) }
         let wanted = report.wanted
-        if wanted.isEmpty { patient.giveUp(on: report.remaining) } else { offerLeadership(patient) }
+        if wanted.isEmpty {
+            patient.lacksSomething = true
+            patient.giveUp(on: report.remaining)
+        } else {
+            offerLeadership(patient)
+        }
         gather(wanted[...], place, of: patient)
     }
 
@@ -312,6 +318,7 @@ final class Healer {
             }
         case .finished:
             if gathering.hasSilentPeer { patient.hasSilentPeer = true }
+            if !gathering.missing.isEmpty { patient.lacksSomething = true }
             patient.giveUp(on: patient.log.damage.filter { $0.touches(gathering.range) })
             completion()
         }
@@ -342,6 +349,7 @@ final class Healer {
         _ peers: [GroupMember]
     ) {
         guard let member = peers.first else {
+            patient.lacksSomething = true
             patient.giveUp(on: [damage])
             return proceed(patient)
         }
@@ -377,8 +385,8 @@ final class Healer {
             noteHealed(1, of: patient)
             return proceed(patient)
         }
-        guard attemptCount < Self.checkpointAttemptLimit else {
-            patient.hasSilentPeer = true
+        // A replica that cannot apply writes none; when it is healed it does.
+        guard attemptCount < Self.checkpointAttemptLimit, patient.replica.obstacle == nil else {
             patient.giveUp(on: [damage])
             return proceed(patient)
         }

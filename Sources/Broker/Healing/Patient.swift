@@ -24,6 +24,8 @@ final class Patient {
     private(set) var tried: [Damage] = []
     /// Whether somebody who may have what is missing did not answer, or was not there, in this treatment.
     var hasSilentPeer = false
+    /// Whether something was found in this treatment that nobody who answered has.
+    var lacksSomething = false
     /// Whether leadership was offered to another replica since the damage was found.
     var hasOfferedLeadership = false
     /// The damage that was left when the last treatment ended.
@@ -70,6 +72,7 @@ final class Patient {
         tried = []
         healedCount = 0
         hasSilentPeer = false
+        lacksSomething = false
     }
 
     /// Ends a treatment that left damage.
@@ -79,7 +82,7 @@ final class Patient {
         let delay = retryDelay
         retryDelay = min(retryDelay * 2, Self.lastRetryDelay)
         leftDamage = damage
-        isLost = !hasSilentPeer
+        isLost = lacksSomething && !hasSilentPeer
         stage = .resting(until: now + delay)
         return delay
     }

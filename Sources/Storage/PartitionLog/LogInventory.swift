@@ -45,22 +45,6 @@ struct LogInventory {
         states.removeAll { $0 < first }
     }
 
-    /// Takes files without their `.frames` for damaged segments where records that may still be read lie in them.
-    ///
-    /// - Parameter start: the log's start as the newest state knows it; if entries behind it say that it lies further on,
-    ///   what was taken wrongly goes with the next removal.
-    mutating func adoptRemains(from start: Offset) {
-        guard let first = segments.first else { return }
-        let files = remains.compactMap { SegmentFileName($0) }
-        let names = Set(files.filter { $0.kind != .state }.map(\.name)).sorted()
-        let ends = names.dropFirst() + [first]
-        let adopted = zip(names, ends).filter { $0.1.baseOffset > start }.map(\.0)
-        segments = adopted + segments
-        remains.removeAll { fileName in
-            SegmentFileName(fileName).map { adopted.contains($0.name) } ?? false
-        }
-    }
-
     /// Removes what was never finished.
     func removeStaged(in directory: String, on disk: any Disk) throws(DiskError) {
         for fileName in staged {

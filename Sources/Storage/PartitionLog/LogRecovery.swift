@@ -61,12 +61,11 @@ package struct LogRecovery: Sendable {
     ///   left to open from.
     package func perform() throws(StorageError) -> RecoveredLog {
         try StagingPlace.settle(directory, on: disk)
-        var inventory = try inventory()
+        let inventory = try inventory()
         try wrapped { () throws(DiskError) in try inventory.removeStaged(in: directory, on: disk) }
         let (state, damage) = try newestState(inventory)
         var recovered = RecoveredLog(empty: group, directory: directory, state: state)
         damage.forEach { recovered.note($0) }
-        inventory.adoptRemains(from: state.logStartOffset)
         recovered.remains = inventory.remains
         recovered.checkpointNames = inventory.states.filter { !inventory.segments.contains($0) }
         let sealed = inventory.segments.filter { $0 < state.segment }
