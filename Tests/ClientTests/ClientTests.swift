@@ -275,4 +275,33 @@ struct ClientTests {
         await client.close()
         try await broker.stop()
     }
+
+    @Test(
+        "A consumer reads from the replica that it is sent to, and asks the leader before it resets (KIP-392)"
+    )
+    func readsFromReplica() async throws {
+        let broker = try await FakeBroker.start()
+        broker.set(replica: 2, fetches: [.sentOn(to: 2), .records, .error(1)])
+        let client = client(broker)
+        let producer = Producer(client)
+        let place = try await producer.send(record("a"))
+        var configuration = ConsumerConfiguration()
+        configuration.rack = "here"
+        let consumer = try await Consumer(client, [place.partition: .earliest], configuration)
+        let first = try #require(try await consumer.next())
+        #expect(first.records.map(\.offset) == [Offset(0)])
+        _ = try await producer.send(record("b"))
+        let second = try #require(try await consumer.next())
+        #expect(second.records.map(\.offset) == [Offset(1)])
+        let fetches = broker.fetches
+        #expect(fetches.prefix(4).map(\.offset) == [0, 0, 1, 1])
+        #expect(fetches.allSatisfy { $0.rack == "here" })
+        #expect(fetches[0].connection == fetches[3].connection)
+        #expect(fetches[1].connection == fetches[2].connection)
+        #expect(fetches[0].connection != fetches[1].connection)
+        #expect(broker.requests.count { $0.hasPrefix("ListOffsets") } == 1)
+        await producer.close()
+        await client.close()
+        try await broker.stop()
+    }
 }

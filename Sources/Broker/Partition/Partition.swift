@@ -113,7 +113,17 @@ final class Partition {
     }
 
     /// Where clients of this partition should go.
-    var hint: LeaderHint { shard.hint(for: id) }
+    ///
+    /// The group itself knows of a new leader first. In the turn that ends this replica's own leadership the table still
+    /// names it, and a client sent back to where it comes from would turn in a circle.
+    var hint: LeaderHint {
+        var hint = shard.hint(for: id)
+        if hint.leader == shard.settings.broker.rawValue, !replica.isServing { hint = .unknown }
+        guard !replica.isLeader, let leader = replica.leader, shard.isReachable(leader.broker),
+            replica.term.leaderEpoch > hint.epoch
+        else { return hint }
+        return LeaderHint(leader: leader.broker.rawValue, epoch: replica.term.leaderEpoch)
+    }
 
     /// The error of a request with this leader epoch, or nil where it may go on (GEN-7).
     func epochError(_ epoch: Int32) -> ErrorCode? {
@@ -303,9 +313,8 @@ final class Partition {
 
     /// Calls `wake` once, as soon as there is more to read than `watch` knows, or the partition changes hands.
     func watch(_ watch: FetchWatch, id: UInt64, wake: @escaping () -> Void) {
-        guard replica.isServing, readableEnd(watch.isolation) <= watch.knownEnd else {
-            return wake()
-        }
+        guard servesReads(hasRack: watch.hasRack), readableEnd(watch.isolation) <= watch.knownEnd
+        else { return wake() }
         watchers.append(
             Watcher(id: id, isolation: watch.isolation, knownEnd: watch.knownEnd, wake: wake)
         )
