@@ -134,6 +134,8 @@ extension Shard: PeerReceiver {
             partition.lookAtReplicas()
             if change != .back { partition.lost(broker) }
         }
+        if change != .back { healer.giveUp(on: broker) }
+        if change != .lost { healer.peerCame(broker) }
         if change != .back { peers.transfers.lost(broker) }
         metadata?.peersChanged()
     }
@@ -232,9 +234,8 @@ extension Shard: PeerReceiver {
                 return
             }
             take(news, from: broker)
-        case .replica:
-            // None is known yet.
-            counters.peerFramesRefused += 1
+        case .replica(let message):
+            take(message, from: broker)
         }
     }
 

@@ -95,6 +95,7 @@ extension Shard {
             partitions.insert(partition)
             wake(partition)
             partition.replica.start()
+            lookForDamage(in: partition.replica)
             if isNew { campaignIfPreferred(partition.replica) }
             if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {

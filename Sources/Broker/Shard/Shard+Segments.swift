@@ -86,7 +86,7 @@ extension Shard {
     }
 
     private func write(_ writer: SegmentWriter, minimumByteCount: Int) {
-        guard !writer.isBusy, !writer.isRetired else { return }
+        guard !writer.isBusy, !writer.isHeldBack, !writer.isRetired else { return }
         guard let write = writer.replica.log.nextWrite(minimumByteCount: minimumByteCount) else {
             return sync(writer)
         }
@@ -118,7 +118,8 @@ extension Shard {
             writer.demandedIndex = nil
             return environment.release(writer.replica.group, upTo: log.syncedIndex)
         }
-        guard !writer.isBusy, log.writtenIndex >= min(demanded, log.commitIndex),
+        guard !writer.isBusy, !writer.isHeldBack,
+            log.writtenIndex >= min(demanded, log.commitIndex),
             let sync = log.nextSync()
         else { return }
         writer.isBusy = true

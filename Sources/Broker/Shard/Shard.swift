@@ -79,6 +79,9 @@ package final class Shard {
     var spaceTime = Instant.start
     /// Whether batches wait for a look at the room.
     var isLookingAtSpace = false
+    /// Who heals this shard's replicas, and who looks for damage.
+    private(set) lazy var healer = Healer(shard: self)
+    private lazy var scrubber = Scrubber(shard: self)
     let compressor = Compressor()
     let decompressor = Decompressor()
 
@@ -121,6 +124,7 @@ package final class Shard {
         if index == 0 { openMetadata(facts) }
         startHousekeeping()
         startPeers()
+        scrubber.start()
         environment.requestTurnEnd()
     }
 
@@ -169,7 +173,7 @@ package final class Shard {
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
         }
-        guard !waiting.isEmpty || !absent.isEmpty else { return nil }
+        guard !waiting.isEmpty || !absent.isEmpty else { return whatIsLost }
         return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
     }
 
@@ -179,6 +183,8 @@ package final class Shard {
         statistics.partitionCount = allPartitions.count
         statistics.leaderlessCount = allPartitions.count { $0.hint.leader < 0 }
         statistics.unansweredByteCount = inFlightByteCount
+        statistics.damagedRangeCount = healer.damagedRangeCount
+        statistics.lostReplicaCount = healer.lost.count
         return statistics
     }
 
@@ -424,7 +430,10 @@ package final class Shard {
     }
 
     /// Tells the operator of damage, once for each place.
+    ///
+    /// It is healed as well, see `Healer`.
     func report(_ error: StorageError, in group: GroupID) {
+        if case .damaged = error { healer.look(at: group) }
         guard reportedDamage.count < Self.reportedDamageLimit else { return }
         guard reportedDamage.insert("\(group) \(error)").inserted else { return }
         environment.log(.damaged(group, description: error.description))
