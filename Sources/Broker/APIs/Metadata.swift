@@ -136,7 +136,8 @@ extension Shard {
                     leaderId: place.leader,
                     leaderEpoch: place.epoch,
                     replicaNodes: place.replicas,
-                    isrNodes: place.inSync
+                    isrNodes: place.inSync,
+                    offlineReplicas: place.offline
                 )
             }
         )
@@ -149,6 +150,7 @@ extension Shard {
         var epoch: Int32
         var replicas: [Int32]
         var inSync: [Int32]
+        var offline: [Int32]
     }
 
     /// Where a partition is, and who leads it (META-5, META-6).
@@ -163,9 +165,11 @@ extension Shard {
         return Placement(
             error: hint.leader < 0 ? .leaderNotAvailable : .noError,
             leader: hint.leader,
-            epoch: hint.epoch,
+            // Never a smaller one than before, also while nobody leads (META-6).
+            epoch: max(hint.epoch, leadership.leader(of: id)?.term.leaderEpoch ?? -1),
             replicas: brokers.map(\.rawValue),
-            inSync: brokers.filter { isReachable($0) && !coming.contains($0) }.map(\.rawValue)
+            inSync: brokers.filter { isReachable($0) && !coming.contains($0) }.map(\.rawValue),
+            offline: brokers.filter { !isReachable($0) }.map(\.rawValue)
         )
     }
 

@@ -99,7 +99,7 @@ extension Partition {
         }
         let group = replica.group
         let shard = shard
-        shard.workers.run({ removal.perform() }) { result in
+        shard.workers.runInBackground({ removal.perform() }) { result in
             guard case .failure(let error) = result else { return }
             shard.environment.log(
                 .retrying(what: "retention of \(group)", description: error.description)

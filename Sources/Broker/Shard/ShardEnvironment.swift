@@ -98,6 +98,10 @@ package enum BrokerEvent: Sendable {
     case damaged(GroupID, description: String)
     /// A replica lost its vote; another member is to take its place.
     case renewing(GroupID)
+    /// Damaged ranges of a replica were healed.
+    case healed(GroupID, rangeCount: Int)
+    /// A replica has damage that could not be healed; `isLost` where every replica was asked and none has what is missing.
+    case unhealed(GroupID, description: String, isLost: Bool)
     /// A directory belongs to no replica of the metadata; it is kept.
     case quarantined(directory: String)
     /// Background work failed and will be tried again.

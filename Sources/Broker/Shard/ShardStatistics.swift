@@ -16,6 +16,14 @@ package struct ShardStatistics: Sendable {
     package var unansweredByteCount = 0
     /// Messages of other brokers that could not be read.
     package var peerFramesRefused = 0
+    /// Damaged ranges of replicas that were healed.
+    package var repairs = 0
+    /// Bytes of segments that were read to find damage.
+    package var scrubbedBytes = 0
+    /// Damaged ranges of replicas, as far as they are known.
+    package var damagedRangeCount = 0
+    /// Replicas with ranges that no replica of their partition has.
+    package var lostReplicaCount = 0
     private var counts: [Int] = Array(repeating: 0, count: 128)
 
     /// Nothing counted yet.
@@ -39,6 +47,10 @@ package struct ShardStatistics: Sendable {
         partitionCount += other.partitionCount
         leaderlessCount += other.leaderlessCount
         unansweredByteCount += other.unansweredByteCount
+        repairs += other.repairs
+        scrubbedBytes += other.scrubbedBytes
+        damagedRangeCount += other.damagedRangeCount
+        lostReplicaCount += other.lostReplicaCount
         for place in counts.indices { counts[place] += other.counts[place] }
     }
 }

@@ -69,7 +69,7 @@ extension PartitionLog {
         )
     }
 
-    private func segmentPlace(of damage: Damage) -> Int? {
+    func segmentPlace(of damage: Damage) -> Int? {
         if let first = damage.indexes?.lowerBound {
             return segments.lastIndex { $0.name.firstIndex <= first }
         }
