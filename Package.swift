@@ -218,8 +218,8 @@ let package = Package(
         tests(
             "Server",
             [
-                "FlotillaServer", "FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment",
-                "CFlotilla",
+                "FlotillaServer", "FlotillaStorage", "FlotillaCoordination", "FlotillaModel",
+                "FlotillaEnvironment", "CFlotilla",
                 byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),

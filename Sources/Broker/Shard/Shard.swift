@@ -178,7 +178,8 @@ package final class Shard {
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
         }
-        return whatIsMissing(leaderless: waiting.map(\.id), absent: absent.map(\.group)) ?? whatIsLost
+        let missing = whatIsMissing(leaderless: waiting.map(\.id), absent: absent.map(\.group))
+        return missing ?? whatIsLost
     }
 
     /// Counters since the start, and what the shard holds now.
