@@ -94,6 +94,8 @@ extension Partition {
 
     /// Removes whole segments below the start, on a worker; readers keep what they hold.
     func removeSegments() {
+        guard !replica.isInstalling else { return }
+        replica.log.expireShipments(now: shard.now)
         guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else {
             return
         }

@@ -39,6 +39,12 @@ final class SegmentWriter {
         afterLastJob = action
     }
 
+    /// Files took the log's place: what was asked of the old one is void.
+    func logWasReplaced() {
+        waitingSince = nil
+        demandedIndex = nil
+    }
+
     /// A job has ended.
     ///
     /// - Returns: whether there is more to do.

@@ -126,6 +126,7 @@ extension Shard: PeerReceiver {
         }
         for partition in allPartitions { partition.lookAtReplicas() }
         if change != .back { peers.transfers.lost(broker) }
+        if change == .reborn { shipping.reborn(broker) }
         metadata?.peersChanged()
     }
 
@@ -152,9 +153,14 @@ extension Shard: PeerReceiver {
 
     /// Queues a message; it leaves at the end of the turn.
     func sendToPeer(_ message: PeerMessage, _ broker: BrokerID, on lane: PeerLane = .live) {
-        environment.peers.send(message.encoded(), to: broker, on: lane)
+        _ = trySend(message, to: broker, on: lane)
+    }
+
+    /// The same; false where the lane did not take it.
+    func trySend(_ message: PeerMessage, to broker: BrokerID, on lane: PeerLane) -> Bool {
         peers.hasOutput = true
         environment.requestTurnEnd()
+        return environment.peers.send(message.encoded(), to: broker, on: lane)
     }
 
     /// Hands what the turn has queued to the sockets.
@@ -164,8 +170,13 @@ extension Shard: PeerReceiver {
         environment.peers.flush()
     }
 
-    package func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
-        sendToPeer(.raft(envelope), broker)
+    package func send(
+        _ envelope: RaftEnvelope,
+        to broker: BrokerID,
+        on lane: PeerLane,
+        from replica: Replica
+    ) {
+        sendToPeer(.raft(envelope), broker, on: lane)
     }
 
     // MARK: Receiving
@@ -207,10 +218,19 @@ extension Shard: PeerReceiver {
                 return
             }
             take(news, from: broker)
-        case .replica:
-            // None is known yet.
-            counters.peerFramesRefused += 1
+        case .replica(let message):
+            take(message, from: broker)
         }
+    }
+
+    /// Between replicas, beside Raft: each range of kinds has a part of the shard that knows them.
+    private func take(_ message: ReplicaMessage, from broker: BrokerID) {
+        let isKnown =
+            switch message.kind {
+            case ShippingMessage.kinds: shipping.take(message, from: broker)
+            default: false
+            }
+        if !isKnown { counters.peerFramesRefused += 1 }
     }
 
     private func replica(for envelope: RaftEnvelope) -> Replica? {

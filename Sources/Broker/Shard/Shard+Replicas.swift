@@ -93,6 +93,7 @@ extension Shard {
     /// Ends a replica's part in its group, and tells whoever waits for it.
     private func forget(_ partition: Partition) {
         let id = partition.id
+        shipping.forget(partition.replica.group)
         partitions[id] = nil
         orderedPartitions.removeAll { $0 == id }
         let isDeleted = image.topic(id.topic) == nil

@@ -48,7 +48,8 @@ package struct RecoveredReplica: Sendable {
         isElectable: Bool
     ) {
         self.log = log
-        self.journalEnd = journalEnd
+        // Where shipped files took the log's place just before a crash, the journal speaks of the old log.
+        self.journalEnd = log.isJournalVoid ? .zero : journalEnd
         self.hardState = hardState
         self.isElectable = isElectable
     }

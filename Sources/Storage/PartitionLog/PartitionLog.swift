@@ -135,6 +135,11 @@ package final class PartitionLog {
         endMark.checksum
     }
 
+    /// Whether an entry is in memory, so that reading it costs no disk.
+    package func isInMemory(_ index: LogIndex) -> Bool {
+        window.contains(index)
+    }
+
     /// The offset of the next record.
     package var logEndOffset: Offset {
         endMark.endOffset
