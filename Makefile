@@ -13,6 +13,7 @@ RECORDS ?= 500
 MINUTES ?= 5
 NEMESES ?=
 KILLS ?= 100
+TRANSFERS ?= 100
 # Seconds for each of the fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
@@ -26,7 +27,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo run test unit-test clients-test soak chaos chaos-short chaos-tools failover bench figures fuzz format format-check generate \
+.PHONY: help deps deps-build build static demo run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -50,7 +51,7 @@ static: deps-build ## the binary as it is shipped, .build-static/release/flotill
 run: build ## a broker with its data in ./flotilla-data
 	$(FLOTILLA) serve
 
-test: deps unit-test clients-test chaos-short ## what CI runs: unit tests, real clients and chaos in their short forms
+test: deps unit-test clients-test chaos-short fuzz-short ## what CI runs: unit tests, real clients, chaos and fuzzing in their short forms
 
 unit-test: deps-build
 	swift build $(SWIFT_FLAGS) --build-tests
@@ -78,6 +79,9 @@ chaos-short: chaos-tools ## seven of them in about three minutes
 failover: chaos-tools ## from SIGKILL of a leader to the next acknowledgement, KILLS times
 	$(CHAOS).failover --binary $(FLOTILLA) --kills $(KILLS)
 
+transfers: chaos-tools ## the longest time without an acknowledgement while leadership is given away, TRANSFERS times
+	$(CHAOS).transfers --binary $(FLOTILLA) --transfers $(TRANSFERS)
+
 chaos-tools: build
 	@scripts/deps chaos
 	@scripts/venv
@@ -89,6 +93,12 @@ bench: static ## micro-benchmarks, then the disk's own ceiling; `flotilla bench`
 figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk's ceiling, five runs of each
 	@scripts/deps figures
 	bench/figures --binary $(STATIC_FLOTILLA)
+
+figures-cluster: static ## the same of three brokers on this machine: throughput, latencies, thousands of partitions
+	bench/figures-cluster --binary $(STATIC_FLOTILLA)
+
+fuzz-short: deps-build ## twenty seconds of each of them
+	scripts/fuzz run 20
 
 fuzz: deps-build ## libFuzzer on the request decoder, the batch parser, the frame reader and the frames between brokers
 	scripts/fuzz run $(FUZZ_SECONDS)

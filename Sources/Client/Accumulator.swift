@@ -177,19 +177,29 @@ final class Accumulator: Sendable {
             lane.open = nil
             isWakeNeeded = true
         }
-        if record.key == nil, record.partition == nil { stick(topic, byteCount) }
+        if record.key == nil, record.partition == nil, stick(topic, byteCount) {
+            // Nothing comes after for long: what the batch lacks to its size is not worth the linger.
+            if let open = lane.open {
+                lane.full.append(open)
+                lane.open = nil
+            }
+            isWakeNeeded = true
+        }
         return isWakeNeeded
     }
 
     /// Counts what went to the sticky partition, and chooses another one after a batch's worth.
-    private func stick(_ topic: Topic, _ byteCount: Int) {
+    ///
+    /// - Returns: whether it chose another one.
+    private func stick(_ topic: Topic, _ byteCount: Int) -> Bool {
         topic.stickyByteCount += byteCount
         guard topic.stickyByteCount >= configuration.batchByteCount, topic.lanes.count > 1 else {
-            return
+            return false
         }
         topic.stickyByteCount = 0
         let step = Int.random(in: 1..<topic.lanes.count)
         topic.sticky = (topic.sticky + step) % topic.lanes.count
+        return true
     }
 
     private func makeDraft() -> Draft {

@@ -87,6 +87,8 @@ public struct ConsumerConfiguration: Sendable {
 
     /// Whether to read the records of batches; else only `recordCount` and `byteCount` tell of them.
     public var decodesRecords = true
+    /// The rack or zone that this consumer stands in; from version 2.4 on, brokers have it read from a replica there.
+    public var rack: String?
 
     /// The defaults.
     public init() {}
@@ -124,10 +126,18 @@ public actor Consumer: AsyncSequence {
     private struct Position {
         var offset: Offset
         var leader: BrokerID?
+        /// The replica to read in the leader's place, and until when.
+        var near: (replica: BrokerID, until: ContinuousClock.Instant)?
         var isInFlight = false
         /// Counts seeks: an answer to a question from before one is dropped.
         var generation = 0
         var isPaused = false
+
+        /// Whom to ask for records at a time.
+        func source(at time: ContinuousClock.Instant) -> BrokerID? {
+            if let near, time < near.until { return near.replica }
+            return leader
+        }
     }
 
     /// What the loop hands over.
@@ -233,18 +243,19 @@ public actor Consumer: AsyncSequence {
 
     // MARK: Asking
 
-    /// Sends a fetch to every leader that has none.
+    /// Sends a fetch to every broker to read from that has none.
     private func fetch() async throws(ClientError) {
         let age = ContinuousClock.now - refreshedAt
         if isRefreshDue || age > client.configuration.metadataMaximumAge { try await refresh() }
         guard decoded.count < 64 else { return }
         var wanted: [BrokerID: [NamedPartition]] = [:]
+        let now = ContinuousClock.now
         for (partition, position) in positions where !position.isPaused && !position.isInFlight {
-            guard let leader = position.leader else {
+            guard let source = position.source(at: now) else {
                 isRefreshDue = true
                 continue
             }
-            if !busyBrokers.contains(leader) { wanted[leader, default: []].append(partition) }
+            if !busyBrokers.contains(source) { wanted[source, default: []].append(partition) }
         }
         for (broker, partitions) in wanted { send(partitions.shuffled(), to: broker) }
     }
@@ -271,7 +282,8 @@ public actor Consumer: AsyncSequence {
             minBytes: Int32(clamping: configuration.minimumByteCount),
             maxBytes: Int32(clamping: configuration.maximumByteCount),
             isolationLevel: configuration.isolationLevel.rawValue,
-            topics: topics.map { FetchRequest.FetchTopic(topic: $0, partitions: $1) }
+            topics: topics.map { FetchRequest.FetchTopic(topic: $0, partitions: $1) },
+            rackId: configuration.rack ?? ""
         )
         let timeout = TimeAmount(client.configuration.requestTimeout + configuration.maximumWait)
         let purpose = Core.Purpose.fetch(consumer: number)
@@ -293,6 +305,7 @@ public actor Consumer: AsyncSequence {
         switch answer.result {
         case .failure(let error):
             guard error.isRetriable else { throw error }
+            for (partition, _) in answer.asked { leaveReplica(partition, answer.broker) }
             isRefreshDue = true
             try await KafkaClient.sleep(backoff.next())
         case .success(let response):
@@ -311,7 +324,7 @@ public actor Consumer: AsyncSequence {
                     else {
                         continue
                     }
-                    try await take(data, of: partition, at: position.offset)
+                    try await take(data, of: partition, at: position.offset, from: answer.broker)
                 }
             }
         }
@@ -320,10 +333,14 @@ public actor Consumer: AsyncSequence {
     private func take(
         _ data: FetchResponse.PartitionData,
         of partition: NamedPartition,
-        at offset: Offset
+        at offset: Offset,
+        from broker: BrokerID
     ) async throws(ClientError) {
         let code = ErrorCode(rawValue: data.errorCode) ?? .unknownServerError
+        let wasReplica = code != .noError && leaveReplica(partition, broker)
         if code == .offsetOutOfRange {
+            // A replica may lag or have been cleaned earlier; only the leader knows.
+            guard !wasReplica else { return }
             guard let place = configuration.resetsTo else {
                 throw .refused(code, subject: partition.description, message: "offset \(offset)")
             }
@@ -336,9 +353,24 @@ public actor Consumer: AsyncSequence {
             return try await KafkaClient.sleep(backoff.next())
         }
         backoff.reset()
+        if data.preferredReadReplica >= 0 {
+            positions[partition]?.near = (
+                BrokerID(data.preferredReadReplica),
+                ContinuousClock.now + client.configuration.metadataMaximumAge
+            )
+            return
+        }
         guard let consumed = try decoder.decode(data, of: partition, from: offset) else { return }
         positions[partition]?.offset = consumed.nextOffset
         decoded.append(consumed)
+    }
+
+    /// Goes back to the leader, if this is the replica that was read in its place.
+    @discardableResult
+    private func leaveReplica(_ partition: NamedPartition, _ broker: BrokerID) -> Bool {
+        guard positions[partition]?.near?.replica == broker else { return false }
+        positions[partition]?.near = nil
+        return true
     }
 
     private func refresh() async throws(ClientError) {

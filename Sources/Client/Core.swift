@@ -225,6 +225,8 @@ final class Core {
             }
             // Known by id only: who it is must be asked first.
             return refreshMetadata(topics: [], allowsCreation: false) { result in
+                // Each broker names itself as the controller, and another one than before may have answered.
+                let wanted = target == .controller ? self.controller ?? wanted : wanted
                 guard case .success = result, let address = self.brokers[wanted] else {
                     let error = ClientError.refused(
                         .brokerNotAvailable,

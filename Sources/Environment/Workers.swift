@@ -11,4 +11,22 @@ package protocol Workers: AnyObject {
         _ work: @escaping @Sendable () -> Output,
         then completion: @escaping (Output) -> Void
     )
+
+    /// Like `run`, for work that nobody waits for: it comes behind all that somebody does wait for, and leaves room for it.
+    ///
+    /// Segments of a hundred partitions are written and synced in bursts. Behind one of those a batch that waits for its
+    /// check, or a reader for a cold segment, would wait for all of it.
+    func runInBackground<Output: Sendable>(
+        _ work: @escaping @Sendable () -> Output,
+        then completion: @escaping (Output) -> Void
+    )
+}
+
+extension Workers {
+    package func runInBackground<Output: Sendable>(
+        _ work: @escaping @Sendable () -> Output,
+        then completion: @escaping (Output) -> Void
+    ) {
+        run(work, then: completion)
+    }
 }

@@ -12,6 +12,8 @@ package enum Input: Hashable, Sendable {
 
     /// The layer above wants entries in the log: all of them or none.
     case propose([ProposedEntry])
+    /// What the driver had to say at once is said: members for whom nothing is on its way shall hear of new commits.
+    case announceCommit
     /// Somebody needs an index at which a read is linearizable; `requestID` comes back with it.
     case readIndex(requestID: UInt64)
     /// The group shall consist of these voters and learners.

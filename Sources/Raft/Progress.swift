@@ -27,6 +27,8 @@ package struct Progress: Hashable, Sendable {
     package internal(set) var verifiedIndex = LogIndex.zero
     /// The member's own commit index, as far as it was heard.
     package internal(set) var commitIndex = LogIndex.zero
+    /// Up to where the member was last told that entries are committed, whether it heard that or not.
+    package internal(set) var toldCommitIndex = LogIndex.zero
     /// Requests on their way.
     package internal(set) var window = SendWindow()
     /// Whether the member was heard since quorum was last checked.
@@ -56,6 +58,7 @@ package struct Progress: Hashable, Sendable {
     mutating func probe(from next: LogIndex) {
         state = .probe
         self.next = next
+        toldCommitIndex = .zero
         window.removeAll()
         isPaused = false
         stalledTicks = 0
@@ -91,6 +94,13 @@ package struct Progress: Hashable, Sendable {
     /// Whether something sent has not been acknowledged.
     var awaitsAnswer: Bool {
         state == .replicate && match.next < next
+    }
+
+    /// What the member may commit by the last message that left for it.
+    ///
+    /// It commits no further than it has verified, so only what that message was sure of counts.
+    mutating func noteTold(_ commitIndex: LogIndex, surelyHas index: LogIndex) {
+        toldCommitIndex = max(toldCommitIndex, min(commitIndex, index))
     }
 
     /// Numbers an append request.

@@ -96,6 +96,7 @@ extension Raft {
             commitIndex: commitIndex,
             lastIndex: lastIndex
         )
+        leading.progress[slot].noteTold(commitIndex, surelyHas: request.range.upperBound - 1)
         let target = leading.progress[slot].member
         effects.append(.send(.appendRequest(request), to: target, after: nil))
     }
@@ -314,14 +315,42 @@ extension Raft {
         if leading.readRoundInFlight == nil, !leading.reads.isEmpty {
             leading.readRoundInFlight = leading.round
         }
-        for progress in leading.progress {
-            let request = HeartbeatRequest(
-                term: term,
-                round: leading.round,
-                commitIndex: min(commitIndex, progress.match),
-                goesQuiet: goesQuiet
-            )
-            effects.append(.send(.heartbeatRequest(request), to: progress.member, after: nil))
+        for slot in leading.progress.indices {
+            sendHeartbeat(to: slot, goesQuiet: goesQuiet, into: &effects)
+        }
+    }
+
+    private mutating func sendHeartbeat(
+        to slot: Int,
+        goesQuiet: Bool = false,
+        into effects: inout [Effect]
+    ) {
+        let progress = leading.progress[slot]
+        let request = HeartbeatRequest(
+            term: term,
+            round: leading.round,
+            commitIndex: min(commitIndex, progress.match),
+            goesQuiet: goesQuiet
+        )
+        leading.progress[slot].noteTold(commitIndex, surelyHas: progress.match)
+        effects.append(.send(.heartbeatRequest(request), to: progress.member, after: nil))
+    }
+
+    /// Tells the members for whom nothing is on its way how far the log is committed by now.
+    ///
+    /// The next entries would say it too; where none follow, readers at a follower would wait for the next heartbeat. A
+    /// busy member is told by what is on its way, so a leader at work sends nothing more than before.
+    mutating func announceCommit(into effects: inout [Effect]) {
+        guard case .leader(let leader) = state else {
+            return
+        }
+        for slot in leader.progress.indices {
+            let progress = leader.progress[slot]
+            let hasNews = progress.toldCommitIndex < min(commitIndex, progress.match)
+            if hasNews, progress.state == .replicate, progress.window.isEmpty {
+                // The round is the last one's: an answer proves no more than one to that would.
+                sendHeartbeat(to: slot, into: &effects)
+            }
         }
     }
 

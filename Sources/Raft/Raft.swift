@@ -97,6 +97,7 @@ package struct Raft: Sendable {
             }
         case .persisted(let ticket): persisted(ticket, into: &effects)
         case .propose(let entries): propose(entries, into: &effects)
+        case .announceCommit: announceCommit(into: &effects)
         case .readIndex(let requestID): readIndex(requestID, into: &effects)
         case .changeMembership(let voters, let learners):
             changeMembership(voters: voters, learners: learners, into: &effects)

@@ -124,16 +124,13 @@ extension Replica {
 
     // MARK: Damage
 
-    /// Whether somebody else has what this replica cannot read.
-    private var hasPeers: Bool { raft.membership.allMembers.contains { $0 != member } }
-
     /// A committed entry cannot be read here.
     ///
     /// Damage is no reason to leave the group: what the replica promised lies in its journal and in the rest of its log,
     /// so it goes on voting, taking entries and acknowledging them. Only leading needs the state machine, so leadership
-    /// goes to a voter that has it; and applying waits until the place is refilled from a peer. Alone, the replica stops.
+    /// goes to a voter that has it; and applying waits until the place is healed: from what is left of it, or from a peer.
     private func cannotApply(_ error: StorageError) {
-        guard case .damaged = error, hasPeers else { return fail(.storage(error)) }
+        guard case .damaged = error else { return fail(.storage(error)) }
         obstacle = error
         host.damaged(self, error)
         giveLeadershipAwayIfObstructed()

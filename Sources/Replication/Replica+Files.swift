@@ -91,7 +91,7 @@ extension Replica {
     package func beginInstallation(upTo position: LogPosition) {
         precondition(readiness(forFilesUpTo: position) == .ready, "only a log at rest is replaced")
         installation.isUnderWay = true
-        log.close()
+        log.retire()
     }
 
     /// The files are the log now: the journal is told, Raft and the state machine go on from their end.

@@ -26,7 +26,10 @@ extension Replica {
         let sender = GroupMember(broker: broker, epoch: envelope.senderEpoch)
         if raft.role == .leader { sightings.saw(sender, now: host.now) }
         step(.receive(envelope.message, from: sender, to: member), carrying: envelope.entries)
-        if case .appendResponse = envelope.message { sendHeld(to: sender) }
+        if case .appendResponse = envelope.message {
+            noteCommitNews()
+            sendHeld(to: sender)
+        }
     }
 
     /// Takes the entries of the request at hand into the log and towards the journal.

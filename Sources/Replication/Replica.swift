@@ -79,8 +79,11 @@ package final class Replica {
     private let journalEnd: LogIndex
     private let isNew: Bool
     private var isAwaitingTurnEnd = false
+    /// Whether members may have to be told of new commits when the turn ends.
+    private var hasCommitNews = false
 
-    private(set) var hasFailed = false
+    /// Whether the replica has given up or was closed, and does nothing any more.
+    package private(set) var hasFailed = false
 
     /// An input, and the entries that belong to it.
     private struct Arrival {
@@ -178,7 +181,23 @@ package final class Replica {
         precondition(!isStepping, "a turn ends between two inputs")
         isAwaitingTurnEnd = false
         proposeQueue()
+        announceCommit()
         submitRecords()
+    }
+
+    /// Has members hear of new commits that nothing else on its way tells them of.
+    private func announceCommit() {
+        guard hasCommitNews else { return }
+        hasCommitNews = false
+        step(.announceCommit)
+    }
+
+    /// A commit, or an answer that leaves nothing on its way to a member: what it then lacks is said at the turn's end.
+    func noteCommitNews() {
+        let isAlone = raft.membership.isOnlyVoter(member) && raft.membership.learners.isEmpty
+        guard raft.role == .leader, !isAlone else { return }
+        hasCommitNews = true
+        requestTurnEnd()
     }
 
     /// The journal has made everything up to `ticket` durable.
@@ -282,7 +301,9 @@ package final class Replica {
         case .send(let message, let target, let ticket): send(message, to: target, after: ticket)
         case .readEntries(let target, let index, let byteLimit):
             read(for: target, from: index, byteLimit: byteLimit)
-        case .commitAdvanced(let index): committedIndex = index
+        case .commitAdvanced(let index):
+            committedIndex = index
+            noteCommitNews()
         case .acknowledgedAdvanced(let index): acknowledgedIndex = index
         case .roleChanged(let role, _, _): roleChanged(role)
         case .leaderReady:

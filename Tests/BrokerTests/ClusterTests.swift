@@ -101,6 +101,43 @@ struct ClusterTests {
         }
     }
 
+    @Test("Who leads is told to a broker that came back before the connections to it did")
+    func lateConnections() throws {
+        let cluster = try TestCluster(4)
+        try cluster.connect(to: 0).createTopic(partitions: 8, replicas: 3)
+        cluster.advance(by: .seconds(2))
+        cluster.kill(3)
+        cluster.advance(by: .seconds(1))
+        // It dials the others, and they know that it is there; their own connections to it take longer.
+        cluster.lateLanes = [[0, 3], [1, 3], [2, 3]]
+        try cluster.restart(3)
+        cluster.advance(by: .milliseconds(500))
+        cluster.connectLate()
+        cluster.advance(by: .milliseconds(500))
+        for partition in Int32(0)..<8 {
+            #expect(try leader(of: "orders", partition, asking: 3, in: cluster) != nil)
+        }
+    }
+
+    @Test("News of a new leader reaches a broker whose connection was down when it came about")
+    func lostNews() throws {
+        let cluster = try TestCluster(4)
+        try cluster.connect(to: 0).createTopic(partitions: 8, replicas: 3)
+        cluster.advance(by: .seconds(2))
+        for environment in cluster.brokers[1].environments + cluster.brokers[2].environments {
+            environment.links.unreachable.insert(cluster.brokers[3].id)
+        }
+        cluster.kill(0)
+        cluster.advance(by: .seconds(1))
+        for environment in cluster.brokers[1].environments + cluster.brokers[2].environments {
+            environment.links.unreachable.remove(cluster.brokers[3].id)
+        }
+        cluster.advance(by: .milliseconds(500))
+        for partition in Int32(0)..<8 {
+            #expect(try leader(of: "orders", partition, asking: 3, in: cluster) != nil)
+        }
+    }
+
     @Test("Where a leader was killed, another leads within half a second")
     func quickFailover() throws {
         let cluster = try TestCluster()

@@ -38,6 +38,7 @@ final class TestBroker {
     private var mailboxes: [[ShardMessage]]
     private var wasHoldingBack = false
     private let shardCount: Int
+    private let rack: String?
     private let configs: [ConfigEntry]
     private let adjust: (inout ShardSettings) -> Void
     private let journalConfiguration: JournalConfiguration
@@ -55,6 +56,7 @@ final class TestBroker {
         life: UInt64 = 1,
         clock: VirtualClock = VirtualClock(),
         shardCount: Int = 2,
+        rack: String? = nil,
         configs: [ConfigEntry] = [],
         disk: MemoryDisk = MemoryDisk(),
         journal: JournalConfiguration = JournalConfiguration(
@@ -70,6 +72,7 @@ final class TestBroker {
         self.clock = clock
         self.disk = disk
         self.shardCount = shardCount
+        self.rack = rack
         self.configs = configs
         self.adjust = adjust
         journalConfiguration = journal
@@ -99,7 +102,8 @@ final class TestBroker {
     static func registration(
         _ id: BrokerID,
         _ incarnation: BrokerIncarnation,
-        isClustered: Bool = true
+        isClustered: Bool = true,
+        rack: String? = nil
     ) -> BrokerRegistration {
         BrokerRegistration(
             id: id,
@@ -115,7 +119,8 @@ final class TestBroker {
                     host: "peer-\(id)",
                     port: 9093
                 ),
-            ]
+            ],
+            rack: rack
         )
     }
 
@@ -136,7 +141,8 @@ final class TestBroker {
         let registration = Self.registration(
             id,
             settings.incarnation,
-            isClustered: !founders.isEmpty
+            isClustered: !founders.isEmpty,
+            rack: rack
         )
         environments = (0..<shardCount).map { TestEnvironment(index: $0, broker: self) }
         shards = environments.map { environment in

@@ -120,7 +120,8 @@ extension TestClient {
         partitionMaxBytes: Int32 = 1 << 20,
         isolation: Int8 = 0,
         epoch: Int32 = -1,
-        lastEpoch: Int32 = -1
+        lastEpoch: Int32 = -1,
+        rack: String = ""
     ) -> FetchRequest {
         FetchRequest(
             maxWaitMs: wait,
@@ -141,7 +142,8 @@ extension TestClient {
                         )
                     ]
                 )
-            ]
+            ],
+            rackId: rack
         )
     }
 

@@ -69,9 +69,12 @@ final class TestCluster {
     private let adjust: (inout ShardSettings) -> Void
 
     /// Starts `count` brokers that found a cluster together, and waits until each knows the metadata.
+    ///
+    /// `racks`: where they say that they stand, in their order.
     init(
         _ count: Int = 3,
         shardCount: Int = 2,
+        racks: [String] = [],
         configs: [ConfigEntry] = [],
         adjust: @escaping (inout ShardSettings) -> Void = { _ in }
     ) throws {
@@ -87,6 +90,7 @@ final class TestCluster {
                     founders: ids,
                     clock: clock,
                     shardCount: shardCount,
+                    rack: racks.isEmpty ? nil : racks[Int(id.rawValue) - 1],
                     configs: configs,
                     adjust: adjust
                 )
@@ -226,8 +230,17 @@ final class TestCluster {
     /// Asked of every frame on its way from the broker at a place: whether it is lost.
     var loses: ((TestPeerLinks.Sent, _ from: Int) -> Bool)?
 
+    /// What the network loses of what the groups of partitions say: the message, and the places it goes from and to.
+    var losesRaft: ((RaftEnvelope, Int, Int) -> Bool)?
+
     private func isLost(_ sent: TestPeerLinks.Sent, _ place: Int) -> Bool {
         if let loses, loses(sent, place) { return true }
+        if let losesRaft, let target = brokers.firstIndex(where: { $0.id == sent.target }),
+            case .raft(let envelope) = try? PeerMessage(decoding: sent.frame),
+            losesRaft(envelope, place, target)
+        {
+            return true
+        }
         guard let cutOff = cutOffFromMetadata else { return false }
         return PeerMessage.destination(of: sent.frame) == .clusterMetadata
             && (place == cutOff || sent.target == brokers[cutOff].id)
@@ -239,9 +252,20 @@ final class TestCluster {
         alive.contains(place) && !isolated.contains(place)
     }
 
+    /// Connections that are not made yet, each from one place to another.
+    var lateLanes: Set<[Int]> = []
+
+    /// Makes the connections that were late.
+    func connectLate() {
+        lateLanes.removeAll()
+        connectAll()
+        run()
+    }
+
     private func connectAll() {
         for from in brokers.indices where isConnected(from) {
-            for to in brokers.indices where to != from && isConnected(to) {
+            for to in brokers.indices
+            where to != from && isConnected(to) && !lateLanes.contains([from, to]) {
                 guard lanes.insert([from, to]).inserted else { continue }
                 setLink(from, to, isUp: true)
             }

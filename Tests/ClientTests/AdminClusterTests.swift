@@ -134,6 +134,23 @@ struct AdminClusterTests {
         }
     }
 
+    @Test("A controller that nobody lists gives way to the one that the next broker names")
+    func unlistedController() async throws {
+        let broker = try await FakeBroker.start(extras: [
+            .unregisterBroker: { _, _ in UnregisterBrokerResponse(errorCode: 0, errorMessage: nil) }
+        ])
+        let client = KafkaClient(
+            ClientConfiguration(brokers: [
+                BrokerAddress(host: "127.0.0.1", port: broker.address.port)
+            ])
+        )
+        broker.set(FakeBroker.Faults(strangeControllers: 1))
+        _ = try await client.metadata(topics: [])
+        try await Admin(client).unregister(BrokerID(4))
+        await client.close()
+        try await broker.stop()
+    }
+
     @Test("An election of all partitions names none, and one of some names them")
     func elections() async throws {
         let seen = Mutex<[ElectLeadersRequest]>([])

@@ -174,6 +174,27 @@ struct ClientTests {
         try await broker.stop()
     }
 
+    @Test("When the next partition's turn comes, what the one before has does not wait for more")
+    func stickyPartitions() async throws {
+        let broker = try await FakeBroker.start(partitions: 3)
+        let client = client(broker)
+        var settings = ProducerConfiguration()
+        settings.batchByteCount = 4096
+        settings.linger = .seconds(3600)
+        let acknowledged = Mutex(0)
+        let producer = Producer(client, settings) { report in
+            acknowledged.withLock { $0 += report.tags.count }
+        }
+        // A turn counts what records may take at most, so batches of short ones are never full when it ends.
+        for _ in 0..<100 { try producer.enqueue(record(String(repeating: "x", count: 50))) }
+        while acknowledged.withLock({ $0 }) < 50 { try await Task.sleep(for: .milliseconds(5)) }
+        #expect(acknowledged.withLock { $0 } < 100)
+        await producer.close()
+        #expect(acknowledged.withLock { $0 } == 100)
+        await client.close()
+        try await broker.stop()
+    }
+
     @Test("A record beyond the limit, and a partition that does not exist, are refused")
     func refusals() async throws {
         let broker = try await FakeBroker.start()
@@ -272,6 +293,35 @@ struct ClientTests {
             group.cancelAll()
             await #expect(throws: ClientError.cancelled) { try await group.waitForAll() }
         }
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test(
+        "A consumer reads from the replica that it is sent to, and asks the leader before it resets (KIP-392)"
+    )
+    func readsFromReplica() async throws {
+        let broker = try await FakeBroker.start()
+        broker.set(replica: 2, fetches: [.sentOn(to: 2), .records, .error(1)])
+        let client = client(broker)
+        let producer = Producer(client)
+        let place = try await producer.send(record("a"))
+        var configuration = ConsumerConfiguration()
+        configuration.rack = "here"
+        let consumer = try await Consumer(client, [place.partition: .earliest], configuration)
+        let first = try #require(try await consumer.next())
+        #expect(first.records.map(\.offset) == [Offset(0)])
+        _ = try await producer.send(record("b"))
+        let second = try #require(try await consumer.next())
+        #expect(second.records.map(\.offset) == [Offset(1)])
+        let fetches = broker.fetches
+        #expect(fetches.prefix(4).map(\.offset) == [0, 0, 1, 1])
+        #expect(fetches.allSatisfy { $0.rack == "here" })
+        #expect(fetches[0].connection == fetches[3].connection)
+        #expect(fetches[1].connection == fetches[2].connection)
+        #expect(fetches[0].connection != fetches[1].connection)
+        #expect(broker.requests.count { $0.hasPrefix("ListOffsets") } == 1)
+        await producer.close()
         await client.close()
         try await broker.stop()
     }

@@ -13,6 +13,8 @@ final class FakeBroker: Sendable {
         var dropsBefore = 0
         var dropsAfter = 0
         var refusals = 0
+        /// How many of the next answers to Metadata name a controller that they do not list.
+        var strangeControllers = 0
     }
 
     /// What a producer has written to a partition.
@@ -34,6 +36,23 @@ final class FakeBroker: Sendable {
         var random: SystemRandomNumberGenerator = SystemRandomNumberGenerator()
         var faults = Faults()
         var requests: [String] = []
+        var fetches: [Fetch] = []
+        var replica: Int32?
+        var fetchScript: [FetchStep] = []
+    }
+
+    /// A fetch that came: on which connection, from where, and what it said of the rack.
+    struct Fetch: Hashable, Sendable {
+        var connection: ObjectIdentifier
+        var offset: Int64
+        var rack: String
+    }
+
+    /// What becomes of the next fetch, in place of records.
+    enum FetchStep: Sendable {
+        case records
+        case error(Int16)
+        case sentOn(to: Int32)
     }
 
     let address: BrokerPort
@@ -109,6 +128,19 @@ final class FakeBroker: Sendable {
         state.withLock { $0.faults = faults }
     }
 
+    /// Names another broker in the metadata, reached here by another name, and scripts the next fetches.
+    func set(replica: Int32, fetches: [FetchStep]) {
+        state.withLock { state in
+            state.replica = replica
+            state.fetchScript = fetches
+        }
+    }
+
+    /// The fetches so far.
+    var fetches: [Fetch] {
+        state.withLock { $0.fetches }
+    }
+
     /// The requests so far, as `Name/version`.
     var requests: [String] {
         state.withLock { $0.requests }
@@ -135,7 +167,9 @@ final class FakeBroker: Sendable {
     }
 
     /// The answer to a frame; nil ends the connection.
-    fileprivate func answer(_ frame: ByteBuffer) throws -> ByteBuffer? {
+    fileprivate func answer(_ frame: ByteBuffer, on connection: ObjectIdentifier) throws
+        -> ByteBuffer?
+    {
         let prefix = try RequestPrefix(peeking: frame)
         if prefix.apiKey == APIKey.apiVersions.rawValue { return try apiVersions(prefix) }
         var body = frame
@@ -156,7 +190,8 @@ final class FakeBroker: Sendable {
             return try reply(response)
         case .listOffsets:
             return try reply(listOffsets(ListOffsetsRequest(from: body, version: version)))
-        case .fetch: return try reply(fetch(FetchRequest(from: body, version: version)))
+        case .fetch:
+            return try reply(fetch(FetchRequest(from: body, version: version), on: connection))
         default:
             guard let extra = header.api.flatMap({ extras[$0] }) else { return nil }
             return try reply(extra(body, version))
@@ -185,10 +220,18 @@ final class FakeBroker: Sendable {
     }
 
     private func metadata(_ version: Int16) -> MetadataResponse {
-        let count = state.withLock { $0.logs.count }
+        let (count, replica) = state.withLock { ($0.logs.count, $0.replica) }
         var response = MetadataResponse()
         response.brokers = [.init(nodeId: 1, host: "127.0.0.1", port: Int32(address.port))]
-        response.controllerId = 1
+        if let replica {
+            response.brokers.append(
+                .init(nodeId: replica, host: "localhost", port: Int32(address.port))
+            )
+        }
+        response.controllerId = state.withLock { state in
+            state.faults.strangeControllers -= 1
+            return state.faults.strangeControllers >= 0 ? 9 : 1
+        }
         response.topics = [
             .init(
                 name: Self.topic,
@@ -275,12 +318,37 @@ final class FakeBroker: Sendable {
         }
     }
 
-    private func fetch(_ request: FetchRequest) -> FetchResponse {
+    private func fetch(_ request: FetchRequest, on connection: ObjectIdentifier) -> FetchResponse {
         state.withLock { state in
             var response = FetchResponse()
+            for part in request.topics.flatMap(\.partitions) {
+                state.fetches.append(
+                    Fetch(
+                        connection: connection,
+                        offset: part.fetchOffset,
+                        rack: request.rackId
+                    )
+                )
+            }
+            let step = state.fetchScript.isEmpty ? .records : state.fetchScript.removeFirst()
             for topic in request.topics {
                 var parts: [FetchResponse.PartitionData] = []
                 for part in topic.partitions {
+                    var told = FetchResponse.PartitionData(
+                        partitionIndex: part.partition,
+                        highWatermark: -1
+                    )
+                    switch step {
+                    case .records: break
+                    case .error(let code):
+                        told.errorCode = code
+                        parts.append(told)
+                        continue
+                    case .sentOn(let broker):
+                        told.preferredReadReplica = broker
+                        parts.append(told)
+                        continue
+                    }
                     let index = Int(part.partition)
                     var bytes = ByteBuffer()
                     for (offset, batch) in state.logs[index]
@@ -335,7 +403,9 @@ private final class Handler: ChannelInboundHandler {
             inbound.moveReaderIndex(forwardBy: 4)
             // A copy: the frame's slices outlive this buffer.
             let frame = ByteBuffer(bytes: inbound.readBytes(length: Int(length)) ?? [])
-            guard let answer = try? broker.answer(frame) else { return context.close(promise: nil) }
+            guard let answer = try? broker.answer(frame, on: ObjectIdentifier(self)) else {
+                return context.close(promise: nil)
+            }
             context.writeAndFlush(wrapOutboundOut(answer), promise: nil)
         }
     }

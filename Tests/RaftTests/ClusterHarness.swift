@@ -101,6 +101,7 @@ struct ClusterHarness {
         case "read":
             step(member, .readIndex(requestID: nextRequestID))
             nextRequestID += 1
+        case "announce": step(member, .announceCommit)
         case "transfer": step(member, .transferLeadership(to: command.number(1).map(Self.id)))
         case "membership":
             let voters = command.members("voters")

@@ -26,6 +26,21 @@ struct PeerWireSamples {
         samples.append(.application(kind: kind, bytes(upTo: 300)))
         samples.append(.replica(replicaMessage(kind, [])))
         samples.append(.replica(replicaMessage(kind, [bytes(upTo: 300), bytes(upTo: 9)])))
+        samples += [
+            RepairMessage.entriesWanted(
+                number: random.next(),
+                LogIndex(7)...LogIndex(9),
+                maxByteCount: 100
+            ),
+            .entries(number: random.next(), entries(3, after: .zero)),
+            .stateWanted(
+                number: random.next(),
+                SegmentName(baseOffset: Offset(8), firstIndex: LogIndex(9))
+            ),
+            .declined(number: random.next(), .absent, next: LogIndex(11)),
+        ].map {
+            .replica($0.message(of: .clusterMetadata, from: CreationEpoch(1), to: CreationEpoch(2)))
+        }
         return samples
     }
 

@@ -12,8 +12,10 @@ private final class Journal: Sendable {
     let received = Counter()
     let receivedAtResume = Mutex(0)
     let mayHold = Mutex(false)
-    /// How long the receivers take to answer what they have when the broker stops.
-    let drainDelay = Mutex<TimeAmount?>(nil)
+    /// Whether the receivers answer what they have when the broker stops; nil while they have nothing.
+    let answersLast = Mutex<Bool?>(nil)
+    /// How many receivers were told that the broker stops.
+    let drained = Counter()
     let addresses = Mutex<[(peer: NetworkAddress, local: NetworkAddress)]>([])
 }
 
@@ -71,15 +73,22 @@ private final class EchoReceiver: FrameReceiver {
     }
 
     func drain() -> Bool {
-        guard let delay = journal.drainDelay.withLock(\.self) else { return false }
-        eventLoop.assumeIsolated().scheduleTask(in: delay) {
-            self.sink.write([
-                .bytes(ByteBuffer(integer: Int32(4))), .bytes(ByteBuffer(string: "last")),
-            ])
-            self.sink.flush()
-            self.sink.close(.shutdown)
-        }
+        guard journal.answersLast.withLock(\.self) != nil else { return false }
+        journal.drained.increment()
+        answerLast()
         return true
+    }
+
+    private func answerLast() {
+        guard journal.answersLast.withLock(\.self) == true else {
+            eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(10)) { [weak self] in
+                self?.answerLast()
+            }
+            return
+        }
+        sink.write([.bytes(ByteBuffer(integer: Int32(4))), .bytes(ByteBuffer(string: "last"))])
+        sink.flush()
+        sink.close(.shutdown)
     }
 
     func readRoundEnded() {
@@ -123,16 +132,19 @@ struct KafkaListenerTests {
 
     @Test("When the broker stops, a peer that goes on sending is answered and let go")
     func drains() async throws {
-        try await withListener { listener, journal in
-            journal.drainDelay.withLock { $0 = .milliseconds(1500) }
+        var limits = ConnectionLimits()
+        limits.drainTimeout = .seconds(60)
+        try await withListener(limits: limits) { listener, journal in
+            journal.answersLast.withLock { $0 = false }
             let client = try RawClient(port: listener.address.port)
             try client.send(RawClient.prefix(1) + Array("a".utf8))
             #expect(try client.receiveFrame() == Array("a".utf8))
             async let closed: Void = listener.closeConnections(.shutdown)
             // The broker has stopped reading when it has taken in the event; what follows stays with the kernel.
-            try await Task.sleep(for: .milliseconds(50))
+            while journal.drained.value == 0 { try await Task.sleep(for: .milliseconds(5)) }
             let received = journal.received.value
             try client.send(RawClient.prefix(1) + Array("b".utf8))
+            journal.answersLast.withLock { $0 = true }
             #expect(try client.receiveFrame() == Array("last".utf8))
             await closed
             #expect(journal.received.value == received)
@@ -145,7 +157,7 @@ struct KafkaListenerTests {
         var limits = ConnectionLimits()
         limits.drainTimeout = .milliseconds(200)
         try await withListener(limits: limits) { listener, journal in
-            journal.drainDelay.withLock { $0 = .seconds(60) }
+            journal.answersLast.withLock { $0 = false }
             let client = try RawClient(port: listener.address.port)
             try client.send(RawClient.prefix(1) + Array("a".utf8))
             #expect(try client.receiveFrame() == Array("a".utf8))

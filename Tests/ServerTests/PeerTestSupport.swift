@@ -327,7 +327,7 @@ extension PeerSettings {
     /// Times that a test can wait for.
     static var quick: PeerSettings {
         var settings = PeerSettings()
-        settings.helloTimeout = .seconds(5)
+        settings.helloTimeout = .seconds(60)
         settings.shortestBackoff = .milliseconds(5)
         settings.longestBackoff = .milliseconds(50)
         return settings

@@ -1,3 +1,4 @@
+import Dispatch
 import FlotillaServer
 import NIOCore
 import NIOPosix
@@ -154,5 +155,31 @@ struct ThreadTests {
         #expect(counter.value == 3000)
         pool.submit { counter.increment() }
         #expect(pool.waitingCount == 0)
+    }
+
+    @Test("What somebody waits for overtakes the background, and one thread is kept for it")
+    func background() {
+        let pool = WorkerPool(threadCount: 2)
+        let gate = DispatchSemaphore(value: 0)
+        let order = Counter()
+        // The one thread that the background gets is held; a second job of it must not take the other thread.
+        pool.submit(inBackground: true) { gate.wait() }
+        pool.submit(inBackground: true) { order.increment() }
+        let answered = DispatchSemaphore(value: 0)
+        pool.submit { answered.signal() }
+        #expect(answered.wait(timeout: .now() + 10) == .success)
+        #expect(order.value == 0)
+        #expect(pool.waitingCount == 1)
+        gate.signal()
+        pool.stop()
+        #expect(order.value == 1)
+    }
+
+    @Test(
+        "The background gets all threads but a quarter",
+        arguments: [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (64, 48)]
+    )
+    func backgroundLimit(threadCount: Int, limit: Int) {
+        #expect(WorkerPool.backgroundLimit(of: threadCount) == limit)
     }
 }

@@ -62,7 +62,8 @@ extension Shard {
                     replicaNodes: place.replicas,
                     isrNodes: place.inSync,
                     eligibleLeaderReplicas: [],
-                    lastKnownElr: []
+                    lastKnownElr: [],
+                    offlineReplicas: place.offline
                 )
             }
         )

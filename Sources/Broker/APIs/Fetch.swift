@@ -114,6 +114,8 @@ final class FetchOperation {
     private let maxByteCount: Int
     private let deadline: Instant
     private let inflates: Bool
+    /// The rack that the consumer stands in, if it says so.
+    private let rack: String?
     private var watches: [CallHandle] = []
     private var timer: TimerQueue.ID?
     private var isWaiting = false
@@ -137,6 +139,7 @@ final class FetchOperation {
         maxByteCount = min(Int(max(0, request.maxBytes)), shard.config.maximumFetchByteCount)
         deadline = shard.environment.clock.now + .milliseconds(Int(max(0, request.maxWaitMs)))
         inflates = context.connection.software?.readsLZ4 != true
+        rack = context.version >= 11 && !request.rackId.isEmpty ? request.rackId : nil
     }
 
     /// An answer that concerns the whole request; versions without a place for it tell it of every partition (GEN-3).
@@ -172,6 +175,7 @@ final class FetchOperation {
         room = shard.takeAnswerRoom(upTo: wantedByteCount)
         // Without room until the deadline the answer tells how the partitions stand, and has no records.
         if room == nil, mayWait { return waitForRoom() }
+        let now = shard.environment.clock.now
         let items: [Result<FetchCall.Item, Settled<FetchReply>>] = scope.parts.map { part in
             switch resolve(part) {
             case .success(let partition):
@@ -181,7 +185,9 @@ final class FetchOperation {
                         fetchOffset: part.fetchOffset,
                         maxByteCount: part.maxByteCount,
                         currentLeaderEpoch: part.currentLeaderEpoch,
-                        lastFetchedEpoch: part.lastFetchedEpoch
+                        lastFetchedEpoch: part.lastFetchedEpoch,
+                        mayBeSentOn: rack != nil
+                            && context.connection.redirects.allows(partition, now: now)
                     )
                 )
             case .failure(let refusal):
@@ -199,6 +205,7 @@ final class FetchOperation {
         .fetch(
             FetchCall(
                 isolation: isolation,
+                rack: rack,
                 maxByteCount: room ?? 0,
                 allowsOversizedFirst: room != nil,
                 inflates: inflates,
@@ -230,7 +237,10 @@ final class FetchOperation {
     /// Answers when there is enough, an error, or no time left (FETCH-6); else waits for more.
     private func judge(_ replies: [FetchReply]) {
         let byteCount = replies.reduce(0) { $0 + $1.byteCount }
-        let isSettled = replies.contains { $0.error != .noError || $0.divergingEpoch != nil }
+        let isSettled = replies.contains { reply in
+            reply.error != .noError || reply.divergingEpoch != nil
+                || reply.preferredReadReplica >= 0
+        }
         // Who was given less than it asked for need not wait for what is there already.
         let isShortened = byteCount > 0 && (room ?? 0) < wantedByteCount
         guard byteCount < minByteCount, !isSettled, !isShortened, !replies.isEmpty, mayWait else {
@@ -263,7 +273,12 @@ final class FetchOperation {
             guard case .success(let partition) = resolve(part) else { continue }
             let end = isolation == .readCommitted ? reply.lastStableOffset : reply.highWatermark
             byShard[shard.settings.shard(of: partition)].append(
-                FetchWatch(partition: partition, isolation: isolation, knownEnd: end)
+                FetchWatch(
+                    partition: partition,
+                    isolation: isolation,
+                    hasRack: rack != nil,
+                    knownEnd: end
+                )
             )
         }
         for place in byShard.indices where !byShard[place].isEmpty && isWaiting {
@@ -303,6 +318,9 @@ final class FetchOperation {
                 budget -= byteCount
                 isFirst = false
             }
+            if reply.preferredReadReplica >= 0, case .success(let partition) = resolve(part) {
+                context.connection.redirects.note(partition, now: shard.environment.clock.now)
+            }
             append(data, part.topic, to: &response)
         }
         shard.counters.bytesOut += limit - budget
@@ -337,7 +355,7 @@ final class FetchOperation {
         let isWorthTelling = session.shouldTell(
             key,
             told,
-            hasNews: byteCount > 0 || reply.divergingEpoch != nil
+            hasNews: byteCount > 0 || reply.divergingEpoch != nil || reply.preferredReadReplica >= 0
         )
         return isWorthTelling || !scope.isIncremental
     }
@@ -353,6 +371,7 @@ final class FetchOperation {
             logStartOffset: reply.logStartOffset.rawValue,
             abortedTransactions: isolation == .readCommitted ? [] : nil
         )
+        if context.version >= 11 { data.preferredReadReplica = reply.preferredReadReplica }
         if context.version >= 12 {
             if let end = reply.divergingEpoch {
                 data.divergingEpoch = .init(epoch: end.epoch, endOffset: end.endOffset)

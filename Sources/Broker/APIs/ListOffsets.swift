@@ -52,6 +52,11 @@ extension Shard {
         }
     }
 
+    /// A client of old knows another word for "ask again" (LO-8).
+    private static func error(_ error: ErrorCode, _ version: Int16) -> ErrorCode {
+        error == .offsetNotAvailable && version < 5 ? .leaderNotAvailable : error
+    }
+
     private static func response(
         _ request: ListOffsetsRequest,
         _ replies: [ListOffsetsReply],
@@ -66,7 +71,7 @@ extension Shard {
                         let reply = remaining.removeFirst()
                         return ListOffsetsResponse.ListOffsetsPartitionResponse(
                             partitionIndex: partition.partitionIndex,
-                            errorCode: reply.error.rawValue,
+                            errorCode: error(reply.error, version).rawValue,
                             timestamp: reply.timestamp,
                             offset: reply.offset,
                             leaderEpoch: version >= 4 ? reply.leaderEpoch : -1

@@ -26,6 +26,8 @@ package final class Connection: FrameReceiver {
     private(set) var isDraining = false
     /// Has the fetch that waits for records answer with what there is.
     var endWaiting: (() -> Void)?
+    /// Where this consumer was sent to read from followers.
+    var redirects = ReadRedirects()
     /// The fetch that is being answered.
     ///
     /// A second one waits, and what comes after it: an answer may be as large as `fetch.max.bytes`, and a client that does

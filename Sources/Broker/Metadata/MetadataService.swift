@@ -77,6 +77,7 @@ final class MetadataService {
     /// nothing may follow it for long.
     func start() {
         replica.start()
+        shard.lookForDamage(in: replica)
         if shard.settings.isClustered, machine.controller.image.clusterID != nil { committed() }
     }
 

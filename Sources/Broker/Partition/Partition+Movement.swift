@@ -64,6 +64,7 @@ extension Partition {
     private func movementAnswered(isDone: Bool) {
         movement.isWaiting = false
         movement.isDue = true
+        shard.wake(self)
         if !isDone { movement.pauseEnd = shard.now + Self.movementPause }
     }
 

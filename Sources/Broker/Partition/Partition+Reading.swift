@@ -20,7 +20,7 @@ extension Partition {
     /// `budget`: what is left of the request's bytes.
     /// `isFirst`: whether nothing was read for the request yet: then the first batch is returned whatever its
     /// size, so that no consumer gets stuck (KIP-74).
-    /// - Source: SEMANTICS rules FETCH-2 to FETCH-13.
+    /// - Source: SEMANTICS rules FETCH-2 to FETCH-16.
     func read(
         _ item: FetchCall.Item,
         _ call: FetchCall,
@@ -29,22 +29,21 @@ extension Partition {
         afterLoad: Bool
     ) -> PartitionRead {
         if let error = epochError(item.currentLeaderEpoch) {
-            return .ready(nil, .refused(error, hint: hint))
+            let isBehind = error == .fencedLeaderEpoch
+            return .ready(nil, .refused(error, hint: isBehind ? hint : .unknown))
         }
-        guard replica.isServing else {
+        guard servesReads(hasRack: call.rack != nil) else {
             return .ready(nil, .refused(.notLeaderOrFollower, hint: hint))
         }
-        guard item.fetchOffset >= logStartOffset, item.fetchOffset <= replica.log.logEndOffset
-        else {
-            return .ready(nil, .refused(.offsetOutOfRange))
-        }
+        if let error = rangeError(item.fetchOffset) { return .ready(nil, .refused(error)) }
         var reply = FetchReply(
             error: .noError,
             highWatermark: highWatermark,
             lastStableOffset: lastStableOffset,
             logStartOffset: logStartOffset
         )
-        if item.lastFetchedEpoch >= 0 {
+        // Beyond what is known to be committed a log may yet be replaced; its epochs prove nothing about the client's.
+        if item.lastFetchedEpoch >= 0, replica.isServing || item.fetchOffset <= highWatermark {
             switch divergence(of: item) {
             case .none: break
             case .diverging(let end):
@@ -53,6 +52,12 @@ extension Partition {
             case .unknownEpoch:
                 return .ready(nil, .refused(.offsetOutOfRange))
             }
+        }
+        if item.mayBeSentOn, let rack = call.rack,
+            let broker = preferredReplica(in: rack, from: item.fetchOffset)
+        {
+            reply.preferredReadReplica = broker.rawValue
+            return .ready(nil, reply)
         }
         let end = readableEnd(call.isolation)
         let byteCount = min(item.maxByteCount, budget)
@@ -123,7 +128,10 @@ extension Partition {
 
     /// Finds an offset by time or by one of Kafka's special timestamps.
     ///
-    /// - Source: SEMANTICS rules LO-1 to LO-8.
+    /// "Latest" is exact: the leader makes sure that it still leads, or a deposed one would tell an end that acknowledged
+    /// records have left behind. A leader that has not finished the log of those before it knows no end yet.
+    ///
+    /// - Source: SEMANTICS rules LO-1 to LO-8; KIP-207.
     func listOffsets(
         _ call: ListOffsetsCall,
         afterLoad: Bool = false,
@@ -132,20 +140,62 @@ extension Partition {
         if let error = epochError(call.currentLeaderEpoch) {
             return completion(ListOffsetsReply(error: error))
         }
-        guard replica.isServing else {
+        guard replica.isServing || (replica.isLeader && replica.obstacle == nil) else {
             return completion(ListOffsetsReply(error: .notLeaderOrFollower))
         }
         switch SpecialTimestamp(rawValue: call.timestamp) {
-        case .latest: completion(found(readableEnd(call.isolation)))
+        case .latest:
+            confirmLeading { error in
+                completion(
+                    error.map { ListOffsetsReply(error: $0) }
+                        ?? self.found(self.readableEnd(call.isolation))
+                )
+            }
         case .earliest, .earliestLocal: completion(found(logStartOffset))
         case .latestTiered, .earliestPendingUpload: completion(ListOffsetsReply(error: .noError))
-        case .maximum: lookUp(call, afterLoad, then: completion)
+        case .maximum:
+            guard replica.isServing else {
+                return completion(ListOffsetsReply(error: .offsetNotAvailable))
+            }
+            lookUp(call, afterLoad, then: completion)
         case nil:
             guard call.timestamp >= 0 else {
                 return completion(ListOffsetsReply(error: .unsupportedVersion))
             }
-            lookUp(call, afterLoad, then: completion)
+            let isServing = replica.isServing
+            lookUp(call, afterLoad) { reply in
+                // What is not below the end known so far may be above it.
+                let isOpen = !isServing && reply.error == .noError && reply.offset < 0
+                completion(isOpen ? ListOffsetsReply(error: .offsetNotAvailable) : reply)
+            }
         }
+    }
+
+    /// How long a leader tries to make sure that it leads before the client is told to ask again.
+    private static let confirmationWait = Duration.seconds(1)
+
+    /// Makes sure that this replica leads and knows all that was acknowledged before the call, by a round of heartbeats;
+    /// alone it knows at once.
+    private func confirmLeading(then completion: @escaping (ErrorCode?) -> Void) {
+        guard replica.isServing else { return completion(.offsetNotAvailable) }
+        var isDone = false
+        var timer: TimerQueue.ID?
+        let finish = { [shard] (error: ErrorCode?) in
+            guard !isDone else { return }
+            isDone = true
+            if let timer { shard.timers.cancel(timer) }
+            completion(error)
+        }
+        replica.readIndex { [weak self] result in
+            guard let self else { return finish(.notLeaderOrFollower) }
+            switch result {
+            case .success: finish(self.replica.isServing ? nil : .notLeaderOrFollower)
+            case .failure:
+                finish(self.replica.isLeader ? .offsetNotAvailable : .notLeaderOrFollower)
+            }
+        }
+        guard !isDone else { return }
+        timer = shard.schedule(after: Self.confirmationWait) { finish(.offsetNotAvailable) }
     }
 
     private func found(_ offset: Offset, timestamp: Timestamp = .none) -> ListOffsetsReply {

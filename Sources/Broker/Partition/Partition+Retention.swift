@@ -94,14 +94,13 @@ extension Partition {
 
     /// Removes whole segments below the start, on a worker; readers keep what they hold.
     func removeSegments() {
-        guard !replica.isInstalling else { return }
         replica.log.expireShipments(now: shard.now)
         guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else {
             return
         }
         let group = replica.group
         let shard = shard
-        shard.workers.run({ removal.perform() }) { result in
+        shard.workers.runInBackground({ removal.perform() }) { result in
             guard case .failure(let error) = result else { return }
             shard.environment.log(
                 .retrying(what: "retention of \(group)", description: error.description)

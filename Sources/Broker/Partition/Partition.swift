@@ -32,8 +32,12 @@ final class Partition {
     var sight: ReplicaSight?
     /// Since when this replica serves as the leader.
     private(set) var servesSince = Instant.start
-    /// When the group was last quiet: then everybody who is there has everything.
-    private(set) var lastQuiet = Instant.start
+    /// When the group last ceased to be quiet: until then everybody who was there had everything.
+    private var quietEnd = Instant.start
+    /// Whether the shard calls `tick()`.
+    var isAwake = false
+    /// Whether the shard has given the partition up.
+    private(set) var isClosed = false
 
     /// Opens a partition from what recovery found, or anew.
     init(local: LocalReplica, recovered: RecoveredReplica?, shard: Shard) throws {
@@ -76,6 +80,7 @@ final class Partition {
     func configure(image: MetadataImage, layers: ConfigLayers) {
         guard let topic = image.topic(id.topic) else { return }
         movement.isDue = true
+        shard.wake(self)
         topicName = topic.name
         let changed = TopicConfig(overrides: topic.configs, layers: layers)
         let settings = shard.groupSettings(of: id, changed)
@@ -89,12 +94,28 @@ final class Partition {
         replica.log.configuration = LogConfiguration(changed)
     }
 
-    /// One unit of Raft's time has passed.
+    /// One unit of Raft's time has passed; called while `wantsTicks`.
     func tick() {
-        if replica.isQuiet { lastQuiet = shard.now } else { replica.tick() }
+        if !replica.isQuiet { replica.tick() }
         if movement.isDue { move() }
         if sight == nil || config.minimumInSyncReplicaCount > 1 { lookAtReplicas() }
     }
+
+    /// Whether there is something that time alone brings on.
+    ///
+    /// In a quiet group there is nothing: while it rests everybody who is there is in sync. A message, a change of role and
+    /// the brokers' beat end that, and the shard hears of each.
+    var wantsTicks: Bool { !isClosed && (!replica.isQuiet || movement.isDue) }
+
+    /// The group fell quiet, or works again.
+    func quietChanged() {
+        guard !replica.isQuiet else { return }
+        quietEnd = shard.now
+        shard.wake(self)
+    }
+
+    /// When the group was last quiet: then everybody who is there has everything.
+    var lastQuiet: Instant { replica.isQuiet ? shard.now : quietEnd }
 
     // MARK: Bounds
 
@@ -113,7 +134,17 @@ final class Partition {
     }
 
     /// Where clients of this partition should go.
-    var hint: LeaderHint { shard.hint(for: id) }
+    ///
+    /// The group itself knows of a new leader first. In the turn that ends this replica's own leadership the table still
+    /// names it, and a client sent back to where it comes from would turn in a circle.
+    var hint: LeaderHint {
+        var hint = shard.hint(for: id)
+        if hint.leader == shard.settings.broker.rawValue, !replica.isServing { hint = .unknown }
+        guard !replica.isLeader, let leader = replica.leader, shard.isReachable(leader.broker),
+            replica.term.leaderEpoch > hint.epoch
+        else { return hint }
+        return LeaderHint(leader: leader.broker.rawValue, epoch: replica.term.leaderEpoch)
+    }
 
     /// The error of a request with this leader epoch, or nil where it may go on (GEN-7).
     func epochError(_ epoch: Int32) -> ErrorCode? {
@@ -303,9 +334,8 @@ final class Partition {
 
     /// Calls `wake` once, as soon as there is more to read than `watch` knows, or the partition changes hands.
     func watch(_ watch: FetchWatch, id: UInt64, wake: @escaping () -> Void) {
-        guard replica.isServing, readableEnd(watch.isolation) <= watch.knownEnd else {
-            return wake()
-        }
+        guard servesReads(hasRack: watch.hasRack), readableEnd(watch.isolation) <= watch.knownEnd
+        else { return wake() }
         watchers.append(
             Watcher(id: id, isolation: watch.isolation, knownEnd: watch.knownEnd, wake: wake)
         )
@@ -349,6 +379,7 @@ final class Partition {
     func leadershipChanged() {
         movement.isDue = true
         sight = nil
+        shard.wake(self)
         // What was removed before the last stop is known as removed only now: until the log's own entries are applied
         // it looks as if it were missing.
         guard !replica.isServing else {
@@ -362,6 +393,7 @@ final class Partition {
 
     /// The partition is gone from this broker.
     func close(_ error: ErrorCode) {
+        isClosed = true
         replica.close()
         releaseWaiting(error)
     }

@@ -8,6 +8,10 @@ final class SegmentWriter {
     let replica: Replica
     /// Whether a write or a sync runs on a worker.
     var isBusy = false
+    /// Whether nothing more is begun, so that a repair gets its turn.
+    var isHeldBack = false
+    /// The repairs and steps of a scrub that run on workers; the log sees to it that they do not meet a write.
+    private var tendingCount = 0
     /// Whether the shard has the writer on its list.
     var isListed = false
     /// Since when committed entries wait for their segment.
@@ -35,7 +39,7 @@ final class SegmentWriter {
         isRetired = true
         demandedIndex = nil
         synced = {}
-        guard isBusy else { return action() }
+        guard isBusy || isTended else { return action() }
         afterLastJob = action
     }
 
@@ -45,12 +49,31 @@ final class SegmentWriter {
         demandedIndex = nil
     }
 
+    /// Whether a repair or a step of a scrub runs on a worker.
+    var isTended: Bool { tendingCount > 0 }
+
+    /// A repair or a step of a scrub begins.
+    func tendingBegan() { tendingCount += 1 }
+
+    /// One of them has ended.
+    ///
+    /// - Returns: whether the replica is still there.
+    func tendingEnded() -> Bool {
+        tendingCount -= 1
+        return isOpenAfterJob()
+    }
+
     /// A job has ended.
     ///
     /// - Returns: whether there is more to do.
     func jobEnded() -> Bool {
         isBusy = false
+        return isOpenAfterJob()
+    }
+
+    private func isOpenAfterJob() -> Bool {
         guard isRetired else { return true }
+        guard !isBusy, !isTended else { return false }
         afterLastJob?()
         afterLastJob = nil
         return false

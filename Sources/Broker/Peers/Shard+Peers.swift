@@ -32,7 +32,8 @@ extension Shard: PeerReceiver {
 
     private func tick() {
         metadata?.tick()
-        for partition in allPartitions { partition.tick() }
+        tickPartitions()
+        tellUntold()
         guard index == 0 else { return }
         watch(.tick(environment.clock.now))
     }
@@ -56,6 +57,7 @@ extension Shard: PeerReceiver {
         }
         guard wanted != peers.addresses else { return }
         peers.addresses = wanted
+        peers.untold.formIntersection(wanted.map(\.broker))
         environment.peers.setPeers(wanted)
         if index == 0 { watch(.peers(wanted.map(\.broker))) }
     }
@@ -95,7 +97,6 @@ extension Shard: PeerReceiver {
                 tellShards(.peer(broker, .lost))
             case .back(let broker):
                 tellShards(.peer(broker, .back))
-                tellLeadershipTo(broker)
             case .reborn(let broker):
                 tellShards(.peer(broker, .reborn))
             }
@@ -112,9 +113,14 @@ extension Shard: PeerReceiver {
     /// A broker stopped answering, answers again, or came back as another process.
     func note(_ broker: BrokerID, _ change: PeerChange) {
         switch change {
-        case .lost: peers.reachable.remove(broker)
-        case .back, .reborn: peers.reachable.insert(broker)
+        case .lost:
+            peers.reachable.remove(broker)
+            peers.losses[broker] = now
+        case .back, .reborn:
+            peers.reachable.insert(broker)
+            peers.untold.insert(broker)
         }
+        tellUntold()
         for replica in allReplicas where replica.membership.contains(broker: broker) {
             switch change {
             case .lost: replica.peerLost(broker)
@@ -124,7 +130,12 @@ extension Shard: PeerReceiver {
                 replica.peerBack(broker)
             }
         }
-        for partition in allPartitions { partition.lookAtReplicas() }
+        for partition in allPartitions {
+            partition.lookAtReplicas()
+            if change != .back { partition.lost(broker) }
+        }
+        if change != .back { healer.giveUp(on: broker) }
+        if change != .lost { healer.peerCame(broker) }
         if change != .back { peers.transfers.lost(broker) }
         if change == .reborn { shipping.reborn(broker) }
         metadata?.peersChanged()
@@ -133,6 +144,18 @@ extension Shard: PeerReceiver {
     /// Whether a broker answers; this one does.
     func isReachable(_ broker: BrokerID) -> Bool {
         broker == settings.broker || peers.reachable.contains(broker)
+    }
+
+    /// How long clients are still told of a leader that was lost.
+    ///
+    /// The next one is there after a tenth of a second, mostly. Who is told that nobody leads waits for a timer of its
+    /// own (librdkafka: up to a second), and who cannot reach the leader that it was told of asks again at once.
+    static let lossGrace = Duration.milliseconds(500)
+
+    /// Whether a broker was there until just now.
+    func isJustLost(_ broker: BrokerID) -> Bool {
+        guard !isReachable(broker), let time = peers.losses[broker] else { return false }
+        return now - time < Self.lossGrace
     }
 
     /// Shard 0: the brokers that answer, this one among them, and in which life.
@@ -152,15 +175,14 @@ extension Shard: PeerReceiver {
     // MARK: Sending
 
     /// Queues a message; it leaves at the end of the turn.
-    func sendToPeer(_ message: PeerMessage, _ broker: BrokerID, on lane: PeerLane = .live) {
-        _ = trySend(message, to: broker, on: lane)
-    }
-
-    /// The same; false where the lane did not take it.
-    func trySend(_ message: PeerMessage, to broker: BrokerID, on lane: PeerLane) -> Bool {
+    ///
+    /// - Returns: false when it was dropped: this shard's connection is down, or takes no more.
+    @discardableResult
+    func sendToPeer(_ message: PeerMessage, _ broker: BrokerID, on lane: PeerLane = .live) -> Bool {
+        guard environment.peers.send(message.encoded(), to: broker, on: lane) else { return false }
         peers.hasOutput = true
         environment.requestTurnEnd()
-        return environment.peers.send(message.encoded(), to: broker, on: lane)
+        return true
     }
 
     /// Hands what the turn has queued to the sockets.
@@ -223,16 +245,6 @@ extension Shard: PeerReceiver {
         }
     }
 
-    /// Between replicas, beside Raft: each range of kinds has a part of the shard that knows them.
-    private func take(_ message: ReplicaMessage, from broker: BrokerID) {
-        let isKnown =
-            switch message.kind {
-            case ShippingMessage.kinds: shipping.take(message, from: broker)
-            default: false
-            }
-        if !isKnown { counters.peerFramesRefused += 1 }
-    }
-
     private func replica(for envelope: RaftEnvelope) -> Replica? {
         replica(GroupID(partition: envelope.partition, epoch: envelope.targetEpoch))
     }
@@ -270,11 +282,21 @@ extension Shard: PeerReceiver {
 
     // MARK: Leadership
 
-    /// Shard 0: tells a broker that has just come up who leads what, as far as this broker leads it.
-    private func tellLeadershipTo(_ broker: BrokerID) {
-        let own = leadership.led(by: settings.broker)
-        guard !own.isEmpty else { return }
-        sendToPeer(PeerNews.leadership(own).message, broker)
+    /// Tells brokers that may not know it what of this shard's partitions this broker leads.
+    ///
+    /// Each shard speaks for its own partitions. That a broker is there is often known before this shard's own connection
+    /// to it is up: then the next tick tries again, since who has no replica of a partition hears of its leader nowhere
+    /// else.
+    private func tellUntold() {
+        guard !peers.untold.isEmpty else { return }
+        let own = leadership.led(by: settings.broker).filter {
+            settings.shard(of: $0.partition) == index
+        }
+        for broker in peers.untold.sorted() {
+            if own.isEmpty || sendToPeer(PeerNews.leadership(own).message, broker) {
+                peers.untold.remove(broker)
+            }
+        }
     }
 
     /// Where clients of a partition should go: to its leader, unless that one does not answer.
@@ -297,7 +319,9 @@ extension Shard: PeerReceiver {
     func tellPeers(_ updates: [LeadershipUpdate]) {
         guard settings.isClustered, !updates.isEmpty else { return }
         let message = PeerNews.leadership(updates).message
-        for peer in peers.addresses { sendToPeer(message, peer.broker) }
+        for peer in peers.addresses where !sendToPeer(message, peer.broker) {
+            peers.untold.insert(peer.broker)
+        }
     }
 }
 
@@ -317,6 +341,10 @@ struct PeerTable {
     var addresses: [PeerAddress] = []
     /// The brokers that answer.
     var reachable: Set<BrokerID> = []
+    /// When each broker was last lost.
+    var losses: [BrokerID: Instant] = [:]
+    /// The brokers that have yet to be told what this broker leads on this shard.
+    var untold: Set<BrokerID> = []
     /// Whether something waits for the end of the turn.
     var hasOutput = false
     /// Shard 0: the watch over their beats.

@@ -16,24 +16,39 @@ enum Removal {
 /// the metadata says so.
 extension Shard {
     /// Does what other metadata asks for.
-    func reconcile(_ changes: MetadataChanges) {
+    func reconcile(_ changes: MetadataChanges, since earlier: MetadataImage) {
         // What is to be deleted goes first: another replica of the same partition may come in its place.
         if changes.hasOtherDeletions { removeUnwanted() }
-        for topic in changes.topics { reconcile(topic) }
+        let layers = layers
+        for topic in changes.topics {
+            reconcile(topic, since: earlier.topic(topic.id), layers)
+        }
         if changes.hasOtherConfigs {
             for partition in allPartitions { partition.configure(image: image, layers: layers) }
         }
         if image.clusterID != nil { finishStartup() }
     }
 
-    private func reconcile(_ topic: TopicImage) {
+    /// Follows what changed of a topic.
+    ///
+    /// One partition after another of a large topic may change, as in a movement: the others are then not looked at more
+    /// closely than to see that nothing was said of them.
+    private func reconcile(
+        _ topic: TopicImage,
+        since earlier: TopicImage?,
+        _ layers: ConfigLayers
+    ) {
+        let isConfiguredAlike = earlier?.name == topic.name && earlier?.configs == topic.configs
+        let before = earlier?.partitions ?? []
         for (number, place) in topic.partitions.enumerated() {
             let id = TopicPartition(topic: topic.id, partition: Int32(number))
             guard settings.shard(of: id) == index else { continue }
             let member = place.replica(on: settings.broker)
             if let open = partitions[id] {
                 guard open.replica.member != member else {
-                    open.configure(image: image, layers: layers)
+                    if !isConfiguredAlike || number >= before.count || before[number] != place {
+                        open.configure(image: image, layers: layers)
+                    }
                     continue
                 }
                 forget(open)
@@ -77,12 +92,10 @@ extension Shard {
             )
             // Only now: opened once more without what the disk holds, a replica would forget its promises.
             recovered[local.group] = nil
-            partitions[local.group.partition] = partition
-            let place =
-                orderedPartitions.firstIndex { local.group.partition < $0 }
-                ?? orderedPartitions.endIndex
-            orderedPartitions.insert(local.group.partition, at: place)
+            partitions.insert(partition)
+            wake(partition)
             partition.replica.start()
+            lookForDamage(in: partition.replica)
             if isNew { campaignIfPreferred(partition.replica) }
             if let demand = unmetDemands.removeValue(forKey: local.group) { meet(demand) }
         } catch {
@@ -94,8 +107,7 @@ extension Shard {
     private func forget(_ partition: Partition) {
         let id = partition.id
         shipping.forget(partition.replica.group)
-        partitions[id] = nil
-        orderedPartitions.removeAll { $0 == id }
+        partitions.remove(id)
         let isDeleted = image.topic(id.topic) == nil
         if isDeleted {
             leadership.forget(id)
@@ -150,7 +162,7 @@ extension Shard {
 
     private func removeFiles(of group: GroupID, _ open: PartitionLog? = nil) {
         let removal = (open ?? openLog(group, nil, LogConfiguration())).remove()
-        environment.workers.run({ removal.perform() }) { [unowned self] result in
+        environment.workers.runInBackground({ removal.perform() }) { [unowned self] result in
             if case .failure(let error) = result {
                 self.removals[group] = nil
                 self.environment.log(

@@ -65,13 +65,20 @@ extension Shard {
         schedule(after: Self.segmentInterval) { [unowned self] in self.writeSegments() }
     }
 
+    /// How many of the writers that wait are written in one look because they waited long; the others are first in the next.
+    static func oldWriteLimit(of waitingCount: Int) -> Int { max(4, waitingCount / 8) }
+
     private func writeSegments() {
         let now = environment.clock.now
         let queue = segmentQueue
         segmentQueue.removeAll(keepingCapacity: true)
+        var oldCount = 0
         for writer in queue {
             let isOld = writer.waitingSince.map { $0 + settings.segmentWriteDelay <= now } ?? false
-            if isOld || writer.demandedIndex != nil { write(writer, minimumByteCount: 1) }
+            // Partitions that got their first records together would be written together ever after.
+            let isItsTurn = isOld && oldCount < Self.oldWriteLimit(of: queue.count)
+            if isItsTurn { oldCount += 1 }
+            if isItsTurn || writer.demandedIndex != nil { write(writer, minimumByteCount: 1) }
             writer.isListed = writer.hasWork
             if writer.isListed { segmentQueue.append(writer) }
         }
@@ -79,12 +86,12 @@ extension Shard {
     }
 
     private func write(_ writer: SegmentWriter, minimumByteCount: Int) {
-        guard !writer.isBusy, !writer.isRetired else { return }
+        guard !writer.isBusy, !writer.isHeldBack, !writer.isRetired else { return }
         guard let write = writer.replica.log.nextWrite(minimumByteCount: minimumByteCount) else {
             return sync(writer)
         }
         writer.isBusy = true
-        environment.workers.run({ write.perform() }) { [unowned self] result in
+        environment.workers.runInBackground({ write.perform() }) { [unowned self] result in
             guard writer.jobEnded() else { return }
             do throws(StorageError) {
                 try writer.replica.log.finish(result)
@@ -111,11 +118,12 @@ extension Shard {
             writer.demandedIndex = nil
             return environment.release(writer.replica.group, upTo: log.syncedIndex)
         }
-        guard !writer.isBusy, log.writtenIndex >= min(demanded, log.commitIndex),
+        guard !writer.isBusy, !writer.isHeldBack,
+            log.writtenIndex >= min(demanded, log.commitIndex),
             let sync = log.nextSync()
         else { return }
         writer.isBusy = true
-        environment.workers.run({ sync.perform() }) { [unowned self] result in
+        environment.workers.runInBackground({ sync.perform() }) { [unowned self] result in
             guard writer.jobEnded() else { return }
             do throws(StorageError) {
                 try log.finish(result)

@@ -44,7 +44,7 @@ extension Shard {
     }
 
     private func flush(_ writer: SegmentWriter, then completion: @escaping () -> Void) {
-        guard !writer.isBusy else {
+        guard !writer.isBusy, !writer.isTended else {
             schedule(after: Self.drainInterval) { [unowned self] in
                 self.flush(writer, then: completion)
             }

@@ -26,9 +26,9 @@ package final class Shard {
     var producerIDs = ProducerIDAllocator()
     var random: SeededRandom
 
-    var partitions: [TopicPartition: Partition] = [:]
-    /// The same partitions in an order that does not depend on hashing.
-    var orderedPartitions: [TopicPartition] = []
+    var partitions = PartitionTable()
+    /// The partitions that want to be called at each tick; see `Shard.wake(_:)`.
+    var awakePartitions: [Partition] = []
     /// Replicas that are closed since another one took their place; their data stays until the metadata has it deleted.
     var retired: [GroupID: Partition] = [:]
     /// Replicas that the metadata wants deleted, until it has taken them off its list.
@@ -81,6 +81,9 @@ package final class Shard {
     var spaceTime = Instant.start
     /// Whether batches wait for a look at the room.
     var isLookingAtSpace = false
+    /// Who heals this shard's replicas, and who looks for damage.
+    private(set) lazy var healer = Healer(shard: self)
+    private lazy var scrubber = Scrubber(shard: self)
     let compressor = Compressor()
     let decompressor = Decompressor()
 
@@ -123,6 +126,7 @@ package final class Shard {
         if index == 0 { openMetadata(facts) }
         startHousekeeping()
         startPeers()
+        scrubber.start()
         environment.requestTurnEnd()
     }
 
@@ -140,9 +144,7 @@ package final class Shard {
     }
 
     /// The partitions in a fixed order.
-    var allPartitions: [Partition] {
-        orderedPartitions.compactMap { partitions[$0] }
-    }
+    var allPartitions: [Partition] { partitions.ordered }
 
     /// A partition that lives here.
     func partition(_ id: TopicPartition) -> Partition? {
@@ -168,24 +170,24 @@ package final class Shard {
     /// What keeps the shard from serving all that lives here, in words; nil when nothing does.
     package var whatIsMissing: String? {
         guard knowsMetadata else { return whyMetadataIsUnknown }
-        let waiting = orderedPartitions.filter { hint(for: $0).leader < 0 }
+        let waiting = allPartitions.filter { $0.hint.leader < 0 }
         let absent = image.replicas(on: settings.broker).filter { local in
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
         }
-        guard !waiting.isEmpty || !absent.isEmpty else { return nil }
+        guard !waiting.isEmpty || !absent.isEmpty else { return whatIsLost }
         return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
     }
 
     /// Counters since the start, and what the shard holds now.
     package var statistics: ShardStatistics {
         var statistics = counters
-        statistics.partitionCount = orderedPartitions.count
-        statistics.leaderlessCount = orderedPartitions.count {
-            hint(for: $0).leader < 0
-        }
+        statistics.partitionCount = allPartitions.count
+        statistics.leaderlessCount = allPartitions.count { $0.hint.leader < 0 }
         statistics.unansweredByteCount = inFlightByteCount
         statistics.catchingUpCount = shipping.catchingUpCount
+        statistics.damagedRangeCount = healer.damagedRangeCount
+        statistics.lostReplicaCount = healer.lost.count
         return statistics
     }
 
@@ -351,11 +353,12 @@ package final class Shard {
 
     func apply(_ update: MetadataUpdate) {
         precondition(isStarted, "a shard knows what the disk holds before it opens partitions")
-        let changes = update.image.changes(since: image)
+        let earlier = image
+        let changes = update.image.changes(since: earlier)
         image = update.image
         config = BrokerConfig(layers: layers)
         connectPeers()
-        reconcile(changes)
+        reconcile(changes, since: earlier)
         wakeImageWaiters()
     }
 
@@ -403,7 +406,9 @@ package final class Shard {
     /// Takes in who leads, and looks again at what waited for it.
     func noteLeadership(_ updates: [LeadershipUpdate]) {
         let controller = leadership.leader(of: .clusterMetadata)?.leader
-        for update in updates { leadership.note(update) }
+        for update in updates {
+            leadership.note(update) { isJustLost($0) }
+        }
         if let leader = leadership.leader(of: .clusterMetadata)?.leader, leader != controller {
             // What was told to the former one may be lost with it.
             retryRemovals()
@@ -428,7 +433,10 @@ package final class Shard {
     }
 
     /// Tells the operator of damage, once for each place.
+    ///
+    /// It is healed as well, see `Healer`.
     func report(_ error: StorageError, in group: GroupID) {
+        if case .damaged = error { healer.look(at: group) }
         guard reportedDamage.count < Self.reportedDamageLimit else { return }
         guard reportedDamage.insert("\(group) \(error)").inserted else { return }
         environment.log(.damaged(group, description: error.description))
@@ -485,9 +493,14 @@ extension Shard: ReplicaHost {
         partition.movement.isDue = true
         // What was seen was seen of other voters.
         partition.sight = nil
+        wake(partition)
     }
 
-    package func quietChanged(_ replica: Replica) {}
+    package func quietChanged(_ replica: Replica) {
+        guard let partition = partitions[replica.group.partition], partition.replica === replica
+        else { return }
+        partition.quietChanged()
+    }
 
     package func grantsOldEntries(
         _ byteCount: Int,

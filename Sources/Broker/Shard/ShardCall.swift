@@ -131,9 +131,14 @@ package struct FetchCall: Sendable {
         package var maxByteCount: Int
         package var currentLeaderEpoch: Int32
         package var lastFetchedEpoch: Int32
+        /// Whether the answer may name another replica to read from.
+        package var mayBeSentOn = false
     }
 
     package var isolation: IsolationLevel
+    /// The rack that the consumer says it stands in, from Fetch version 11 on; nil for one that says nothing, which only
+    /// leaders answer.
+    package var rack: String?
     /// The most bytes that all items together may bring; the first batch of all may be larger.
     package var maxByteCount: Int
     /// Whether the first batch of all may be larger than that; where there is no room for answers none is read.
@@ -163,6 +168,8 @@ package struct FetchReply: Sendable {
     package var byteCount = 0
     /// Set where the client's log and ours went apart (KIP-595).
     package var divergingEpoch: EpochEnd?
+    /// The broker whose replica the consumer should read instead (KIP-392); -1 for none.
+    package var preferredReadReplica: Int32 = -1
     package var hint: LeaderHint = .unknown
 
     /// A refusal.
@@ -181,6 +188,8 @@ package struct FetchReply: Sendable {
 package struct FetchWatch: Sendable {
     package var partition: TopicPartition
     package var isolation: IsolationLevel
+    /// Whether the consumer names a rack, so that a follower may answer it.
+    package var hasRack: Bool
     /// Wakes when the readable end is above this.
     package var knownEnd: Offset
 }

@@ -96,6 +96,10 @@ package struct LeadershipUpdate: Hashable, Sendable {
 package enum BrokerEvent: Sendable {
     /// A replica was opened with damage that only a peer could repair.
     case damaged(GroupID, description: String)
+    /// Damaged ranges of a replica were healed.
+    case healed(GroupID, rangeCount: Int)
+    /// A replica has damage that could not be healed; `isLost` where every replica was asked and none has what is missing.
+    case unhealed(GroupID, description: String, isLost: Bool)
     /// A directory belongs to no replica of the metadata; it is kept.
     case quarantined(directory: String)
     /// Background work failed and will be tried again.

@@ -24,6 +24,14 @@ package struct ShardStatistics: Sendable {
     package var receivedByteCount = 0
     /// Replicas on other brokers that are being sent files or old entries.
     package var catchingUpCount = 0
+    /// Damaged ranges of replicas that were healed.
+    package var repairs = 0
+    /// Bytes of segments that were read to find damage.
+    package var scrubbedBytes = 0
+    /// Damaged ranges of replicas, as far as they are known.
+    package var damagedRangeCount = 0
+    /// Replicas with ranges that no replica of their partition has.
+    package var lostReplicaCount = 0
     private var counts: [Int] = Array(repeating: 0, count: 128)
 
     /// Nothing counted yet.
@@ -51,6 +59,10 @@ package struct ShardStatistics: Sendable {
         shippedByteCount += other.shippedByteCount
         receivedByteCount += other.receivedByteCount
         catchingUpCount += other.catchingUpCount
+        repairs += other.repairs
+        scrubbedBytes += other.scrubbedBytes
+        damagedRangeCount += other.damagedRangeCount
+        lostReplicaCount += other.lostReplicaCount
         for place in counts.indices { counts[place] += other.counts[place] }
     }
 }

@@ -153,7 +153,7 @@ final class IncomingShipment {
         else { return }
         do throws(StorageError) {
             let write = try staging.take(chunk)
-            shard.workers.run({ write.perform() }) { [self] result in
+            shard.workers.runInBackground({ write.perform() }) { [self] result in
                 do throws(StorageError) {
                     try staging.finish(result)
                     written(chunk.bytes.readableBytes)
@@ -187,7 +187,7 @@ final class IncomingShipment {
             phase = .verified(position, membership)
             return installIfReady()
         }
-        shard.workers.run({ check.perform() }) { [self] result in
+        shard.workers.runInBackground({ check.perform() }) { [self] result in
             do throws(StorageError) {
                 try staging.finish(result)
                 lastProgress = shard.now
@@ -205,7 +205,7 @@ final class IncomingShipment {
         switch replica.readiness(forFilesUpTo: position) {
         case .superfluous: giveUp(nil)
         case .notYet: break
-        case .ready where writer.isBusy || writer.isRetired: break
+        case .ready where writer.isBusy || writer.isTended || writer.isRetired: break
         case .ready:
             phase = .installing
             replica.beginInstallation(upTo: position)
@@ -218,7 +218,7 @@ final class IncomingShipment {
         // Nothing is written to the old log any more, and a deletion waits.
         writer.isBusy = true
         let installation = staging.install()
-        shard.workers.run({ installation.perform() }) { [self] result in
+        shard.workers.runInBackground({ installation.perform() }) { [self] result in
             guard writer.jobEnded() else { return over() }
             switch result {
             case .success(let recovered):
@@ -230,6 +230,7 @@ final class IncomingShipment {
                 writer.logWasReplaced()
                 over()
                 replica.install(log, at: position, with: membership)
+                shard.healer.logWasReplaced(of: group)
                 shard.environment.log(
                     .caughtUpByFiles(group, from: leader.broker, byteCount: extent?.byteCount ?? 0)
                 )
@@ -325,7 +326,7 @@ final class IncomingShipment {
         guard !staging.isBusy else { return }
         let discard = staging.discard()
         self.staging = nil
-        shard.workers.run({ discard.perform() }) { [self] result in
+        shard.workers.runInBackground({ discard.perform() }) { [self] result in
             // What could not be removed goes at the next start, or with the next shipment.
             if case .failure(let error) = result {
                 shard.report(.disk(error), "removal of received files of \(group)")

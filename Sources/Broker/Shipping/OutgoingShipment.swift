@@ -42,7 +42,7 @@ final class OutgoingShipment {
     /// Looks at what is to be shipped, and offers it.
     func begin() {
         let plan = plan
-        shipping.shard.workers.run({ plan.perform() }) { [weak self] result in
+        shipping.shard.workers.runInBackground({ plan.perform() }) { [weak self] result in
             guard let self, !self.isOver else { return }
             switch result {
             case .success(let shipment):
@@ -113,7 +113,7 @@ final class OutgoingShipment {
         isReading = true
         let generation = flow.generation
         let read = shipment.read(at: place, maxByteCount: byteCount)
-        shipping.shard.workers.run({ read.perform() }) { [weak self] result in
+        shipping.shard.workers.runInBackground({ read.perform() }) { [weak self] result in
             guard let self, !self.isOver else { return }
             self.isReading = false
             switch result {

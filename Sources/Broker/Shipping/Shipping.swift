@@ -213,7 +213,7 @@ final class Shipping {
             case .manifest, .chunk: .bulk
             case .request, .end: .live
             }
-        return shard.trySend(
+        return shard.sendToPeer(
             .replica(
                 ReplicaMessage(
                     partition: group.partition,
@@ -223,7 +223,7 @@ final class Shipping {
                     parts: message.parts
                 )
             ),
-            to: member.broker,
+            member.broker,
             on: lane
         )
     }

@@ -25,6 +25,11 @@ package struct BrokerConfig: Hashable, Sendable {
     /// The longest note beside a committed offset.
     package var maximumOffsetMetadataByteCount: Int
 
+    /// How many bytes a second each shard reads to find damage; 0 does without.
+    package var scrubByteRate: Int
+    /// How long after a look at a replica's segments the next one is due.
+    package var scrubIntervalMillis: Int64
+
     /// The settings in force.
     package init(layers: ConfigLayers) {
         let reader = ConfigReader(table: BrokerConfigTable.table) { layers.value($0.name) }
@@ -45,6 +50,8 @@ package struct BrokerConfig: Hashable, Sendable {
         transactionMaximumTimeoutMillis = Int32(
             clamping: reader.integer("transaction.max.timeout.ms")
         )
+        scrubByteRate = Int(clamping: reader.integer("log.scrub.bytes.per.second"))
+        scrubIntervalMillis = reader.integer("log.scrub.interval.ms")
         maximumOffsetMetadataByteCount = Int(clamping: reader.integer("offset.metadata.max.bytes"))
     }
 

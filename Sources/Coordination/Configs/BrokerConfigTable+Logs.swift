@@ -176,6 +176,27 @@ extension BrokerConfigTable {
         ),
     ]
 
+    static let scrub: [ConfigDefinition] = [
+        ConfigDefinition(
+            "log.scrub.bytes.per.second",
+            .long,
+            "4194304",
+            .range(0...1 << 40),
+            updateMode: .live,
+            documentation:
+                "How many bytes of segments each event loop reads a second to find damage; 0 looks for none."
+        ),
+        ConfigDefinition(
+            "log.scrub.interval.ms",
+            .long,
+            "86400000",
+            .range(1_000...31_536_000_000),
+            updateMode: .live,
+            documentation:
+                "How long after a look at all bytes of a replica the next one begins; the first one follows the start."
+        ),
+    ]
+
     private static let notCompacted =
         "It changes nothing yet: logs are not compacted, everything is kept."
 

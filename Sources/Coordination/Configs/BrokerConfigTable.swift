@@ -6,7 +6,7 @@
 package enum BrokerConfigTable {
     /// The table.
     package static let table = ConfigTable(
-        identity + topics + connections + logSizes + logTimes + cleaner + replicas + groups
+        identity + topics + connections + logSizes + logTimes + scrub + cleaner + replicas + groups
             + shareGroups
             + transactions + security
     )

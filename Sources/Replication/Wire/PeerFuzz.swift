@@ -31,9 +31,24 @@ private func fuzzFrame(_ input: ByteBuffer) {
         precondition(destination == envelope.partition, "a frame goes where it says")
     case .replica(let message):
         precondition(destination == message.partition, "a frame goes where it says")
+        fuzzRepair(message)
     case .beat, .beatAnswer, .application:
         precondition(destination == nil, "other frames go to no partition")
     }
+}
+
+private func fuzzRepair(_ message: ReplicaMessage) {
+    guard let repair = try? RepairMessage(message) else { return }
+    let again = repair.message(
+        of: message.partition,
+        from: message.senderEpoch,
+        to: message.targetEpoch
+    )
+    precondition(
+        contiguous(PeerMessage.replica(again).encoded())
+            == contiguous(PeerMessage.replica(message).encoded()),
+        "a message writes the bytes that it was read from"
+    )
 }
 
 /// The frame without its length, and the length.

@@ -77,6 +77,10 @@ package enum PeerWireField: String, Hashable, Sendable, CustomStringConvertible 
     case isTransfer = "flag for a transfer"
     case isDamaged = "flag for a damaged log"
     case goesQuiet = "flag for silence"
+    case firstIndex = "first index"
+    case baseOffset = "base offset"
+    case entryCount = "number of entries"
+    case reason
 
     /// The field in words.
     package var description: String {

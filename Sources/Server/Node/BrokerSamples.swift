@@ -65,6 +65,30 @@ enum BrokerSamples {
                 "Replicas on other brokers that are being sent files or old entries.",
                 Double(statistics.catchingUpCount)
             ),
+            MetricSample(
+                "flotilla_replica_repairs_total",
+                .counter,
+                "Damaged ranges of replicas healed.",
+                Double(statistics.repairs)
+            ),
+            MetricSample(
+                "flotilla_scrubbed_bytes_total",
+                .counter,
+                "Bytes of segments read to find damage.",
+                Double(statistics.scrubbedBytes)
+            ),
+            MetricSample(
+                "flotilla_replica_damaged_ranges",
+                .gauge,
+                "Damaged ranges of replicas on this broker, as far as they are known.",
+                Double(statistics.damagedRangeCount)
+            ),
+            MetricSample(
+                "flotilla_replicas_with_loss",
+                .gauge,
+                "Replicas on this broker with a range that no replica of the partition has.",
+                Double(statistics.lostReplicaCount)
+            ),
         ]
         for (api, count) in statistics.requestCounts {
             samples.append(

@@ -86,6 +86,21 @@ final class ShardDriver: ShardEnvironment {
         switch event {
         case .damaged(let group, let description):
             logger.error("replica is damaged", metadata: .of([.group: group, .error: description]))
+        case .healed(let group, let rangeCount):
+            logger.info(
+                "replica healed",
+                metadata: .of([.group: group, .count: rangeCount])
+            )
+        case .unhealed(let group, let description, true):
+            logger.error(
+                "no replica has what is damaged here; the rest is served",
+                metadata: .of([.group: group, .error: description])
+            )
+        case .unhealed(let group, let description, false):
+            logger.warning(
+                "damage waits for replicas that do not answer",
+                metadata: .of([.group: group, .error: description])
+            )
         case .quarantined(let directory):
             logger.warning(
                 "directory belongs to no replica; it is kept",

@@ -3,7 +3,7 @@ import FlotillaModel
 
 /// The files of a replica's directory, as their names tell.
 struct LogInventory {
-    /// The segments that have `.frames`, in order.
+    /// The segments that have `.frames`, and those between them that lost it, in order.
     var segments: [SegmentName] = []
     /// The `.state` files, in order.
     var states: [SegmentName] = []
@@ -35,7 +35,11 @@ struct LogInventory {
         }
         segments.sort()
         states.sort()
-        guard let first = segments.first else { return }
+        guard let first = segments.first, let last = segments.last else { return }
+        // Segments begin at the end and go from the oldest on: in between nothing but damage takes a file.
+        let known = Set(segments)
+        let damaged = Set(others.map(\.name)).filter { first < $0 && $0 < last }
+        segments = known.union(damaged).sorted()
         remains += others.filter { $0.name < first }.map { $0.name.fileName($0.kind) }
         remains += states.filter { $0 < first }.map { $0.fileName(.state) }
         states.removeAll { $0 < first }

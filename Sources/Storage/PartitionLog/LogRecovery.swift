@@ -232,7 +232,7 @@ extension LogRecovery {
         -> SegmentScanner
     {
         if let scanner = try openScannerIfThere(name) { return scanner }
-        for kind in [SegmentFileKind.log, .control] {
+        for kind in [SegmentFileKind.log, .control, .frames] {
             let path = "\(directory)/\(name.fileName(kind))"
             if try wrapped({ () throws(DiskError) in try disk.exists(path) }) { continue }
             recovered.note(missing(file: name.fileName(kind)))

@@ -105,10 +105,16 @@ extension PartitionLog {
         leases.removeAll { $0.deadline <= now }
     }
 
-    /// Gives up the open files of a log whose place a shipped one takes.
+    /// Gives up the open files.
     package func close() {
         precondition(!isBusy, "a log is closed when nothing is under way")
         segments.forEach(resources.segments.drop)
+    }
+
+    /// Ends a log whose place a shipped one takes: nothing is written, repaired or looked at any more.
+    package func retire() {
+        close()
+        isRetired = true
     }
 }
 

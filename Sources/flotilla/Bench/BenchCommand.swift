@@ -53,6 +53,12 @@ struct LoadOptions: ParsableArguments {
     @Option(help: "How many records a producer may hold, in bytes.")
     var buffer = Size(32 << 20)
 
+    @Option(
+        help:
+            "Requests that a producer has under way to each broker; 5 at most unless not idempotent."
+    )
+    var inFlight = 5
+
     @Flag(help: "Do without idempotence.")
     var notIdempotent = false
 
@@ -72,6 +78,7 @@ struct LoadOptions: ParsableArguments {
         settings.linger = linger.duration
         settings.batchByteCount = batch.byteCount
         settings.bufferByteCount = buffer.byteCount
+        settings.maximumInFlight = inFlight
         settings.isIdempotent = !notIdempotent
         settings.maximumRecordByteCount = max(
             settings.maximumRecordByteCount,

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FlotillaEnvironment
 import NIOCore
 
 /// What values are made of.
@@ -12,11 +13,13 @@ struct Payload {
     private var next = 0
 
     init(_ kind: PayloadKind, byteCount: Int) {
+        // The system's own generator is a system call for eight bytes, which takes a second for a few producers.
+        var generator = SeededRandom(seed: UInt64.random(in: .min ... .max))
         let count = max(16, min(4096, (1 << 20) / max(byteCount, 1)))
         values = (0..<count).map { number in
             switch kind {
-            case .random: Self.random(byteCount)
-            case .json: Self.json(byteCount, number)
+            case .random: Self.random(byteCount, &generator)
+            case .json: Self.json(byteCount, number, &generator)
             }
         }
     }
@@ -28,18 +31,19 @@ struct Payload {
         return values[next]
     }
 
-    private static func random(_ byteCount: Int) -> ByteBuffer {
+    private static func random(_ byteCount: Int, _ generator: inout SeededRandom) -> ByteBuffer {
         var bytes = ByteBuffer()
         bytes.reserveCapacity(byteCount + 8)
-        var generator = SystemRandomNumberGenerator()
         while bytes.readableBytes < byteCount { bytes.writeInteger(generator.next()) }
         return bytes.getSlice(at: 0, length: byteCount) ?? bytes
     }
 
-    private static func json(_ byteCount: Int, _ number: Int) -> ByteBuffer {
+    private static func json(_ byteCount: Int, _ number: Int, _ generator: inout SeededRandom)
+        -> ByteBuffer
+    {
         var text = ""
         while text.utf8.count < byteCount {
-            let id = UInt32.random(in: .min ... .max)
+            let id = UInt32.random(in: .min ... .max, using: &generator)
             text +=
                 "{\"id\":\(id),\"number\":\(number),\"customer\":\"customer-\(id % 5000)\",\"state\":\"shipped\","
             text +=

@@ -64,6 +64,9 @@ struct ConsumeCommand: AsyncParsableCommand {
     @Flag(help: "Show records of aborted and open transactions too.")
     var uncommitted = false
 
+    @Option(help: "The rack you are in: records are read from a replica there, if there is one.")
+    var rack: String?
+
     /// What to print, and what not.
     private struct Printing {
         var format: RecordFormat
@@ -178,6 +181,7 @@ struct ConsumeCommand: AsyncParsableCommand {
         var left = count ?? .max
         guard left > 0 else { return }
         var settings = ConsumerConfiguration()
+        settings.rack = rack
         settings.isolationLevel = uncommitted ? .readUncommitted : .readCommitted
         let wanted = ends == nil ? starts : starts.filter { open[$0.key] != nil }
         let consumer = try await Consumer(client, wanted, settings)

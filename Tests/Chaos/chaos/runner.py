@@ -83,11 +83,12 @@ def why_not(nemesis_class, brokers):
 
 def run_in(directory, nemesis_class, arguments, seconds, report):
     """Builds the world, lets the story happen in it, and takes it down whatever happens."""
-    fabric = (Namespaces if nemesis_class.needs_network else Loopback)(arguments.brokers)
+    size = arguments.brokers + nemesis_class.extra_brokers
+    fabric = (Namespaces if nemesis_class.needs_network else Loopback)(size)
     cluster = nemesis = None
     try:
         fabric.up()
-        cluster = Cluster(arguments.binary, arguments.brokers, fabric, directory)
+        cluster = Cluster(arguments.binary, size, fabric, directory)
         nemesis = nemesis_class(cluster, random.Random(f"{arguments.seed} {nemesis_class.name}"))
         failed_before = report.failed
         nemesis.prepare()

@@ -1,7 +1,10 @@
 """What every nemesis is."""
 
 import os
+import subprocess
 import time
+
+from ..report import expect
 
 
 class Nemesis:
@@ -15,6 +18,8 @@ class Nemesis:
     needs_root = False
     needs_device = ""
     least_brokers = 1
+    # Brokers beside those that replicas need, so that there is somewhere to move to.
+    extra_brokers = 0
     # The longest time in which a partition of a cluster may acknowledge nothing; None where the failure takes the majority away.
     longest_silence = 10.0
 
@@ -66,3 +71,10 @@ class Nemesis:
         path = os.path.join(self.cluster.directory, name)
         os.makedirs(path, exist_ok=True)
         return path
+
+    def flotilla(self, *words, seconds):
+        """A command of the binary under test; its failure is a finding."""
+        binary = self.cluster.brokers[0].binary
+        result = subprocess.run(
+            [binary, *words, "-b", ",".join(self.cluster.addresses)], capture_output=True, text=True, timeout=seconds, check=False)
+        expect(result.returncode == 0, f"flotilla {' '.join(words)}: {result.returncode}: {result.stderr.strip()[-400:]}")
