@@ -155,13 +155,7 @@ extension Shard {
 
     /// Where a partition is, and who leads it (META-5, META-6).
     func placement(of id: TopicPartition, _ partition: PartitionImage) -> Placement {
-        let entry = leadership.leader(of: id)
-        var hint = hint(for: id)
-        // Never a smaller one than before, also while nobody leads (META-6).
-        hint.epoch = max(hint.epoch, entry?.term.leaderEpoch ?? -1)
-        if hint.leader < 0, let former = entry?.latest, isJustLost(former.leader) {
-            hint = LeaderHint(leader: former.leader.rawValue, epoch: former.term.leaderEpoch)
-        }
+        let hint = hint(for: id)
         // As in Kafka, all that have data are named while a partition moves; one that is still coming is not in sync.
         var brokers = partition.brokers
         for member in partition.removing where !brokers.contains(member.broker) {
@@ -171,7 +165,8 @@ extension Shard {
         return Placement(
             error: hint.leader < 0 ? .leaderNotAvailable : .noError,
             leader: hint.leader,
-            epoch: hint.epoch,
+            // Never a smaller one than before, also while nobody leads (META-6).
+            epoch: max(hint.epoch, leadership.leader(of: id)?.term.leaderEpoch ?? -1),
             replicas: brokers.map(\.rawValue),
             inSync: brokers.filter { isReachable($0) && !coming.contains($0) }.map(\.rawValue),
             offline: brokers.filter { !isReachable($0) }.map(\.rawValue)
@@ -187,7 +182,7 @@ extension Shard {
 
     /// The brokers with the addresses that this client can use (META-2).
     func brokers(as context: RequestContext) -> [KnownBroker] {
-        image.brokers.filter { isReachable($0.key) || isJustLost($0.key) }.map { id, registration in
+        image.brokers.filter { isReachable($0.key) }.map { id, registration in
             if id == settings.broker {
                 let address: NetworkAddress =
                     switch settings.advertised {

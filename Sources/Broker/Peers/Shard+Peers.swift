@@ -113,9 +113,7 @@ extension Shard: PeerReceiver {
     /// A broker stopped answering, answers again, or came back as another process.
     func note(_ broker: BrokerID, _ change: PeerChange) {
         switch change {
-        case .lost:
-            peers.reachable.remove(broker)
-            peers.losses[broker] = now
+        case .lost: peers.reachable.remove(broker)
         case .back, .reborn:
             peers.reachable.insert(broker)
             peers.untold.insert(broker)
@@ -144,18 +142,6 @@ extension Shard: PeerReceiver {
     /// Whether a broker answers; this one does.
     func isReachable(_ broker: BrokerID) -> Bool {
         broker == settings.broker || peers.reachable.contains(broker)
-    }
-
-    /// How long clients are still told of a leader that was lost.
-    ///
-    /// The next one is there after a tenth of a second, mostly. Who is told that nobody leads waits for a timer of its
-    /// own (librdkafka: up to a second), and who cannot reach the leader that it was told of asks again at once.
-    static let lossGrace = Duration.milliseconds(500)
-
-    /// Whether a broker was there until just now.
-    func isJustLost(_ broker: BrokerID) -> Bool {
-        guard !isReachable(broker), let time = peers.losses[broker] else { return false }
-        return now - time < Self.lossGrace
     }
 
     /// Shard 0: the brokers that answer, this one among them, and in which life.
@@ -341,8 +327,6 @@ struct PeerTable {
     var addresses: [PeerAddress] = []
     /// The brokers that answer.
     var reachable: Set<BrokerID> = []
-    /// When each broker was last lost.
-    var losses: [BrokerID: Instant] = [:]
     /// The brokers that have yet to be told what this broker leads on this shard.
     var untold: Set<BrokerID> = []
     /// Whether something waits for the end of the turn.

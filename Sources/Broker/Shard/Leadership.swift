@@ -8,17 +8,6 @@ struct Leadership {
     struct Entry {
         var term: Term
         var leader: BrokerID?
-        /// Who led last, where nobody does and that broker was just lost.
-        var former: Former?
-
-        /// Who was the last to lead, as far as this shard knows.
-        var latest: Former? { leader.map { Former(term: term, leader: $0) } ?? former }
-    }
-
-    /// A leader of a term that may be over.
-    struct Former {
-        var term: Term
-        var leader: BrokerID
     }
 
     private var entries: [TopicPartition: Entry] = [:]
@@ -34,12 +23,8 @@ struct Leadership {
     /// Takes in a statement, unless a newer one is known.
     ///
     /// A term has one leader at most: that somebody does not know it takes nothing away from who does.
-    ///
-    /// `isJustLost`: whether clients are still to be told of a broker. One that was not lost when its leadership ended is
-    /// forgotten with it: clients have been told of the newer term, and epochs do not go back.
-    mutating func note(_ update: LeadershipUpdate, isJustLost: (BrokerID) -> Bool) {
-        let known = entries[update.partition]
-        if let known {
+    mutating func note(_ update: LeadershipUpdate) {
+        if let known = entries[update.partition] {
             if known.term > update.term { return }
             if known.term == update.term, known.leader != nil, update.leader == nil,
                 !update.isResignation
@@ -47,12 +32,7 @@ struct Leadership {
                 return
             }
         }
-        entries[update.partition] = Entry(
-            term: update.term,
-            leader: update.leader,
-            former: update.leader == nil
-                ? known?.latest.flatMap { isJustLost($0.leader) ? $0 : nil } : nil
-        )
+        entries[update.partition] = Entry(term: update.term, leader: update.leader)
     }
 
     /// What a broker leads, in an order that does not depend on hashing.

@@ -406,9 +406,7 @@ package final class Shard {
     /// Takes in who leads, and looks again at what waited for it.
     func noteLeadership(_ updates: [LeadershipUpdate]) {
         let controller = leadership.leader(of: .clusterMetadata)?.leader
-        for update in updates {
-            leadership.note(update) { isJustLost($0) }
-        }
+        for update in updates { leadership.note(update) }
         if let leader = leadership.leader(of: .clusterMetadata)?.leader, leader != controller {
             // What was told to the former one may be lost with it.
             retryRemovals()
