@@ -54,13 +54,11 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
         case .unsupportedRecordKind(let file, let kind):
             "\(file): record kind \(kind) is not known; start the version that wrote it"
         case .journalMissing(let directory, let expected):
-            "\(directory): journal \(expected) of this data directory is missing; "
-                + "bring it back, or start a new incarnation of the broker"
+            "\(directory): journal \(expected) of this data directory is missing"
         case .journalForeign(let directory, let expected, let found):
-            "\(directory): belongs to \(found), not to \(expected); "
-                + "correct journal.directory, or start a new incarnation of the broker"
+            "\(directory): the journal belongs to \(found), not to \(expected)"
         case .identityDamaged(let file):
-            "\(file): cannot be read; restore it from the other directory's copy, or start a new incarnation"
+            "\(file): the journal's identity cannot be read"
         case .foreignFile(let file):
             "\(file): belongs to another partition; put it back where it came from"
         case .damaged(let damage):

@@ -6,6 +6,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaStorage
 import FlotillaTestSupport
+import struct NIOCore.ByteBuffer
 
 /// A whole broker on one thread: shards, mailboxes, a real journal, a disk in memory, and time that the test moves.
 ///
@@ -79,6 +80,18 @@ final class TestBroker {
         mailboxes = Array(repeating: [], count: shardCount)
         (self.journal, recovery) = try Self.openJournal(disk, journal)
         try start()
+    }
+
+    /// Takes the journal away and begins a new one, as a broker does that lost its own.
+    static func loseJournal(on disk: MemoryDisk, life: UInt64) throws {
+        disk.crash(.dropUnsynced)
+        try disk.removeTree("\(directory)/journal")
+        var random = SeededRandom(seed: 7 &+ life)
+        try Journal.beginIncarnation(
+            JournalDirectories(journal: "\(directory)/journal", data: directory),
+            disk: disk,
+            newIdentity: { DirectoryID(high: random.next(), low: random.next()) }
+        )
     }
 
     private static func openJournal(
@@ -176,10 +189,52 @@ final class TestBroker {
         for block in Int64(2)...4 { disk.flip(file, at: block * 4096 + 130) }
     }
 
+    /// Flips a bit in every round but the last, which proves that those before it were durable.
+    ///
+    /// `withVotes`: also in the second copies of what they say of votes.
+    func damageRounds(withVotes: Bool) throws {
+        let path = "\(Self.directory)/journal/00000000.journal"
+        let file = try disk.open(path, .read)
+        let blocks = try (2..<file.byteCount() / 4096).map { block in
+            (block, try file.read(at: block * 4096, count: 8).getString(at: 0, length: 8) ?? "")
+        }
+        let last = blocks.last { $0.1 == "FlotRnd\n" }?.0 ?? 0
+        for (block, magic) in blocks where block < last {
+            if magic == "FlotRnd\n" || withVotes { disk.flip(path, at: block * 4096 + 130) }
+        }
+    }
+
+    /// Groups whose votes the next start does not find, as if both copies of them were damaged.
+    var forgottenVotes: Set<TopicPartition> = []
+
     /// Ends everything as a power failure or a kill does, and starts again from what the disk kept.
     func restart(after fate: MemoryDisk.CrashFate) throws {
         disk.crash(fate)
         try reopen()
+    }
+
+    /// Makes the killed broker the only member of its groups, as `flotilla cluster recover --unsafe` does.
+    func recoverUnsafe(as clusterID: String) throws -> UnsafeRecovery.Plan {
+        disk.crash(.dropUnsynced)
+        (journal, recovery) = try Self.openJournal(disk, journalConfiguration)
+        let replicas = try recoverReplicas()
+        var random = SeededRandom(seed: 99)
+        let plan = try UnsafeRecovery(
+            broker: id,
+            replicas: replicas,
+            unreadable: unreadable,
+            dataDirectory: Self.directory,
+            disk: disk,
+            now: clock.wallTime
+        ).plan(
+            metadata: member ?? GroupMember(broker: id, epoch: CreationEpoch(1)),
+            as: clusterID,
+            random: &random
+        )
+        let result = try journal.perform(plan.submissions)
+        precondition(result.remainder == 0, "the journal has room")
+        try journal.close()
+        return plan
     }
 
     /// Stops as an operator would have it, and starts again.
@@ -241,22 +296,20 @@ final class TestBroker {
                 group: group,
                 directory: Self.directory,
                 disk: disk,
-                journal: state.map { JournalSuffix($0) } ?? JournalSuffix(),
+                journal: state.map { JournalSuffix($0) }
+                    ?? (self.recovery.areUnknownGroupsSuspect ? nil : JournalSuffix()),
                 verification: .sinceCheckpoint
             )
             guard let log = try? recovery.perform() else {
                 unreadable.insert(group)
                 continue
             }
-            let isSuspect =
-                state.map { $0.isSuspect || $0.isHardStateLost }
-                ?? self.recovery.areUnknownGroupsSuspect
-            replicas[group] = RecoveredReplica(
-                log: log,
-                hardState: state?.hardState ?? .initial,
-                journalEnd: state?.lastPosition?.index ?? .zero,
-                isElectable: log.isEndKnown && !isSuspect
-            )
+            var replica = RecoveredReplica(log: log, state: state, journal: self.recovery)
+            if forgottenVotes.contains(group.partition) {
+                replica.hasLostVote = true
+                replica.isElectable = false
+            }
+            replicas[group] = replica
         }
         return replicas
     }

@@ -123,7 +123,23 @@ final class TestCluster {
         run()
     }
 
-    private func newcomer(_ id: BrokerID, life: UInt64, through seed: Int) throws -> TestBroker {
+    /// Takes the journal of a killed broker away, and starts it in a new life over what segments it has.
+    func loseJournal(_ place: Int, through seed: Int) throws {
+        let life = brokers[place].incarnation.low + 1
+        let disk = brokers[place].disk
+        try TestBroker.loseJournal(on: disk, life: life)
+        brokers[place] = try newcomer(brokers[place].id, life: life, through: seed, on: disk)
+        alive.insert(place)
+        connectAll()
+        run()
+    }
+
+    private func newcomer(
+        _ id: BrokerID,
+        life: UInt64,
+        through seed: Int,
+        on disk: MemoryDisk = MemoryDisk()
+    ) throws -> TestBroker {
         let registration = TestBroker.registration(
             id,
             TestBroker.incarnation(of: id, life: life)
@@ -140,6 +156,7 @@ final class TestCluster {
             clock: clock,
             shardCount: shardCount,
             configs: configs,
+            disk: disk,
             adjust: adjust
         )
     }

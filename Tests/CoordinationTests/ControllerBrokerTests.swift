@@ -116,14 +116,19 @@ struct ControllerBrokerTests {
             #expect(place.brokers == before[number].brokers, "the order stays")
             let fresh = try #require(place.replica(on: 3))
             #expect(!before[number].replicas.contains(fresh) && place.adding == [fresh])
-            #expect(place.removing.isEmpty, "nothing of the old one is left to be deleted")
+            #expect(
+                place.removing == before[number].replicas.filter { $0.broker == 3 },
+                "what the old one may have left is deleted when the new one is whole"
+            )
             #expect(place.initialVoters(for: fresh).isEmpty, "it begins with nobody")
             #expect(!place.isCancellable)
             #expect(try leader.reassign("a", Int32(number), to: nil) == .noReassignmentInProgress)
         }
         #expect(try leader.place("a", 2) == before[2])
         #expect(try leader.finish("a"))
-        #expect(try !leader.place("a").isMoving && leader.image.removedReplicas.isEmpty)
+        #expect(try !leader.place("a").isMoving)
+        let old = try #require(before[0].replica(on: 3))
+        #expect(leader.image.replicasToDelete(on: 3).map(\.epoch) == [old.epoch])
     }
 
     @Test(
@@ -135,6 +140,58 @@ struct ControllerBrokerTests {
         let outcome = try leader.run { try $0.registerBroker(.example(3).reborn()) }[0]
         #expect(outcome.lostPartitions == ["a-0", "a-1"])
         #expect(try leader.place("a", 0).replica(on: 3) != before[0].replica(on: 3))
+    }
+
+    @Test(
+        "One broker goes on alone: the others' lives, members and numbers are none that anybody may remember"
+    )
+    func recovered() throws {
+        let leader = try LeadingController(brokerCount: 3)
+        let before = try leader.topic("a", on: [[1, 2, 3], [3, 1], [1, 2]]).partitions
+        let old = leader.image
+        let outcome = try leader.run {
+            try $0.recoverAlone(3, as: "another") { BrokerIncarnation(high: 9, low: 9) }
+        }[0]
+        #expect(outcome.lostBrokers == [1, 2] && outcome.lostPartitions == ["a-2"])
+        let image = leader.image
+        #expect(image.clusterID == "another")
+        #expect(image.brokers[1]?.incarnation == BrokerIncarnation(high: 9, low: 9))
+        #expect(image.brokers[3] == old.brokers[3])
+        for number in 0..<2 {
+            let place = try leader.place("a", number)
+            #expect(place.brokers == before[number].brokers, "the order stays")
+            #expect(place.replica(on: 3) == before[number].replica(on: 3))
+            #expect(place.adding.map(\.broker) == place.brokers.filter { $0 != 3 })
+            #expect(
+                place.adding.allSatisfy { $0.epoch.rawValue > 1 << 32 },
+                "epochs are passed over"
+            )
+            #expect(
+                place.hasQuorum { $0.broker == 3 },
+                "the survivor is a quorum of what is certain"
+            )
+        }
+        #expect(leader.image.nextProducerID > old.nextProducerID)
+        #expect(throws: Refusal.self) {
+            try leader.controller.recoverAlone(7, as: "third") {
+                BrokerIncarnation(high: 1, low: 1)
+            }
+        }
+    }
+
+    @Test("A survivor that was on its way into a group is all that is left of it")
+    func recoveredWhileMoving() throws {
+        let leader = try LeadingController(brokerCount: 3)
+        _ = try leader.topic("a", on: [[1, 2]])
+        try leader.reassign("a", to: [3])
+        let member = try #require(try leader.place("a").replica(on: 3))
+        try leader.run {
+            try $0.recoverAlone(3, as: "another") { BrokerIncarnation(high: 9, low: 9) }
+        }
+        let place = try leader.place("a")
+        #expect(
+            place.replicas == [member] && place.adding.isEmpty && place.hasQuorum { $0 == member }
+        )
     }
 
     @Test("One broker id on two machines is refused while both run")

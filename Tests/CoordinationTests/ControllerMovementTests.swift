@@ -198,6 +198,25 @@ struct ControllerMovementTests {
     }
 
     @Test(
+        "A member whose promises are lost stays where the others are no quorum: its log may be all there is"
+    )
+    func notRenewed() throws {
+        let leader = try cluster()
+        let id = TopicPartition(
+            topic: try #require(leader.image.topic(named: "a")?.id),
+            partition: 0
+        )
+        let members = try leader.place("a").replicas
+        try leader.run { try $0.renewReplica(members[0], of: id) }
+        // One that lost its promises gives no quorum before its successor is whole.
+        #expect(throws: Refusal.self) {
+            try leader.controller.renewReplica(members[1], of: id)
+        }
+        try leader.finish("a")
+        #expect(try leader.run { try $0.renewReplica(members[1], of: id) }[0] != nil)
+    }
+
+    @Test(
         "A topic that is deleted in the middle of a movement goes from all brokers that have or should have it"
     )
     func deletedWhileMoving() throws {

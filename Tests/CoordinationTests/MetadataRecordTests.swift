@@ -71,6 +71,7 @@ private let exampleClusterRecords: [MetadataRecord] = {
         .replicaRemovalConfirmed(
             RemovedReplica(member: member, partition: TopicPartition(topic: id, partition: 2))
         ),
+        .clusterRecovered(clusterID: "another"),
     ]
 }()
 
@@ -210,8 +211,8 @@ struct MetadataRecordTests {
         "An unknown kind and a newer version stop the reader: they are never skipped (architecture §4)"
     )
     func unknown() {
-        #expect(throws: CoordinationError.unknownRecordKind(18)) {
-            try MetadataRecord(decoding: ByteBuffer(bytes: [1, 18, 0, 0, 0, 0]))
+        #expect(throws: CoordinationError.unknownRecordKind(19)) {
+            try MetadataRecord(decoding: ByteBuffer(bytes: [1, 19, 0, 0, 0, 0]))
         }
         #expect(throws: CoordinationError.unknownRecordKind(0)) {
             try MetadataRecord(decoding: ByteBuffer(bytes: [1, 0, 0, 0, 0, 0]))

@@ -163,7 +163,7 @@ struct MovementPropertyTests {
         let registration = world.registrations[index].reborn()
         world.registrations[index] = registration
         try world.leader.run { try $0.registerBroker(registration) }
-        let renewed = world.leader.image.topic(world.topic)?.partitions.flatMap(\.members) ?? []
+        let renewed = world.leader.image.topic(world.topic)?.partitions.flatMap(\.replicas) ?? []
         #expect(!renewed.contains(where: world.lost.contains), "no lost member is wanted")
     }
 

@@ -15,11 +15,35 @@ extension Shard {
         let silent = peers.addresses.map(\.broker).filter { !isReachable($0) }
         guard replica.leader == nil else { return "the metadata is being read" }
         let isMember = replica.membership.contains(broker: settings.broker)
+        let doubt =
+            replica.isElectable ? "" : ", and what it acknowledged may be missing on this broker"
         let what =
             isMember
-            ? "the cluster's metadata has no leader"
+            ? "the cluster's metadata has no leader\(doubt)"
             : "the cluster has not taken this broker into its metadata's group yet"
         return silent.isEmpty ? what : "\(what): \(Self.named(silent)) not answer"
+    }
+
+    /// What keeps partitions of this shard from being served, in words.
+    ///
+    /// `leaderless`: those without a leader; `absent`: replicas that should be here and are not open.
+    func whatIsMissing(leaderless: [TopicPartition], absent: [GroupID]) -> String? {
+        let renewed = absent.filter { renewals[$0] != nil }
+        var sentences: [String] = []
+        let count = leaderless.count + absent.count - renewed.count
+        if count > 0 { sentences.append("\(count) partitions of shard \(index) have no leader") }
+        let doubted = leaderless.filter { partitions[$0]?.replica.isElectable == false }
+        if !doubted.isEmpty {
+            sentences.append(
+                "\(doubted.count) of them may lack here what was acknowledged, and wait for a leader to match them"
+            )
+        }
+        if !renewed.isEmpty {
+            sentences.append(
+                "\(renewed.count) replicas of shard \(index) lost their votes and wait to be replaced"
+            )
+        }
+        return sentences.isEmpty ? nil : sentences.joined(separator: "; ")
     }
 
     private static func named(_ brokers: [BrokerID]) -> String {

@@ -71,7 +71,7 @@ extension Shard {
         let deleted = image.replicasToDelete(on: settings.broker)
         let unknown = recovered.keys.filter { group in
             group.partition != .clusterMetadata && partitions[group.partition] == nil
-                && !deleted.contains(group)
+                && !deleted.contains(group) && !isWanted(group)
         }
         for group in unknown.sorted() {
             environment.log(
@@ -80,9 +80,16 @@ extension Shard {
         }
     }
 
+    /// Whether the metadata knows the replica, if only until another one of its broker is whole.
+    private func isWanted(_ group: GroupID) -> Bool {
+        let member = GroupMember(broker: settings.broker, epoch: group.epoch)
+        return image.place(of: group.partition)?.members.contains(member) == true
+    }
+
     private func open(_ local: LocalReplica) {
         // A new log over a damaged one would have forgotten what that one acknowledged.
         guard !unreadable.contains(local.group) else { return }
+        guard !mustBeRenewed(local.group) else { return renew(local.group) }
         do {
             let isNew = recovered[local.group] == nil
             let partition = try Partition(

@@ -39,6 +39,8 @@ package final class Shard {
     private(set) lazy var shipping = Shipping(shard: self)
     /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
     var recovered: [GroupID: RecoveredReplica] = [:]
+    /// Replicas that lost their votes and wait to be replaced, with why that was last refused.
+    var renewals: [GroupID: String] = [:]
     /// What the disk holds and cannot be opened.
     private(set) var unreadable: Set<GroupID> = []
     var isStartupFinished = false
@@ -134,6 +136,9 @@ package final class Shard {
     private func openMetadata(_ facts: StartupFacts) {
         let group = GroupID(partition: .clusterMetadata, epoch: settings.metadataMember.epoch)
         guard !facts.unreadable.contains(group) else { return }
+        guard !settings.isClustered || facts.replicas[group]?.hasLostVote != true else {
+            return environment.log(.damaged(group, description: "its vote is lost"))
+        }
         do throws(ReplicationError) {
             let service = try MetadataService(shard: self, facts: facts)
             metadata = service
@@ -175,8 +180,7 @@ package final class Shard {
             settings.shard(of: local.group.partition) == index
                 && partitions[local.group.partition] == nil
         }
-        guard !waiting.isEmpty || !absent.isEmpty else { return whatIsLost }
-        return "\(waiting.count + absent.count) partitions of shard \(index) have no leader"
+        return whatIsMissing(leaderless: waiting.map(\.id), absent: absent.map(\.group)) ?? whatIsLost
     }
 
     /// Counters since the start, and what the shard holds now.

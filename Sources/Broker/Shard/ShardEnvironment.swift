@@ -96,6 +96,8 @@ package struct LeadershipUpdate: Hashable, Sendable {
 package enum BrokerEvent: Sendable {
     /// A replica was opened with damage that only a peer could repair.
     case damaged(GroupID, description: String)
+    /// A replica lost its vote; another member is to take its place.
+    case renewing(GroupID)
     /// Damaged ranges of a replica were healed.
     case healed(GroupID, rangeCount: Int)
     /// A replica has damage that could not be healed; `isLost` where every replica was asked and none has what is missing.

@@ -39,19 +39,28 @@ package struct RecoveredReplica: Sendable {
     package var journalEnd: LogIndex
     /// Whether it may vote: nothing that it acknowledged can be missing.
     package var isElectable: Bool
+    /// Whether it may have forgotten a vote or a term.
+    ///
+    /// No leader can give these back: matched by the leader of an older term it would help that one to commit, behind the
+    /// back of the one that it voted for. Only another member can take its place.
+    package var hasLostVote: Bool
 
     /// States what recovery found.
-    package init(
-        log: RecoveredLog,
-        hardState: HardState,
-        journalEnd: LogIndex,
-        isElectable: Bool
-    ) {
+    ///
+    /// - Parameters:
+    ///   - log: the log, from segments and journal together.
+    ///   - state: what the journal knows of the replica; nil when it knows nothing.
+    ///   - journal: what the journal says of itself.
+    package init(log: RecoveredLog, state: RecoveredGroup?, journal: JournalRecovery) {
         self.log = log
+        hardState = state?.hardState ?? .initial
         // Where shipped files took the log's place just before a crash, the journal speaks of the old log.
-        self.journalEnd = log.isJournalVoid ? .zero : journalEnd
-        self.hardState = hardState
-        self.isElectable = isElectable
+        journalEnd = log.isJournalVoid ? .zero : state?.lastPosition?.index ?? .zero
+        // A term is durable before the first entry that carries it.
+        hasLostVote =
+            state?.isHardStateLost ?? journal.areUnknownVotesLost || hardState.term < log.lastTerm
+        let isSuspect = state?.isSuspect ?? journal.areUnknownGroupsSuspect
+        isElectable = log.isEndKnown && !isSuspect && !hasLostVote
     }
 }
 

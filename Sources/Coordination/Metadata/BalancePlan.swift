@@ -83,6 +83,8 @@ package struct BalancePlan {
     private let targets: [BrokerID]
     private var loads: SortedTable<BrokerID, BrokerLoad>
     private var moved: Set<TopicPartition> = []
+    /// Moving partitions that are stuck; replacing their movements begins none.
+    private var stuckCount = 0
     private var moves: [Move] = []
 
     /// Plans.
@@ -124,12 +126,23 @@ package struct BalancePlan {
         self.limits = limits
         targets = image.activeBrokers.filter(liveBrokers.contains)
         loads = image.loads
+        guard !image.drainingBrokers.isEmpty else { return }
+        stuckCount = image.topics.map(\.value).reduce(0) { count, topic in
+            count + topic.partitions.count(where: isStuck)
+        }
     }
 
     // MARK: Replicas
 
     private var mayMove: Bool {
-        image.movingPartitionCount + moved.count < limits.movementCount
+        image.movingPartitionCount - stuckCount + moved.count < limits.movementCount
+    }
+
+    /// Whether the partition waits for a member that will not come: on a broker that is to go and does not answer.
+    private func isStuck(_ place: PartitionImage) -> Bool {
+        place.adding.contains { member in
+            image.drainingBrokers.contains(member.broker) && !liveBrokers.contains(member.broker)
+        }
     }
 
     private func load(_ broker: BrokerID) -> BrokerLoad {
@@ -141,28 +154,30 @@ package struct BalancePlan {
     }
 
     /// Visits partitions at rest that a quorum can move, by topic name, while there is room for another movement.
+    ///
+    /// `includesStuck`: also those whose movement comes to no end as it is.
     private mutating func visit(
+        includesStuck: Bool = false,
         _ body: (inout BalancePlan, TopicPartition, String, PartitionImage) -> Void
     ) {
         for (name, topic) in image.topics {
             for (number, place) in topic.partitions.enumerated() {
                 guard mayMove else { return }
                 let partition = TopicPartition(topic: topic.id, partition: Int32(number))
-                guard !place.isMoving, !moved.contains(partition), hasQuorum(place) else {
-                    continue
-                }
+                let isFree = !place.isMoving || includesStuck && isStuck(place)
+                guard isFree, !moved.contains(partition), hasQuorum(place) else { continue }
                 body(&self, partition, name, place)
             }
         }
     }
 
     private func hasQuorum(_ place: PartitionImage) -> Bool {
-        place.brokers.count(where: liveBrokers.contains) > place.replicas.count / 2
+        place.seemsMovable { liveBrokers.contains($0.broker) }
     }
 
     private mutating func evacuate() {
         guard !image.drainingBrokers.isEmpty else { return }
-        visit { plan, partition, name, place in
+        visit(includesStuck: true) { plan, partition, name, place in
             guard
                 let from = place.brokers.first(where: plan.image.drainingBrokers.contains),
                 let to = plan.bestTarget(for: place, insteadOf: from)

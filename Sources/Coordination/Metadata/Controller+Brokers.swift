@@ -36,7 +36,8 @@ extension Controller {
     /// Tells the cluster of a broker, of its new address or of its new incarnation; what is known already is not proposed again.
     ///
     /// Another incarnation of a known broker has lost what the former held. Every replica there becomes a new member of its group, which
-    /// begins empty and without a vote: a member that forgot what it promised would be worse than none.
+    /// begins empty and without a vote: a member that forgot what it promised would be worse than none. What the former one left on the
+    /// disk is deleted when the new one is whole.
     ///
     /// - Parameters:
     ///   - registration: the broker as it describes itself.
@@ -68,7 +69,7 @@ extension Controller {
                 metadataMember: draft.metadataMember(of: registration)
             )
             if isReborn {
-                draft.renewReplicas(on: registration.id, &outcome)
+                draft.renewReplicas(on: registration.id, keepsRemains: true, &outcome)
             }
             return [outcome]
         }
@@ -177,9 +178,9 @@ extension MetadataImage {
         for (name, topic) in topics {
             for (number, partition) in topic.partitions.enumerated()
             where partition.replicas.contains(where: { $0.broker == broker }) {
-                let live = partition.replicas.count { liveBrokers?.contains($0.broker) ?? true }
+                let hasQuorum = partition.seemsMovable { liveBrokers?.contains($0.broker) ?? true }
                 let hasPlace = targets.contains { !partition.brokers.contains($0) }
-                guard !hasPlace || live <= partition.replicas.count / 2 else { continue }
+                guard !hasPlace || !hasQuorum else { continue }
                 stuck.count += 1
                 if stuck.names.count < Controller.namedPartitionLimit {
                     stuck.names.append("\(name)-\(number)")
@@ -192,7 +193,7 @@ extension MetadataImage {
 
 extension Draft {
     /// The member of the metadata group that this life of the broker is; a new one where there is none yet.
-    fileprivate mutating func metadataMember(of registration: BrokerRegistration) -> GroupMember {
+    mutating func metadataMember(of registration: BrokerRegistration) -> GroupMember {
         let broker = registration.id
         if let known = image.metadataMembers[broker], known.incarnation == registration.incarnation
         {
@@ -204,8 +205,12 @@ extension Draft {
     }
 
     /// Gives every partition on a broker that lost its data a new member there.
-    fileprivate mutating func renewReplicas(
+    ///
+    /// `keepsRemains`: whether the broker may still hold the old members' files, and is to delete them when the new ones are whole. One
+    /// whose disk is empty confirms that at once.
+    mutating func renewReplicas(
         on broker: BrokerID,
+        keepsRemains: Bool,
         _ outcome: inout RegistrationOutcome
     ) {
         for (name, topic) in image.topics {
@@ -213,11 +218,15 @@ extension Draft {
             var changes: [PartitionChange] = []
             for (number, place) in topic.partitions.enumerated() {
                 guard
-                    let renewed = place.renewed(on: broker, epoch: epoch, keepsRemains: false)
+                    let renewed = place.renewed(
+                        on: broker,
+                        epoch: epoch,
+                        keepsRemains: keepsRemains
+                    )
                 else { continue }
                 changes.append(PartitionChange(number: Int32(number), place: renewed))
                 outcome.renewedPartitionCount += 1
-                if !place.hasQuorum(without: broker),
+                if !place.hasQuorum(where: { $0.broker != broker }),
                     outcome.lostPartitions.count < Controller.namedPartitionLimit
                 {
                     outcome.lostPartitions.append("\(name)-\(number)")
@@ -227,13 +236,5 @@ extension Draft {
                 add(.partitionsMoved(topic: topic.id, changes: changes))
             }
         }
-    }
-}
-
-extension PartitionImage {
-    /// Whether the members that the group has for certain are a quorum without those on one broker.
-    fileprivate func hasQuorum(without broker: BrokerID) -> Bool {
-        let certain = members.filter { !adding.contains($0) }
-        return certain.count { $0.broker != broker } > certain.count / 2
     }
 }

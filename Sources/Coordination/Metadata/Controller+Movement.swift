@@ -102,6 +102,7 @@ extension Controller {
     /// Puts a new member in the place of one whose promises are lost though its broker lives on, such as after damage to its journal.
     ///
     /// - Returns: the new member, which begins empty; nil when that member is not wanted any more.
+    /// - Throws: when the other members are no quorum: nobody could ever take the new one in, and the old one's log may be all there is.
     /// - Source: DESIGN §5; architecture bugs 2 and 13.
     package mutating func renewReplica(
         _ member: GroupMember,
@@ -116,6 +117,12 @@ extension Controller {
                     keepsRemains: true
                 )
             else { return [nil] }
+            guard place.hasQuorum(where: { $0.broker != member.broker }) else {
+                throw Refusal(
+                    .policyViolation,
+                    "the other members of the partition are no quorum; bring one of them back first"
+                )
+            }
             let change = PartitionChange(number: partition.partition, place: renewed)
             draft.add(.partitionsMoved(topic: partition.topic, changes: [change]))
             return [renewed.replica(on: member.broker)]

@@ -45,7 +45,21 @@ extension MetadataImage {
         case .movementFinished(let partition, let revision):
             try finishMovement(of: partition, revision: revision)
         case .replicaRemovalConfirmed(let replica): try confirmRemoval(of: replica)
+        case .clusterRecovered(let id): try recover(as: id)
         }
+    }
+
+    /// How many creation epochs and producer ids are passed over: records that are lost may have given some away.
+    private static let recoveryGap: (epochs: UInt64, producerIDs: Int64) = (1 << 32, 1 << 40)
+
+    private mutating func recover(as id: String) throws(Contradiction) {
+        guard id != clusterID else { throw Contradiction("a recovered cluster has another id") }
+        guard nextCreationEpoch.rawValue <= UInt64.max - Self.recoveryGap.epochs,
+            nextProducerID.rawValue <= Int64.max - Self.recoveryGap.producerIDs
+        else { throw Contradiction("no numbers are left") }
+        clusterID = id
+        nextCreationEpoch = CreationEpoch(nextCreationEpoch.rawValue + Self.recoveryGap.epochs)
+        nextProducerID = ProducerID(nextProducerID.rawValue + Self.recoveryGap.producerIDs)
     }
 
     private mutating func initialise(_ id: String, format: UInt16) throws(Contradiction) {

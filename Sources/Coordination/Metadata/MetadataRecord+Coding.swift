@@ -31,6 +31,7 @@ package import struct NIOCore.ByteBuffer
 /// | 15 partitionsMoved | topic 16 bytes, list of (partition i32, place) |
 /// | 16 movementFinished | topic 16 bytes, partition i32, revision u64 |
 /// | 17 replicaRemovalConfirmed | member, topic 16 bytes, partition i32 |
+/// | 18 clusterRecovered | cluster id text |
 ///
 /// A member is a broker i32 and a creation epoch u64. A partition is a list of members, the preferred leader first. A place is a
 /// partition with its movement: the lists of replicas, adding, removing, previous and founders, and the revision u64.
@@ -85,6 +86,7 @@ extension MetadataRecord {
         case .partitionsMoved: 15
         case .movementFinished: 16
         case .replicaRemovalConfirmed: 17
+        case .clusterRecovered: 18
         }
     }
 
@@ -124,7 +126,7 @@ extension MetadataRecord {
         case .featureLevelSet(let level):
             body.integer(level)
         case .clusterFounded, .metadataMemberAdded, .brokerStateChanged, .brokerUnregistered,
-            .partitionsMoved, .movementFinished, .replicaRemovalConfirmed:
+            .partitionsMoved, .movementFinished, .replicaRemovalConfirmed, .clusterRecovered:
             writeClusterBody(&body)
         }
     }
@@ -158,6 +160,8 @@ extension MetadataRecord {
         case .replicaRemovalConfirmed(let replica):
             body.member(replica.member)
             body.topicPartition(replica.partition)
+        case .clusterRecovered(let clusterID):
+            body.text(clusterID)
         case .clusterInitialised, .brokerRegistered, .topicCreated, .partitionsAdded, .topicDeleted,
             .replicaDeletionConfirmed, .topicConfigsChanged, .brokerConfigsChanged,
             .producerIDsAllocated, .featureLevelSet:
@@ -200,7 +204,7 @@ extension MetadataRecord {
         case 9:
             .producerIDsAllocated(try body.producerIDBlock(), broker: try body.brokerID("broker"))
         case 10: .featureLevelSet(try body.integer("feature level"))
-        case 11...17: try clusterBody(of: kind, &body)
+        case 11...18: try clusterBody(of: kind, &body)
         default: throw .unknownRecordKind(Int(kind))
         }
     }
@@ -249,6 +253,7 @@ extension MetadataRecord {
                     partition: try body.topicPartition()
                 )
             )
+        case 18: .clusterRecovered(clusterID: try body.text("cluster id"))
         default: throw .unknownRecordKind(Int(kind))
         }
     }

@@ -44,6 +44,8 @@ package enum MetadataRecord: Hashable, Sendable {
     case movementFinished(partition: TopicPartition, revision: UInt64)
     /// A broker has deleted a replica that left its group.
     case replicaRemovalConfirmed(RemovedReplica)
+    /// One broker went on alone with what it had, as a cluster of this id: what others knew beside it is given up.
+    case clusterRecovered(clusterID: String)
 
     /// The record's name in messages.
     package var name: String {
@@ -65,6 +67,7 @@ package enum MetadataRecord: Hashable, Sendable {
         case .partitionsMoved: "partitionsMoved"
         case .movementFinished: "movementFinished"
         case .replicaRemovalConfirmed: "replicaRemovalConfirmed"
+        case .clusterRecovered: "clusterRecovered"
         }
     }
 }

@@ -59,6 +59,30 @@ package struct PartitionImage: Hashable, Sendable {
         replicas + removing
     }
 
+    /// The members that the group has for certain, whether they still have what they promised or not.
+    var certainMembers: [GroupMember] {
+        members.filter { !adding.contains($0) }
+    }
+
+    /// Whether the group has a quorum among the certain members that `isCounted`, and that were not replaced on their own broker since
+    /// they lost what they promised.
+    func hasQuorum(where isCounted: (GroupMember) -> Bool) -> Bool {
+        let certain = certainMembers
+        let sound = certain.count { member in
+            isCounted(member) && !adding.contains { $0.broker == member.broker }
+        }
+        return sound > certain.count / 2
+    }
+
+    /// Whether a quorum of the group seems to be there; for plans, since only the group itself knows.
+    ///
+    /// Looks at the replicas that need not come first, and where all must come at those that go.
+    func seemsMovable(where isLive: (GroupMember) -> Bool) -> Bool {
+        let settled = replicas.filter { !adding.contains($0) }
+        let known = settled.isEmpty ? removing : settled
+        return known.count(where: isLive) > known.count / 2
+    }
+
     /// This broker's member; nil when it holds no replica.
     ///
     /// Where a broker has a member that is wanted and an old one, it is the wanted one; of several old ones the latest.
@@ -134,6 +158,17 @@ extension PartitionImage {
         if keepsRemains {
             next.removing += members.filter { $0.broker == broker }
         }
+        next.noteMovement(from: self)
+        return next
+    }
+
+    /// The partition when one member is all that is left of its group, on its way in or out as it may be; nil where that changes nothing.
+    func adopted(_ member: GroupMember) -> PartitionImage? {
+        var next = self
+        next.adding.removeAll { $0 == member }
+        next.removing.removeAll { $0 != member }
+        next.previous = []
+        guard next != self else { return nil }
         next.noteMovement(from: self)
         return next
     }

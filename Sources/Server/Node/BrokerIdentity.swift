@@ -63,6 +63,21 @@ struct BrokerIdentity: Codable, Hashable {
         return identity
     }
 
+    /// Gives the directory's broker another incarnation.
+    static func renew(
+        _ identity: BrokerIdentity,
+        in directory: String,
+        disk: any Disk,
+        random: inout some RandomNumberGenerator
+    ) throws -> BrokerIdentity {
+        let next = BrokerIdentity(
+            broker: BrokerID(identity.broker),
+            incarnation: BrokerIncarnation(high: random.next(), low: random.next())
+        )
+        try IdentityFile.write(next, to: "\(directory)/broker.json", in: directory, disk)
+        return next
+    }
+
     private static func read(_ path: String, _ disk: any Disk) throws -> BrokerIdentity {
         guard let identity = try IdentityFile.read(Self.self, at: path, disk),
             identity.magic == magic
@@ -90,6 +105,8 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case notReady(String)
     case metadataUnusable(String, isAlone: Bool)
     case notAdmitted(String)
+    case memoryLost(String)
+    case recoveryInterrupted(directory: String)
     case noFixedPort
 
     package var description: String {
@@ -102,6 +119,12 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "\(path): version \(version) is newer than this program knows; start a newer one"
         case .notAdmitted(let sentence):
             "the cluster does not take this broker: \(sentence)"
+        case .memoryLost(let reason):
+            "\(reason). Without it nobody knows what this broker promised. A broker of a cluster that is started with cluster.join "
+                + "comes back as a new member; alone, bring the journal back, or accept what may be lost with "
+                + "`flotilla cluster recover --unsafe`"
+        case .recoveryInterrupted(let directory):
+            "\(directory): `flotilla cluster recover --unsafe` was cut short here; run it again"
         case .noFixedPort:
             "brokers of a cluster need fixed ports: set kafka.listeners and peer.listen to other ports than 0"
         case .metadataUnusable(let reason, isAlone: true):

@@ -61,7 +61,7 @@ package final class BrokerNode: Service {
         logger: Logger
     ) async throws -> BrokerNode {
         progress.waits(for: ["the data directory is being opened"])
-        let data = try await OpenData(settings, group, metrics, logger)
+        let data = try await OpenData(settings, group, metrics, progress, logger)
         let running: Running
         do {
             running = try await startShards(settings, data, group, progress, logger)

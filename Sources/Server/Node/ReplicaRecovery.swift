@@ -68,16 +68,7 @@ struct ReplicaRecovery {
         )
         do throws(StorageError) {
             let log = try recovery.perform()
-            let isSuspect =
-                state.map { $0.isSuspect || $0.isHardStateLost } ?? journal.areUnknownGroupsSuspect
-            return .success(
-                RecoveredReplica(
-                    log: log,
-                    hardState: state?.hardState ?? .initial,
-                    journalEnd: state?.lastPosition?.index ?? .zero,
-                    isElectable: log.isEndKnown && !isSuspect
-                )
-            )
+            return .success(RecoveredReplica(log: log, state: state, journal: journal))
         } catch {
             return .failure(error)
         }

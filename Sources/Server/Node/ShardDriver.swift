@@ -86,6 +86,11 @@ final class ShardDriver: ShardEnvironment {
         switch event {
         case .damaged(let group, let description):
             logger.error("replica is damaged", metadata: .of([.group: group, .error: description]))
+        case .renewing(let group):
+            logger.error(
+                "replica lost its vote; it takes no part any more, and a new member takes its place",
+                metadata: .of([.group: group])
+            )
         case .healed(let group, let rangeCount):
             logger.info(
                 "replica healed",

@@ -44,6 +44,16 @@ extension Journal {
         return (journal, try journal.recover(files, chain))
     }
 
+    /// Whether journal and data directory belong together; makes and changes nothing.
+    ///
+    /// - Throws: `.journalMissing`, `.journalForeign`, `.identityDamaged`, `.unsupportedVersion`, `.disk`.
+    package static func checkIdentity(
+        _ directories: JournalDirectories,
+        disk: any Disk
+    ) throws(StorageError) {
+        try JournalIdentityFiles(directories: directories, disk: disk).check()
+    }
+
     /// Gives both directories a new identity and sets the files of the former journal aside, in a
     /// folder of their own; the replicas must come back with new creation epochs.
     package static func beginIncarnation(
@@ -59,6 +69,11 @@ extension Journal {
             }
             for slot in slots {
                 let name = JournalFile.name(slot: slot)
+                try disk.rename(directories.journal + "/" + name, to: folder + "/" + name)
+            }
+            // Without their name nobody could read the files again.
+            let name = JournalIdentity.fileName
+            if !slots.isEmpty, try disk.exists(directories.journal + "/" + name) {
                 try disk.rename(directories.journal + "/" + name, to: folder + "/" + name)
             }
             if !slots.isEmpty {
@@ -117,6 +132,7 @@ extension Journal {
         applyTail(chain, files, to: &replay, &recovery)
         recovery.groups = replay.finish()
         recovery.areUnknownGroupsSuspect = replay.isAnythingInDoubt
+        recovery.areUnknownVotesLost = replay.isAnyHardStateInDoubt
         adopt(recovery, replay)
         try adopt(files, chain)
         statistics.tornTailCount = recovery.tornTail == nil ? 0 : 1

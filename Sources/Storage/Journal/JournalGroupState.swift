@@ -47,6 +47,8 @@ struct JournalGroupState: Hashable, Sendable {
             commitIndex = max(commitIndex, position.index)
         case .trusted(let position, let checksum):
             tail = LogTail(position: position, checksum: checksum)
+            // No leader's log ends before what is committed; who goes on alone may give up what damage took.
+            commitIndex = min(commitIndex, position.index)
             isSuspect = false
             isHardStateLost = false
         case .remove:

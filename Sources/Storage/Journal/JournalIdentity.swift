@@ -167,6 +167,28 @@ struct JournalIdentityFiles {
         }
     }
 
+    /// Compares the two, as `resolve` does for directories that are not new, and writes nothing.
+    func check() throws(StorageError) {
+        let data = try find(in: directories.data)
+        switch (try find(in: directories.journal), data) {
+        case (.found(let journal), .found(let data)):
+            guard journal != data else { return }
+            throw .journalForeign(
+                directory: directories.journal,
+                expected: "\(data.journal) (data \(data.data))",
+                found: "\(journal.journal) (data \(journal.data))"
+            )
+        case (.absent, .found(let data)):
+            throw .journalMissing(directory: directories.journal, expected: "\(data.journal)")
+        case (.absent, .absent):
+            throw .journalMissing(directory: directories.journal, expected: "without a name")
+        case (.damaged, .found), (.found, .damaged), (.found, .absent):
+            return
+        case (.damaged, .damaged), (.damaged, .absent), (.absent, .damaged):
+            throw .identityDamaged(file: path(in: directories.journal))
+        }
+    }
+
     /// Makes a new pair, replacing what was there.
     func create(newIdentity: () -> DirectoryID) throws(StorageError) -> JournalIdentity {
         let identity = JournalIdentity(journal: newIdentity(), data: newIdentity())

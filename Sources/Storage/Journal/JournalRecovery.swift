@@ -18,8 +18,13 @@ package struct JournalRecovery: Sendable {
     /// Whether damage may have swallowed all that was known of a group: one that is not in `groups`
     /// is suspect.
     package var areUnknownGroupsSuspect = false
+    /// Whether damage may have swallowed the votes of such a group.
+    package var areUnknownVotesLost = false
     /// Whether there was no round at all.
     package var isNew = false
+
+    /// A journal that said nothing.
+    package init() {}
 }
 
 /// What the journal knows of one group.
@@ -37,6 +42,8 @@ package struct RecoveredGroup: Sendable {
     package internal(set) var entries: [LogEntry] = []
     /// Damage may have swallowed entries at the log's end.
     package internal(set) var isSuspect = false
+    /// Damage took entries before the last, or may have: those that segments lack need not have been committed.
+    package internal(set) var mayLackEntries = false
     /// Where the log ended, as far as the journal knows; nil when it never had an entry.
     var tail: LogTail?
 

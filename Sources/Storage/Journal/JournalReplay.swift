@@ -33,12 +33,15 @@ struct JournalReplay {
         var isTailInDoubt = false
         /// An unreadable round may have held a vote.
         var isHardStateInDoubt = false
+        /// Damage took entries, or may have, though later ones are there.
+        var mayLackEntries = false
     }
 
     private(set) var ledger = JournalLedger()
     /// Whether a round was unreadable: groups that appear nowhere else are in doubt.
     private(set) var isAnythingInDoubt = false
-    private var isAnyHardStateInDoubt = false
+    /// Whether votes were lost with it, of groups that appear nowhere else as well.
+    private(set) var isAnyHardStateInDoubt = false
     private var groups: [GroupID: Group] = [:]
 
     /// A sealed round could not be read.
@@ -46,6 +49,7 @@ struct JournalReplay {
         isAnythingInDoubt = true
         for group in groups.keys.sorted() {
             groups[group]?.isTailInDoubt = true
+            groups[group]?.mayLackEntries = true
         }
         if !votesKept {
             isAnyHardStateInDoubt = true
@@ -72,9 +76,11 @@ struct JournalReplay {
             ledger.remove(name)
             group.entries = []
             group.isTailInDoubt = false
+            group.mayLackEntries = false
             group.state.apply(.reset(position, checksum: checksum))
         case .record(.trusted(let position, let checksum)):
             group.state.isSuspect = false
+            group.state.commitIndex = min(group.state.commitIndex, position.index)
             adopt(tail: LogTail(position: position, checksum: checksum), in: &group, name)
             group.isHardStateInDoubt = false
             group.state.isHardStateLost = false
@@ -120,6 +126,7 @@ struct JournalReplay {
             membership: group.state.membership,
             entries: group.entries,
             isSuspect: group.state.isSuspect || group.isTailInDoubt,
+            mayLackEntries: group.mayLackEntries,
             tail: group.state.tail
         )
     }
@@ -127,6 +134,7 @@ struct JournalReplay {
     private func newGroup() -> Group {
         var group = Group()
         group.isTailInDoubt = isAnythingInDoubt
+        group.mayLackEntries = isAnythingInDoubt
         group.isHardStateInDoubt = isAnyHardStateInDoubt
         return group
     }
@@ -151,6 +159,8 @@ struct JournalReplay {
         for entry in found {
             if let entry = entry.entry {
                 group.entries.append(entry)
+            } else {
+                group.mayLackEntries = true
             }
         }
         group.state.tail = LogTail(position: last.position, checksum: last.checksum)

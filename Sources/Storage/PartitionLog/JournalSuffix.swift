@@ -8,5 +8,6 @@ extension JournalSuffix {
             commitIndex: group.commitIndex,
             lastIndex: group.lastPosition?.index ?? .zero
         )
+        mayLackEntries = group.mayLackEntries
     }
 }

@@ -358,6 +358,14 @@ extension PartitionLog {
             runs.append(TermRun(term: row.term, firstIndex: max(row.firstIndex, firstIndex)))
         }
         if lastIndex < firstIndex { runs.removeAll() }
+        // Where damage took the first rows their terms are not known; they are committed, and nobody asks.
+        if let first = runs.first, first.firstIndex > firstIndex {
+            if first.term == base.term {
+                runs[0].firstIndex = firstIndex
+            } else {
+                runs.insert(TermRun(term: base.term, firstIndex: firstIndex), at: 0)
+            }
+        }
         var memberships = memberships
         if let first = memberships.first, first.index == .zero, first.membership == .empty {
             memberships[0].membership = initialMembership

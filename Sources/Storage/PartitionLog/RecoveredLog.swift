@@ -11,6 +11,8 @@ package struct JournalSuffix: Sendable {
     package var commitIndex: LogIndex
     /// Where the journal knows the log to have ended, whether it still has that entry or not.
     package var lastIndex: LogIndex
+    /// Whether damage may have taken entries before the first of these: they were then let go by nobody.
+    package var mayLackEntries = false
 
     /// Describes what the journal has; empty for a replica whose entries were all let go.
     package init(
@@ -74,6 +76,16 @@ package struct RecoveredLog: Sendable {
         syncedMark = state.mark
         terms = state.terms
         memberships = [state.membership]
+    }
+
+    /// The term of the last entry; zero for a log without one.
+    package var lastTerm: Term {
+        endMark.term
+    }
+
+    /// What the next entry continues.
+    package var endMark: LogMark {
+        entries.last.map { LogMark($0.frame) } ?? writtenMark
     }
 
     /// Stands for the largest timestamp of a segment whose last row is damaged: no search passes

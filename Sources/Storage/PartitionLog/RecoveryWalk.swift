@@ -18,9 +18,9 @@ struct RecoveryWalk {
     let recovery: LogRecovery
     private(set) var recovered: RecoveredLog
     /// The journal's entries behind the checkpoint, up to the first gap.
-    private let suffix: [LogEntry]
+    private var suffix: [LogEntry]
     /// What the journal has behind a gap that damage left in it.
-    private let remainder: [LogEntry]
+    private var remainder: [LogEntry]
     /// Whether every row was let go by a journal, so that none may be torn.
     private let isAllDurable: Bool
     /// The last row that was readable.
@@ -203,6 +203,17 @@ struct RecoveryWalk {
 
     // MARK: Segments
 
+    /// Entries that the journal lost before those that it has were perhaps never committed, and a leader may have others in their
+    /// places: then what it has counts no more than they do, and a leader sends it all again.
+    private mutating func abandonJournalBehindGap() {
+        guard recovery.journal?.mayLackEntries == true, let first = firstJournalIndex,
+            nextIndex < first
+        else { return }
+        suffix = []
+        remainder = []
+        recovered.isEndKnown = false
+    }
+
     /// What a checkpoint promised, and the files are too short for.
     private mutating func checkLengths(_ scanner: SegmentScanner) {
         let file = "\(recovery.directory)/\(scanner.name.fileName(.frames))"
@@ -248,6 +259,7 @@ struct RecoveryWalk {
     // MARK: The end
 
     private mutating func finish(_ names: [SegmentName]) throws(StorageError) {
+        abandonJournalBehindGap()
         if let first = suffix.first?.frame {
             if nextIndex < first.index { noteMissing(upTo: first.index - 1) }
             try joinJournal(first, names)

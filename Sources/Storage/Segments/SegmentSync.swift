@@ -98,6 +98,8 @@ package struct LogRemoval: Sendable {
     package func perform() -> Result<Void, DiskError> {
         do throws(DiskError) {
             try disk.removeTree(directory)
+            // A broker on an empty disk is asked to delete what went with the old one.
+            guard try disk.exists(parent(of: directory)) else { return .success(()) }
             try disk.syncDirectory(parent(of: directory))
             return .success(())
         } catch {

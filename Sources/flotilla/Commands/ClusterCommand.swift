@@ -10,7 +10,7 @@ struct ClusterCommand: AsyncParsableCommand {
         subcommands: [
             ClusterStatusCommand.self, ClusterHealthCommand.self, ClusterNodesCommand.self,
             ClusterDrainCommand.self, ClusterRemoveCommand.self, ClusterBalanceCommand.self,
-            ClusterTransferLeaderCommand.self,
+            ClusterTransferLeaderCommand.self, ClusterRecoverCommand.self,
         ]
     )
 }
