@@ -27,7 +27,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -42,7 +42,10 @@ deps-build:
 build: deps-build ## the release binary, .build/release/flotilla
 	swift build $(SWIFT_FLAGS) --product flotilla
 
-demo: build ## publish, kill -9, restart, consume, compare; INPUT=FILE chooses what is published
+demo: build ## three brokers: publish, kill the leader, damage a replica, compare; INPUT=FILE chooses what is published
+	scripts/demo-cluster --binary $(FLOTILLA) $(if $(INPUT),--input "$(INPUT)")
+
+demo-single: build ## the same with one broker: publish, kill -9, restart, consume, compare
 	scripts/demo --binary $(FLOTILLA) $(if $(INPUT),--input "$(INPUT)")
 
 static: deps-build ## the binary as it is shipped, .build-static/release/flotilla

@@ -9,7 +9,7 @@ import FlotillaStorage
 extension Replica {
     /// Applies what is committed and not applied yet, as far as it can be read without blocking.
     func applyCommitted(afterLoad: Bool = false) {
-        guard !isLoading, !isApplying, !hasFailed, obstacle == nil else { return }
+        guard !isLoading, !isApplying, !isInstalling, !hasFailed, obstacle == nil else { return }
         isApplying = true
         let before = appliedIndex
         applyAvailable(afterLoad: afterLoad)

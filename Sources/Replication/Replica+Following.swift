@@ -14,7 +14,7 @@ extension Replica {
     ///   - envelope: its entries were checked when it was decoded, frames and batches.
     ///   - broker: the sender's, as the link knows it.
     package func receive(_ envelope: RaftEnvelope, from broker: BrokerID) {
-        guard !hasFailed, envelope.partition == group.partition,
+        guard !hasFailed, !isInstalling, envelope.partition == group.partition,
             envelope.targetEpoch == member.epoch
         else { return }
         if case .appendRequest(let request) = envelope.message {
@@ -26,7 +26,10 @@ extension Replica {
         let sender = GroupMember(broker: broker, epoch: envelope.senderEpoch)
         if raft.role == .leader { sightings.saw(sender, now: host.now) }
         step(.receive(envelope.message, from: sender, to: member), carrying: envelope.entries)
-        if case .appendResponse = envelope.message { noteCommitNews() }
+        if case .appendResponse = envelope.message {
+            noteCommitNews()
+            sendHeld(to: sender)
+        }
     }
 
     /// Takes the entries of the request at hand into the log and towards the journal.

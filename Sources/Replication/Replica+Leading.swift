@@ -191,6 +191,7 @@ extension Replica {
             endLeadership(refusing: .rejected(.notLeader(raft.leader)))
         }
         isLeading = role == .leader
+        if !isLeading { outbox.forgetRoutes() }
         host.leadershipChanged(self)
     }
 

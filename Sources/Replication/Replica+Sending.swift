@@ -1,6 +1,6 @@
 import DequeModule
 import FlotillaEnvironment
-package import FlotillaModel
+import FlotillaModel
 import FlotillaRaft
 import FlotillaRecords
 import FlotillaStorage
@@ -30,7 +30,12 @@ extension Replica {
         }
     }
 
-    private func transmit(_ message: Message, _ entries: [LogEntry], to target: GroupMember) {
+    func transmit(
+        _ message: Message,
+        _ entries: [LogEntry],
+        to target: GroupMember,
+        on lane: PeerLane = .live
+    ) {
         let envelope = RaftEnvelope(
             partition: group.partition,
             senderEpoch: member.epoch,
@@ -38,39 +43,82 @@ extension Replica {
             message: message,
             entries: entries
         )
-        host.send(envelope, to: target.broker, from: self)
+        host.send(envelope, to: target.broker, on: lane, from: self)
     }
 
     // MARK: Append requests
 
-    /// Sends a request with its entries, behind those to the same member that still wait for theirs.
+    /// Sends a request with its entries, behind those to the same member that still wait.
     ///
     /// Overtaken, a request would be refused: the follower lacks the entry before it, and the leader would go back to
     /// probing. Heartbeats and votes do overtake; nothing in them speaks of entries that the follower may lack.
     private func dispatch(_ request: AppendRequest, to target: GroupMember) {
-        if var lane = outbox[target] {
-            // What does not fit is taken as lost on the way; Raft repeats it.
-            guard lane.waiting.count < raft.settings.windowMessageLimit else { return }
-            lane.waiting.append(Outbox.Waiting(request: request))
-            outbox[target] = lane
-            return
-        }
+        if outbox.isRepeat(request, to: target) { outbox.forgetRoute(to: target) }
+        var waiting = Outbox.Waiting(request: request)
         if let first = carried.first, first.frame.index == request.range.lowerBound,
             carried.count == request.entries.count
         {
-            return transmit(.appendRequest(request), carried, to: target)
+            waiting.entries = carried
+            waiting.isGranted = true
         }
-        var waiting = Outbox.Waiting(request: request)
+        if var lane = outbox[target] {
+            // What does not fit is taken as lost on the way; Raft repeats it.
+            guard lane.waiting.count < raft.settings.windowMessageLimit else { return }
+            lane.waiting.append(waiting)
+            outbox[target] = lane
+            return
+        }
         do throws(StorageError) {
-            if let load = try gather(&waiting, afterLoad: false) {
-                var lane = Outbox.Lane(target: target)
-                lane.waiting.append(waiting)
-                outbox[target] = lane
-                start(load, for: target)
-            } else {
-                transmit(.appendRequest(request), waiting.entries, to: target)
-            }
+            let isGranted = isGranted(&waiting, to: target)
+            let load = isGranted ? try gather(&waiting, afterLoad: false) : nil
+            if isGranted, load == nil, transmit(waiting, to: target) { return }
+            var lane = Outbox.Lane(target: target)
+            lane.waiting.append(waiting)
+            outbox[target] = lane
+            if let load { start(load, for: target) }
         } catch {
+            cannotRead(error)
+        }
+    }
+
+    /// Whether a request's entries may be read and sent now: those in memory always, old ones when the host says so.
+    private func isGranted(_ waiting: inout Outbox.Waiting, to target: GroupMember) -> Bool {
+        guard !waiting.isGranted, !log.isInMemory(waiting.request.range.lowerBound) else {
+            return true
+        }
+        let byteCount = waiting.request.entries.reduce(0) { $0 + $1.byteCount }
+        waiting.isGranted = host.grantsOldEntries(byteCount, to: target, from: self)
+        return waiting.isGranted
+    }
+
+    /// Sends a request, unless it would have to change lanes while others are on their way.
+    ///
+    /// The tail travels live, what has left memory in bulk, so that a catch-up delays nobody else. Between the lanes there
+    /// is no order: a member's requests change over when it has acknowledged all that it was sent on the other one.
+    ///
+    /// - Returns: whether it was sent; otherwise it waits for `sendHeld(to:)`.
+    private func transmit(_ ready: Outbox.Waiting, to target: GroupMember) -> Bool {
+        let range = ready.request.range
+        let lane = log.isInMemory(range.lowerBound) ? PeerLane.live : .bulk
+        let match = raft.progress(of: target)?.match ?? .zero
+        guard outbox.mayTake(lane, to: target, matchIndex: match) else { return false }
+        outbox.noteSent(range.upperBound - 1, on: lane, to: target)
+        transmit(.appendRequest(ready.request), ready.entries, to: target, on: lane)
+        return true
+    }
+
+    /// Tries to send what the host has not granted; called at each tick.
+    func sendHeld() {
+        for target in outbox.heldTargets { sendHeld(to: target) }
+    }
+
+    /// Sends what waited until a member had everything that travels on the other lane.
+    func sendHeld(to target: GroupMember) {
+        guard !hasFailed, let lane = outbox[target], !lane.isLoading else { return }
+        do throws(StorageError) {
+            try sendWaiting(to: target, afterLoad: false)
+        } catch {
+            outbox[target] = nil
             cannotRead(error)
         }
     }
@@ -112,7 +160,7 @@ extension Replica {
             self.outbox[target]?.isLoading = false
             do throws(StorageError) {
                 try self.log.finish(loaded)
-                try self.sendWaiting(to: target)
+                try self.sendWaiting(to: target, afterLoad: true)
             } catch {
                 self.outbox[target] = nil
                 self.cannotRead(error)
@@ -120,9 +168,9 @@ extension Replica {
         }
     }
 
-    /// Sends the requests that waited for the load that has just ended.
-    private func sendWaiting(to target: GroupMember) throws(StorageError) {
-        var isAfterLoad = true
+    /// Sends the requests that waited, for a load or for another lane.
+    private func sendWaiting(to target: GroupMember, afterLoad: Bool) throws(StorageError) {
+        var isAfterLoad = afterLoad
         while var lane = outbox[target], !lane.isLoading {
             guard var first = lane.waiting.popFirst() else {
                 outbox[target] = nil
@@ -132,14 +180,23 @@ extension Replica {
                 outbox[target] = lane
                 continue
             }
+            guard isGranted(&first, to: target) else {
+                lane.waiting.prepend(first)
+                outbox[target] = lane
+                return
+            }
             if let load = try gather(&first, afterLoad: isAfterLoad) {
                 lane.waiting.prepend(first)
                 outbox[target] = lane
                 return start(load, for: target)
             }
             isAfterLoad = false
+            guard transmit(first, to: target) else {
+                lane.waiting.prepend(first)
+                outbox[target] = lane
+                return
+            }
             outbox[target] = lane
-            transmit(.appendRequest(first.request), first.entries, to: target)
         }
     }
 
@@ -157,6 +214,11 @@ extension Replica {
         byteLimit: Int,
         afterLoad: Bool = false
     ) {
+        if !afterLoad, !log.isInMemory(index),
+            !host.grantsOldEntries(byteLimit, to: target, from: self)
+        {
+            return step(.entriesRead(for: target, first: index, []))
+        }
         do throws(StorageError) {
             let read = try log.entries(
                 from: index,
@@ -214,46 +276,6 @@ extension Replica {
     func tellLogStart() {
         if log.firstIndex > raft.base.index.next {
             step(.logStartAdvanced(to: log.firstIndex))
-        }
-    }
-
-    // MARK: Files
-
-    /// Offers a member the files that it was ordered to get; they follow.
-    package func offerFiles(_ order: FileOrder, upTo position: LogPosition) {
-        guard !hasFailed, raft.role == .leader, raft.term == order.term else { return }
-        let offer = SnapshotOffer(term: order.term, sequence: order.sequence, position: position)
-        transmit(.snapshotOffer(offer), [], to: order.target)
-    }
-
-    /// An order for files has ended.
-    ///
-    /// `position`: up to where the member has installed them; nil when it has not.
-    package func filesSent(to target: GroupMember, upTo position: LogPosition?) {
-        step(.snapshotSent(to: target, position))
-    }
-
-    /// Files that were offered will not be complete.
-    package func filesAbandoned() {
-        step(.snapshotAbandoned)
-    }
-
-    func performOnFiles(_ effect: Effect) {
-        switch effect {
-        case .sendSnapshot(let target, let term, let sequence, let neededIndex):
-            let order = FileOrder(
-                target: target,
-                term: term,
-                sequence: sequence,
-                neededIndex: neededIndex
-            )
-            if !host.needsFiles(order, of: self) { step(.snapshotSent(to: target, nil)) }
-        case .receiveSnapshot(let position, let leader):
-            if !host.filesOffered(upTo: position, by: leader, to: self) { step(.snapshotAbandoned) }
-        case .installSnapshot:
-            preconditionFailure("files take a log's place only after this replica reported them")
-        default:
-            preconditionFailure("only effects on files come here")
         }
     }
 }

@@ -19,8 +19,8 @@ package final class Replica {
     package let group: GroupID
     /// The replica as a member of its group.
     package let member: GroupMember
-    /// The entries.
-    package let log: PartitionLog
+    /// The entries; another log after a leader's files took its place.
+    package internal(set) var log: PartitionLog
     /// What committed entries mean.
     package let machine: any ReplicatedStateMachine
 
@@ -59,6 +59,8 @@ package final class Replica {
     // MARK: Sending
 
     var outbox = Outbox()
+    /// The files that are about to become the log.
+    var installation = Installation()
 
     // MARK: Stepping
 
@@ -161,8 +163,10 @@ package final class Replica {
 
     /// One unit of Raft's time has passed.
     package func tick() {
+        guard !isInstalling else { return }
         tellLogStart()
         step(.tick)
+        sendHeld()
         giveLeadershipAwayIfObstructed()
         sightings.tick(raft, now: host.now)
     }
@@ -198,7 +202,8 @@ package final class Replica {
 
     /// The journal has made everything up to `ticket` durable.
     package func persisted(ticket: UInt64) {
-        guard !hasFailed else { return }
+        // An installation begins when all is durable, and its reset is the next write.
+        guard !hasFailed, !isInstalling else { return }
         var newest: Ticket?
         while let first = unpersisted.first, first.number <= ticket {
             newest = unpersisted.removeFirst()
@@ -213,7 +218,7 @@ package final class Replica {
     ///
     /// - Returns: false when they are not all in memory any more; then segments must take them over.
     package func copyForward() -> Bool {
-        guard let suffix = log.journalSuffix(), !suffix.isEmpty else { return false }
+        guard !isInstalling, let suffix = log.journalSuffix(), !suffix.isEmpty else { return false }
         addToJournal(.entries(suffix))
         return true
     }
@@ -254,7 +259,17 @@ package final class Replica {
     func step(_ input: Input, carrying entries: [LogEntry] = []) {
         guard !hasFailed else { return }
         inputs.append(Arrival(input: input, entries: entries))
-        guard !isStepping else { return }
+        performInputs()
+    }
+
+    /// The same before everything that waits: what was held back while files were installed follows.
+    func stepFirst(_ input: Input) {
+        inputs.prepend(Arrival(input: input, entries: []))
+        performInputs()
+    }
+
+    private func performInputs() {
+        guard !isStepping, !isInstalling else { return }
         isStepping = true
         defer { isStepping = false }
         while let arrival = inputs.popFirst(), !hasFailed { perform(arrival) }
@@ -305,6 +320,9 @@ package final class Replica {
     }
 
     // MARK: The journal
+
+    /// Whether everything that this replica gave to the journal with a ticket is durable.
+    var isJournalSettled: Bool { records.isEmpty && unpersisted.isEmpty }
 
     /// Hands a record to the journal at the end of the turn.
     func addToJournal(_ record: JournalRecord, _ ticket: Ticket? = nil) {
@@ -360,7 +378,7 @@ extension Replica {
         precondition(appliedIndex <= committedIndex, "only committed entries are applied")
         precondition(committedIndex == raft.commitIndex, "every commit is performed")
         precondition(
-            log.commitIndex <= raft.durableCommitIndex,
+            log.commitIndex <= max(raft.durableCommitIndex, installation.installedIndex),
             "segments get what is committed and durable"
         )
         precondition(!isServing || raft.isReady, "who serves leads a term that has begun")

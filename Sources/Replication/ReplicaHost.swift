@@ -28,7 +28,18 @@ package protocol ReplicaHost: AnyObject {
     /// Sends to another broker, at once; what must be durable first, the replica has waited for.
     ///
     /// It may be lost on the way, but what arrives should arrive in order: the reverse costs time.
-    func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica)
+    ///
+    /// `lane`: `.bulk` for old entries, which must not delay anything else.
+    func send(
+        _ envelope: RaftEnvelope,
+        to broker: BrokerID,
+        on lane: PeerLane,
+        from replica: Replica
+    )
+
+    /// Whether old entries, which have left memory, may be read for a member now; where not, Raft asks again with the
+    /// next heartbeat's answer.
+    func grantsOldEntries(_ byteCount: Int, to member: GroupMember, from replica: Replica) -> Bool
 
     /// The role, the term or the known leader changed, or the replica serves from now on or does not any longer.
     func leadershipChanged(_ replica: Replica)
@@ -44,13 +55,15 @@ package protocol ReplicaHost: AnyObject {
 
     /// A member lacks entries that this leader's log no longer has: files must go there.
     ///
-    /// - Returns: whether the order is taken; then it ends with `Replica.filesSent(to:upTo:)`. Where it is not, the
-    ///   member goes without for now, and the next heartbeat's answer asks again.
+    /// - Returns: whether the order is taken; then it ends when the member says that it has the files, or with
+    ///   `Replica.filesSent(to:upTo:)`. Where it is not, the member goes without for now, and the next heartbeat's answer
+    ///   asks again.
     func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool
 
     /// The leader is about to ship files up to this entry.
     ///
-    /// - Returns: whether they can be received; where they cannot, the offer is taken as abandoned.
+    /// - Returns: whether they can be received; where they cannot, the offer is taken as abandoned. What was received ends
+    ///   with `Replica.install(_:at:with:)` or with `Replica.filesAbandoned()`.
     func filesOffered(upTo position: LogPosition, by leader: GroupMember, to replica: Replica)
         -> Bool
 

@@ -275,6 +275,7 @@ final class TestBroker {
     }
 
     private func recoverReplicas() throws -> [GroupID: RecoveredReplica] {
+        try ReplicaStaging.settleAll(in: Self.directory, on: disk)
         let known = Dictionary(uniqueKeysWithValues: recovery.groups.map { ($0.group, $0.state) })
         var groups = Set(known.keys)
         let parent = "\(Self.directory)/partitions"

@@ -11,6 +11,7 @@ final class TestPeerLinks: PeerLinks {
     struct Sent {
         var target: BrokerID
         var frame: ByteBuffer
+        var lane: PeerLane
     }
 
     private(set) var addresses: [PeerAddress] = []
@@ -26,7 +27,7 @@ final class TestPeerLinks: PeerLinks {
         var frame = ByteBuffer()
         for part in parts { frame.writeImmutableBuffer(part) }
         frame.moveReaderIndex(forwardBy: 4)
-        queued.append(Sent(target: broker, frame: frame.slice()))
+        queued.append(Sent(target: broker, frame: frame.slice(), lane: lane))
         return true
     }
 
@@ -41,9 +42,11 @@ final class TestPeerLinks: PeerLinks {
 
     func queuedByteCount(_ broker: BrokerID, _ lane: PeerLane) -> Int { 0 }
 
-    /// Takes the oldest frame that has left the shard.
+    /// Takes the oldest frame that has left the shard; the live lane overtakes the bulk lane.
     func takeOne() -> Sent? {
-        outbox.isEmpty ? nil : outbox.removeFirst()
+        guard let place = outbox.firstIndex(where: { $0.lane == .live }) ?? outbox.indices.first
+        else { return nil }
+        return outbox.remove(at: place)
     }
 
     /// Loses everything that is on its way to a broker.
@@ -63,6 +66,7 @@ final class TestCluster {
     private let founders: [BrokerID]
     private let shardCount: Int
     private let configs: [ConfigEntry]
+    private let adjust: (inout ShardSettings) -> Void
 
     /// Starts `count` brokers that found a cluster together, and waits until each knows the metadata.
     ///
@@ -71,12 +75,14 @@ final class TestCluster {
         _ count: Int = 3,
         shardCount: Int = 2,
         racks: [String] = [],
-        configs: [ConfigEntry] = []
+        configs: [ConfigEntry] = [],
+        adjust: @escaping (inout ShardSettings) -> Void = { _ in }
     ) throws {
         let ids = (1...count).map { BrokerID(Int32($0)) }
         founders = ids
         self.shardCount = shardCount
         self.configs = configs
+        self.adjust = adjust
         for id in ids {
             brokers.append(
                 try TestBroker(
@@ -85,7 +91,8 @@ final class TestCluster {
                     clock: clock,
                     shardCount: shardCount,
                     rack: racks.isEmpty ? nil : racks[Int(id.rawValue) - 1],
-                    configs: configs
+                    configs: configs,
+                    adjust: adjust
                 )
             )
         }
@@ -149,7 +156,8 @@ final class TestCluster {
             clock: clock,
             shardCount: shardCount,
             configs: configs,
-            disk: disk
+            disk: disk,
+            adjust: adjust
         )
     }
 
@@ -236,10 +244,14 @@ final class TestCluster {
     /// A broker that receives nothing of the metadata's group, and sends nothing of it.
     var cutOffFromMetadata: Int?
 
+    /// Asked of every frame on its way from the broker at a place: whether it is lost.
+    var loses: ((TestPeerLinks.Sent, _ from: Int) -> Bool)?
+
     /// What the network loses of what the groups of partitions say: the message, and the places it goes from and to.
     var losesRaft: ((RaftEnvelope, Int, Int) -> Bool)?
 
     private func isLost(_ sent: TestPeerLinks.Sent, _ place: Int) -> Bool {
+        if let loses, loses(sent, place) { return true }
         if let losesRaft, let target = brokers.firstIndex(where: { $0.id == sent.target }),
             case .raft(let envelope) = try? PeerMessage(decoding: sent.frame),
             losesRaft(envelope, place, target)

@@ -332,8 +332,17 @@ final class ClusterNode: ReplicaHost {
         )
     }
 
-    func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
+    func send(
+        _ envelope: RaftEnvelope,
+        to broker: BrokerID,
+        on lane: PeerLane,
+        from replica: Replica
+    ) {
         cluster.send(envelope, from: number, to: Int(broker.rawValue))
+    }
+
+    func grantsOldEntries(_ byteCount: Int, to member: GroupMember, from replica: Replica) -> Bool {
+        true
     }
 
     func leadershipChanged(_ replica: Replica) {

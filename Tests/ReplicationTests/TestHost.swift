@@ -138,8 +138,17 @@ final class TestHost: ReplicaHost {
 
     let takesEntries = true
 
-    func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
+    func send(
+        _ envelope: RaftEnvelope,
+        to broker: BrokerID,
+        on lane: PeerLane,
+        from replica: Replica
+    ) {
         preconditionFailure("a group of one has nobody to send to")
+    }
+
+    func grantsOldEntries(_ byteCount: Int, to member: GroupMember, from replica: Replica) -> Bool {
+        true
     }
 
     func membershipChanged(_ replica: Replica) {}

@@ -27,6 +27,8 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     private var directories: Set<String> = ["", "/"]
     /// Those whose name the directory above has not made durable.
     private var unsyncedDirectories: Set<String> = []
+    /// Directories that got another name, which the directory above has not made durable; in order.
+    private var unsyncedRenames: [(source: String, target: String)] = []
     fileprivate private(set) var life = 0
 
     /// An empty disk of unlimited size.
@@ -49,23 +51,67 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         case .keepUnsynced:
             return
         case .dropUnsynced:
+            takeBackRenames { _ in true }
             names = durableNames
             loseDirectories { _ in true }
+            directories.formUnion(names.keys.flatMap(ancestors))
             for path in names.keys.sorted() {
                 names[path]?.dropUnsynced()
             }
         case .tear(let seed, let grain):
             var random = SeededRandom(seed: seed)
+            takeBackRenames { _ in Bool.random(using: &random) }
             let parents = Set(names.keys.map(parent)).union(durableNames.keys.map(parent))
             for directory in parents.sorted() where Bool.random(using: &random) {
                 restoreNames(in: directory)
             }
             loseDirectories { _ in Bool.random(using: &random) }
+            directories.formUnion(names.keys.flatMap(ancestors))
             for path in names.keys.sorted() {
                 names[path]?.tear(grain: grain, using: &random)
             }
         }
         durableNames = names
+        unsyncedRenames.removeAll()
+    }
+
+    /// Gives directories their old names again, the last renamed first.
+    private func takeBackRenames(_ isTakenBack: (String) -> Bool) {
+        for (source, target) in unsyncedRenames.reversed() {
+            if isTakenBack(target) {
+                names = moving(names, from: target, to: source)
+                directories = Set(directories.map { moved($0, from: target, to: source) })
+                unsyncedDirectories = Set(
+                    unsyncedDirectories.map { moved($0, from: target, to: source) }
+                )
+            } else {
+                durableNames = moving(durableNames, from: source, to: target)
+            }
+        }
+        unsyncedRenames.removeAll()
+    }
+
+    private func moving(
+        _ names: [String: MemoryNode],
+        from source: String,
+        to target: String
+    ) -> [String: MemoryNode] {
+        Dictionary(uniqueKeysWithValues: names.map { (moved($0, from: source, to: target), $1) })
+    }
+
+    private func moved(_ path: String, from source: String, to target: String) -> String {
+        path == source || path.hasPrefix(source + "/")
+            ? target + path.dropFirst(source.count) : path
+    }
+
+    private func ancestors(_ path: String) -> [String] {
+        var found: [String] = []
+        var directory = parent(path)
+        while !directory.isEmpty {
+            found.append(directory)
+            directory = parent(directory)
+        }
+        return found
     }
 
     /// Takes directories away that were never durable, with all that is in them.
@@ -129,6 +175,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         twin.capacity = capacity
         twin.directories = directories
         twin.unsyncedDirectories = unsyncedDirectories
+        twin.unsyncedRenames = unsyncedRenames
         var copies: [ObjectIdentifier: MemoryNode] = [:]
         func copied(_ node: MemoryNode) -> MemoryNode {
             let copy = copies[ObjectIdentifier(node)] ?? node.copy()
@@ -193,6 +240,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
             throw .notFound(path: source)
         }
         directories.insert(target)
+        unsyncedRenames.append((source, target))
         if unsyncedDirectories.remove(source) != nil { unsyncedDirectories.insert(target) }
         let prefix = source + "/"
         for path in names.keys.sorted() where path.hasPrefix(prefix) {
@@ -221,7 +269,22 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
 
     package func syncDirectory(_ directory: String) throws(DiskError) {
         try note(.syncDirectory(path: directory))
-        durableNames = durableNames.filter { parent($0.key) != directory }
+        for (source, target) in unsyncedRenames where parent(target) == directory {
+            durableNames = moving(
+                durableNames.filter { !$0.key.hasPrefix(target + "/") },
+                from: source,
+                to: target
+            )
+        }
+        unsyncedRenames.removeAll { parent($0.target) == directory }
+        // With a directory's name everything in it goes for good.
+        let prefix = directory + "/"
+        durableNames = durableNames.filter { path, _ in
+            guard path.hasPrefix(prefix) else { return true }
+            let rest = path.dropFirst(prefix.count)
+            guard let slash = rest.firstIndex(of: "/") else { return false }
+            return directories.contains(prefix + rest[..<slash])
+        }
         for (path, node) in names where parent(path) == directory {
             durableNames[path] = node
         }

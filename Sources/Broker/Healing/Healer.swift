@@ -101,9 +101,7 @@ final class Healer {
 
     /// The next step of a treatment.
     private func proceed(_ patient: Patient) {
-        guard shard.replica(patient.group) === patient.replica, !shard.isStopping else {
-            return dismiss(patient)
-        }
+        guard isThere(patient) else { return dismiss(patient) }
         if let repair = patient.log.nextStateRepair() {
             return heal(patient, by: { repair.perform() }) { [unowned self] result in
                 self.finish(result, of: patient)
@@ -157,6 +155,20 @@ final class Healer {
             patient.stage = .waiting
             self.queue(patient.group)
         }
+    }
+
+    /// Whether a patient can still be healed: its replica is here, with the log that has the damage.
+    private func isThere(_ patient: Patient) -> Bool {
+        shard.replica(patient.group) === patient.replica && patient.replica.log === patient.log
+            && !shard.isStopping
+    }
+
+    /// Files of its leader took the place of a replica's log: the damage went with it.
+    func logWasReplaced(of group: GroupID) {
+        guard let patient = patients[group] else { return }
+        // A treatment under way ends with its next step.
+        if case .treated = patient.stage { return }
+        patients[group] = nil
     }
 
     /// Ends the treatment of a replica that is not here any more.
@@ -217,9 +229,7 @@ final class Healer {
         with entries: [LogEntry],
         then completion: @escaping (Outcome) -> Void
     ) {
-        guard shard.replica(patient.group) === patient.replica, !shard.isStopping else {
-            return dismiss(patient)
-        }
+        guard isThere(patient) else { return dismiss(patient) }
         guard let repair = patient.log.nextRepair(of: damage, with: entries) else {
             // A write or a step of a scrub is under way; the next write lets the repair go first.
             patient.writer.isHeldBack = true

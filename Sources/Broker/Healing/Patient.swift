@@ -17,6 +17,8 @@ final class Patient {
 
     let replica: Replica
     let writer: SegmentWriter
+    /// The log that has the damage.
+    let log: PartitionLog
     var stage = Stage.waiting
     /// How many ranges were healed in this treatment.
     var healedCount = 0
@@ -37,11 +39,10 @@ final class Patient {
     init(_ writer: SegmentWriter) {
         self.writer = writer
         replica = writer.replica
+        log = writer.replica.log
     }
 
     var group: GroupID { replica.group }
-
-    var log: PartitionLog { replica.log }
 
     /// What is damaged.
     ///

@@ -15,6 +15,8 @@ extension Shard {
     func take(_ message: ReplicaMessage, from broker: BrokerID) {
         switch message.kind {
         case RepairMessage.kinds: healer.take(message, from: broker)
+        case ShippingMessage.kinds:
+            if !shipping.take(message, from: broker) { counters.peerFramesRefused += 1 }
         default: counters.peerFramesRefused += 1
         }
     }

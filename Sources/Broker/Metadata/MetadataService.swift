@@ -590,7 +590,10 @@ final class ControllerMachine: ReplicatedStateMachine {
     }
 
     func restore(_ snapshot: ByteBuffer) throws(ReplicationError) {
-        guard snapshot.readableBytes > 0 else { return }
+        guard snapshot.readableBytes > 0 else {
+            controller = Controller(random: random)
+            return
+        }
         do throws(CoordinationError) {
             controller = try Controller(snapshot: snapshot, random: random)
         } catch {

@@ -19,7 +19,9 @@ extension Partition {
     /// in doubt, or that cannot apply, serves nobody.
     func servesReads(hasRack: Bool) -> Bool {
         if replica.isServing { return true }
-        guard !replica.hasFailed, replica.obstacle == nil else { return false }
+        guard !replica.hasFailed, replica.obstacle == nil, !replica.isInstalling else {
+            return false
+        }
         if replica.isLeader { return true }
         guard hasRack, replica.isElectable, let leader = replica.leader else { return false }
         return shard.isReachable(leader.broker)

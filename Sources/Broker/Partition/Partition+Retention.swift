@@ -94,6 +94,7 @@ extension Partition {
 
     /// Removes whole segments below the start, on a worker; readers keep what they hold.
     func removeSegments() {
+        replica.log.expireShipments(now: shard.now)
         guard let removal = replica.log.nextRemoval(keepingFrom: replica.appliedIndex) else {
             return
         }

@@ -15,7 +15,10 @@ final class ProducerMachine: ReplicatedStateMachine {
     }
 
     func restore(_ snapshot: ByteBuffer) throws(ReplicationError) {
-        guard snapshot.readableBytes > 0 else { return }
+        guard snapshot.readableBytes > 0 else {
+            state = ProducerState(limits: limits)
+            return
+        }
         do throws(CoordinationError) {
             state = try ProducerState(snapshot: snapshot, limits: limits)
         } catch {

@@ -43,6 +43,12 @@ final class SegmentWriter {
         afterLastJob = action
     }
 
+    /// Files took the log's place: what was asked of the old one is void.
+    func logWasReplaced() {
+        waitingSince = nil
+        demandedIndex = nil
+    }
+
     /// Whether a repair or a step of a scrub runs on a worker.
     var isTended: Bool { tendingCount > 0 }
 

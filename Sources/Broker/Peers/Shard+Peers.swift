@@ -135,6 +135,7 @@ extension Shard: PeerReceiver {
         if change != .back { healer.giveUp(on: broker) }
         if change != .lost { healer.peerCame(broker) }
         if change != .back { peers.transfers.lost(broker) }
+        if change == .reborn { shipping.reborn(broker) }
         metadata?.peersChanged()
     }
 
@@ -177,8 +178,13 @@ extension Shard: PeerReceiver {
         environment.peers.flush()
     }
 
-    package func send(_ envelope: RaftEnvelope, to broker: BrokerID, from replica: Replica) {
-        sendToPeer(.raft(envelope), broker)
+    package func send(
+        _ envelope: RaftEnvelope,
+        to broker: BrokerID,
+        on lane: PeerLane,
+        from replica: Replica
+    ) {
+        sendToPeer(.raft(envelope), broker, on: lane)
     }
 
     // MARK: Receiving

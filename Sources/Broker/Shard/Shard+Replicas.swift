@@ -113,6 +113,7 @@ extension Shard {
     /// Ends a replica's part in its group, and tells whoever waits for it.
     private func forget(_ partition: Partition) {
         let id = partition.id
+        shipping.forget(partition.replica.group)
         partitions.remove(id)
         let isDeleted = image.topic(id.topic) == nil
         if isDeleted {

@@ -35,6 +35,8 @@ package final class Shard {
     var removals: [GroupID: Removal] = [:]
     var metadata: MetadataService?
     var peers: PeerTable
+    /// Segments on their way to other brokers and from them.
+    private(set) lazy var shipping = Shipping(shard: self)
     /// What the disk holds of replicas that the metadata has not named yet; it may name them later.
     var recovered: [GroupID: RecoveredReplica] = [:]
     /// Replicas that lost their votes and wait to be replaced, with why that was last refused.
@@ -188,6 +190,7 @@ package final class Shard {
         statistics.partitionCount = allPartitions.count
         statistics.leaderlessCount = allPartitions.count { $0.hint.leader < 0 }
         statistics.unansweredByteCount = inFlightByteCount
+        statistics.catchingUpCount = shipping.catchingUpCount
         statistics.damagedRangeCount = healer.damagedRangeCount
         statistics.lostReplicaCount = healer.lost.count
         return statistics
@@ -502,13 +505,25 @@ extension Shard: ReplicaHost {
         partition.quietChanged()
     }
 
-    package func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool { false }
+    package func grantsOldEntries(
+        _ byteCount: Int,
+        to member: GroupMember,
+        from replica: Replica
+    ) -> Bool {
+        shipping.grants(byteCount, to: member, of: replica.group)
+    }
+
+    package func needsFiles(_ order: FileOrder, of replica: Replica) -> Bool {
+        shipping.order(order, of: replica)
+    }
 
     package func filesOffered(
         upTo position: LogPosition,
         by leader: GroupMember,
         to replica: Replica
-    ) -> Bool { false }
+    ) -> Bool {
+        shipping.offer(upTo: position, by: leader, to: replica)
+    }
 
     package func damaged(_ replica: Replica, _ error: StorageError) {
         report(error, in: replica.group)
@@ -529,6 +544,7 @@ extension Shard: ReplicaHost {
             )
         )
         environment.requestTurnEnd()
+        shipping.leadershipChanged(replica)
         if replica.isLeader {
             // It begins with the belief that all are there.
             for member in replica.membership.allMembers where !isReachable(member.broker) {

@@ -106,6 +106,8 @@ package enum BrokerEvent: Sendable {
     case quarantined(directory: String)
     /// Background work failed and will be tried again.
     case retrying(what: String, description: String)
+    /// Files of a replica's leader took its log's place.
+    case caughtUpByFiles(GroupID, from: BrokerID, byteCount: Int)
     /// A topic's replica was removed after the committed deletion.
     case removed(GroupID)
     /// The volume has no room for new records, or has room again.

@@ -47,6 +47,8 @@ package struct ShardSettings: Sendable {
     package var segmentWriteDelay = Duration.seconds(1)
     /// Free bytes below which producers are refused: twice what the journal may hold.
     package var minimumFreeByteCount: Int64 = 1 << 30
+    /// Bytes per second that this broker reads for replicas elsewhere that catch up; shared by the shards.
+    package var recoveryByteRate = 100 << 20
     /// The least time between two looks at retention.
     package var retentionInterval = Duration.seconds(30)
     /// How long a topic's creator waits for its leaders before being answered without them.

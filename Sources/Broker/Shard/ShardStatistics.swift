@@ -16,6 +16,14 @@ package struct ShardStatistics: Sendable {
     package var unansweredByteCount = 0
     /// Messages of other brokers that could not be read.
     package var peerFramesRefused = 0
+    /// Shipments of segments that reached a replica on another broker.
+    package var shipmentCount = 0
+    /// Bytes of segments sent to other brokers.
+    package var shippedByteCount = 0
+    /// Bytes of segments received from other brokers.
+    package var receivedByteCount = 0
+    /// Replicas on other brokers that are being sent files or old entries.
+    package var catchingUpCount = 0
     /// Damaged ranges of replicas that were healed.
     package var repairs = 0
     /// Bytes of segments that were read to find damage.
@@ -47,6 +55,10 @@ package struct ShardStatistics: Sendable {
         partitionCount += other.partitionCount
         leaderlessCount += other.leaderlessCount
         unansweredByteCount += other.unansweredByteCount
+        shipmentCount += other.shipmentCount
+        shippedByteCount += other.shippedByteCount
+        receivedByteCount += other.receivedByteCount
+        catchingUpCount += other.catchingUpCount
         repairs += other.repairs
         scrubbedBytes += other.scrubbedBytes
         damagedRangeCount += other.damagedRangeCount

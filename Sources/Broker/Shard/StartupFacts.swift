@@ -54,7 +54,8 @@ package struct RecoveredReplica: Sendable {
     package init(log: RecoveredLog, state: RecoveredGroup?, journal: JournalRecovery) {
         self.log = log
         hardState = state?.hardState ?? .initial
-        journalEnd = state?.lastPosition?.index ?? .zero
+        // Where shipped files took the log's place just before a crash, the journal speaks of the old log.
+        journalEnd = log.isJournalVoid ? .zero : state?.lastPosition?.index ?? .zero
         // A term is durable before the first entry that carries it.
         hasLostVote =
             state?.isHardStateLost ?? journal.areUnknownVotesLost || hardState.term < log.lastTerm

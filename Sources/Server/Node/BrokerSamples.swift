@@ -42,6 +42,30 @@ enum BrokerSamples {
                 Double(statistics.unansweredByteCount)
             ),
             MetricSample(
+                "flotilla_shipments_total",
+                .counter,
+                "Shipments of segments that reached a replica on another broker.",
+                Double(statistics.shipmentCount)
+            ),
+            MetricSample(
+                "flotilla_shipped_bytes_total",
+                .counter,
+                "Bytes of segments sent to other brokers.",
+                Double(statistics.shippedByteCount)
+            ),
+            MetricSample(
+                "flotilla_shipped_bytes_received_total",
+                .counter,
+                "Bytes of segments received from other brokers.",
+                Double(statistics.receivedByteCount)
+            ),
+            MetricSample(
+                "flotilla_replicas_catching_up",
+                .gauge,
+                "Replicas on other brokers that are being sent files or old entries.",
+                Double(statistics.catchingUpCount)
+            ),
+            MetricSample(
                 "flotilla_replica_repairs_total",
                 .counter,
                 "Damaged ranges of replicas healed.",

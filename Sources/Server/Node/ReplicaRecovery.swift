@@ -20,10 +20,11 @@ struct ReplicaRecovery {
 
     /// Opens the replicas, several at a time.
     ///
-    /// - Throws: when the directories cannot be listed.
+    /// - Throws: when the directories cannot be listed, or what a crash left of received files cannot be put in order.
     func perform(threadCount: Int) async throws -> (
         replicas: [GroupID: RecoveredReplica], failures: [Failure]
     ) {
+        try ReplicaStaging.settleAll(in: dataDirectory, on: disk)
         let known = Dictionary(uniqueKeysWithValues: journal.groups.map { ($0.group, $0.state) })
         let groups = Set(known.keys).union(try groupsWithDirectories()).sorted()
         var replicas: [GroupID: RecoveredReplica] = [:]

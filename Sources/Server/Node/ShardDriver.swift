@@ -116,6 +116,11 @@ final class ShardDriver: ShardEnvironment {
                 "will be tried again",
                 metadata: .of([.reason: what, .error: description])
             )
+        case .caughtUpByFiles(let group, let broker, let byteCount):
+            logger.info(
+                "replica took over segments of its leader",
+                metadata: .of([.group: group, .peer: broker, .bytes: byteCount])
+            )
         case .removed(let group):
             logger.info("replica removed", metadata: .of([.group: group]))
         case .balancing(let description):

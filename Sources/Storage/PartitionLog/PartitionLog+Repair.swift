@@ -41,7 +41,8 @@ extension PartitionLog {
     /// - Returns: the job; nil when it has to wait for a write, a sync, a scrub or another repair,
     ///   and for damage that lies in no segment (a `.state`, or files that are gone altogether).
     package func nextRepair(of damage: Damage, with entries: [LogEntry] = []) -> SegmentRepair? {
-        guard repairing == nil, !isScrubbing, let place = segmentPlace(of: damage) else {
+        guard repairing == nil, !isScrubbing, !isRetired, let place = segmentPlace(of: damage)
+        else {
             return nil
         }
         let segment = segments[place]
@@ -169,7 +170,7 @@ extension PartitionLog {
     /// Writes a damaged `.state` anew that the replay after the start came by; nil when there is
     /// none.
     package func nextStateRepair() -> StateRepair? {
-        guard !rebuiltStates.isEmpty else { return nil }
+        guard !rebuiltStates.isEmpty, !isRetired else { return nil }
         let state = rebuiltStates.removeFirst()
         return StateRepair(
             write: StateWrite(
@@ -189,7 +190,7 @@ extension PartitionLog {
     ///
     /// - Returns: nil for damage of another kind, and for a checkpoint, which the next one replaces.
     package func stateRepair(of damage: Damage, from bytes: ByteBuffer) -> StateRepair? {
-        guard damage.reason == .state, let name = damage.segmentFile?.name,
+        guard !isRetired, damage.reason == .state, let name = damage.segmentFile?.name,
             let place = segments.firstIndex(where: { $0.name == name })
         else { return nil }
         let before = place > 0 ? segments[place - 1].lastMark : nil

@@ -85,6 +85,7 @@ extension PartitionLog {
     /// - Parameter index: entries from here on are kept, whatever the start.
     /// - Returns: the job; nil when nothing is to go.
     package func nextRemoval(keepingFrom index: LogIndex) -> SegmentRemoval? {
+        guard !isRetired else { return nil }
         let shipped = leases.map(\.firstIndex).min() ?? index
         let healed = repairing?.firstIndex ?? index
         let floor = min(index, syncedIndex.next, shipped, healed)

@@ -51,7 +51,7 @@ extension PartitionLog {
     /// - Returns: nil when the walk is finished, and while a repair or another step is under way.
     package func nextScrubStep(_ walk: inout ScrubWalk, maxByteCount: Int) -> ScrubStep? {
         precondition(maxByteCount > 0, "a step looks at something")
-        guard !walk.isFinished, !isScrubbing, repairing == nil else { return nil }
+        guard !walk.isFinished, !isScrubbing, repairing == nil, !isRetired else { return nil }
         walk.nextIndex = max(walk.nextIndex, firstIndex)
         guard let segment = segments.first(where: { $0.endIndex > walk.nextIndex }) else {
             walk.nextIndex = walk.lastIndex.next

@@ -88,6 +88,13 @@ extension PartitionLog {
         return true
     }
 
+    /// A shipment has arrived: the entries behind it stay for another lease, so that they can follow as entries.
+    package func narrowShipment(_ number: UInt64, to index: LogIndex, now: Instant) {
+        guard let place = leases.firstIndex(where: { $0.number == number }) else { return }
+        leases[place].firstIndex = max(leases[place].firstIndex, index)
+        leases[place].deadline = now + Self.shipmentLease
+    }
+
     /// A shipment is done with, or given up.
     package func endShipment(_ number: UInt64) {
         leases.removeAll { $0.number == number }
@@ -98,10 +105,16 @@ extension PartitionLog {
         leases.removeAll { $0.deadline <= now }
     }
 
-    /// Gives up the open files of a log whose place a shipped one takes.
+    /// Gives up the open files.
     package func close() {
         precondition(!isBusy, "a log is closed when nothing is under way")
         segments.forEach(resources.segments.drop)
+    }
+
+    /// Ends a log whose place a shipped one takes: nothing is written, repaired or looked at any more.
+    package func retire() {
+        close()
+        isRetired = true
     }
 }
 

@@ -80,7 +80,9 @@ extension PartitionLog {
     /// - Returns: the job.
     package func nextWrite(minimumByteCount: Int) -> SegmentWrite? {
         let first = writtenIndex.next
-        guard !isWriting, !isHealingActiveSegment, first <= commitIndex else { return nil }
+        guard !isWriting, !isRetired, !isHealingActiveSegment, first <= commitIndex else {
+            return nil
+        }
         guard pendingByteCount >= minimumByteCount || !pendingStates.isEmpty else { return nil }
         let beginsNew = segments.isEmpty || beginsSegment(first)
         let state = pendingStates.first { $0.mark.index.next == first }
@@ -235,7 +237,8 @@ extension PartitionLog {
 
     /// The next sync of what was written; nil when one is under way or all is durable.
     package func nextSync() -> SegmentSync? {
-        guard !isSyncing, !isHealingActiveSegment, needsSync, let active = segments.last else {
+        guard !isSyncing, !isRetired, !isHealingActiveSegment, needsSync, let active = segments.last
+        else {
             return nil
         }
         isSyncing = true

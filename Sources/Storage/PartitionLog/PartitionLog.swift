@@ -74,6 +74,8 @@ package final class PartitionLog {
     var isWriting = false
     var isSyncing = false
     var isScrubbing = false
+    /// Whether another log takes this one's place: nothing is begun on its files any more.
+    var isRetired = false
     /// The segment whose files are being healed.
     var repairing: SegmentName?
     /// States that the replay came by and whose files are damaged; as many as segments at most.
@@ -133,6 +135,11 @@ package final class PartitionLog {
     /// The frame CRC that the next entry continues.
     package var lastFrameChecksum: UInt32 {
         endMark.checksum
+    }
+
+    /// Whether an entry is in memory, so that reading it costs no disk.
+    package func isInMemory(_ index: LogIndex) -> Bool {
+        window.contains(index)
     }
 
     /// The offset of the next record.
