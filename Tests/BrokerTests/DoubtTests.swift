@@ -20,6 +20,28 @@ struct DoubtTests {
         #expect(!broker.shards[0].knowsMetadata)
     }
 
+    @Test("A replica that no record names is told of and kept (bug 3)")
+    func unnamedReplica() throws {
+        let broker = try TestBroker()
+        try broker.connect().createTopic()
+        try broker.stopCleanly()
+        let unnamed = GroupID(
+            partition: TopicPartition(topic: TopicID(high: 7, low: 9), partition: 0),
+            epoch: CreationEpoch(1)
+        )
+        let directory = "/data/partitions/\(unnamed)"
+        try broker.disk.createDirectory(directory)
+        try broker.disk.syncDirectory("/data/partitions")
+        try broker.restart(after: .dropUnsynced)
+        broker.advance(by: .seconds(60))
+        #expect(broker.disk.list("/data/partitions").contains(unnamed.description))
+        let told = broker.events.contains { event in
+            if case .quarantined(directory) = event { true } else { false }
+        }
+        #expect(told)
+        #expect(try broker.connect().produce(Batches.batch("beside it")).errorCode == 0)
+    }
+
     @Test("A replica that cannot be opened is left as it is, and no empty log takes its place")
     func unreadableReplica() throws {
         let broker = try TestBroker()

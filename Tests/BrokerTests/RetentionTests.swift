@@ -27,6 +27,21 @@ struct RetentionTests {
         #expect(try client.read(from: 1) == [1: "new"])
     }
 
+    @Test("a time to come that a producer claims keeps nothing (bug 23)")
+    func claimedTime() throws {
+        let broker = try TestBroker()
+        let client = try broker.connect()
+        try client.createTopic(configs: [
+            ("retention.ms", "600000"), ("segment.ms", "60000"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ])
+        let inTenYears = Batches.now + 10 * 365 * 86_400_000
+        #expect(try client.produce(Batches.batch("early", at: inTenYears)).errorCode == 0)
+        #expect(try client.read() == [0: "early"])
+        broker.advance(by: .seconds(900))
+        #expect(try client.listOffset(-2).offset == 1)
+    }
+
     @Test("records go when there are too many, oldest segments first")
     func bySize() throws {
         let broker = try TestBroker()
