@@ -34,7 +34,7 @@ struct DoubtTests {
         try broker.disk.syncDirectory("/data/partitions")
         try broker.restart(after: .dropUnsynced)
         broker.advance(by: .seconds(60))
-        #expect(broker.disk.list("/data/partitions").contains(unnamed.description))
+        #expect(try broker.disk.list("/data/partitions").contains(unnamed.description))
         let told = broker.events.contains { event in
             if case .quarantined(directory) = event { true } else { false }
         }
