@@ -179,6 +179,24 @@ struct ControllerBrokerTests {
         }
     }
 
+    @Test("A recovery that was cut short behind its first records is done once more")
+    func recoveredAgain() throws {
+        let leader = try LeadingController(brokerCount: 3)
+        _ = try leader.topic("a", on: [[1, 2, 3]])
+        var life: UInt64 = 9
+        for _ in 0..<2 {
+            let outcome = try leader.run {
+                try $0.recoverAlone(3, as: "another") {
+                    life += 1
+                    return BrokerIncarnation(high: life, low: life)
+                }
+            }[0]
+            #expect(outcome.lostBrokers == [1, 2])
+            #expect(leader.image.clusterID == "another")
+            #expect(try leader.place("a").hasQuorum { $0.broker == 3 })
+        }
+    }
+
     @Test("A survivor that was on its way into a group is all that is left of it")
     func recoveredWhileMoving() throws {
         let leader = try LeadingController(brokerCount: 3)

@@ -19,6 +19,8 @@ struct ReadRedirects {
 
     /// When the consumer was sent on, the first time in the last minute.
     private var times: [TopicPartition: Instant] = [:]
+    /// When those that are over were last forgotten.
+    private var lastCleared = Instant.start
 
     /// Whether the consumer may be sent on for a partition.
     func allows(_ partition: TopicPartition, now: Instant) -> Bool {
@@ -30,8 +32,12 @@ struct ReadRedirects {
     /// The consumer was sent on.
     mutating func note(_ partition: TopicPartition, now: Instant) {
         if let time = times[partition], now - time < Self.patience { return }
+        if times.count >= Self.limit, now - lastCleared >= Self.grace {
+            lastCleared = now
+            times = times.filter { now - $0.value < Self.patience }
+        }
+        // One fetch may be sent on for more partitions than there was room for when it was read.
+        guard times.count < Self.limit || times[partition] != nil else { return }
         times[partition] = now
-        guard times.count >= Self.limit else { return }
-        times = times.filter { now - $0.value < Self.patience }
     }
 }

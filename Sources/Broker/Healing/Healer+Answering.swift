@@ -114,7 +114,7 @@ extension Healer {
         var wish = wish
         wish.loadCount += 1
         answeringCount += 1
-        shard.workers.run({ load.perform() }) { [unowned self] loaded in
+        shard.workers.runInBackground({ load.perform() }) { [unowned self] loaded in
             self.answeringCount -= 1
             guard self.shard.replica(wish.replica.group) === wish.replica else { return }
             do throws(StorageError) {
@@ -165,7 +165,7 @@ extension Healer {
         guard let reading = replica.log.stateReading(name) else { return decline(.absent) }
         guard answeringCount < Self.answeringLimit else { return decline(.busy) }
         answeringCount += 1
-        shard.workers.run({ reading.perform() }) { [unowned self] result in
+        shard.workers.runInBackground({ reading.perform() }) { [unowned self] result in
             self.answeringCount -= 1
             switch result {
             case .success(let bytes?) where bytes.readableBytes <= Self.stateByteLimit:

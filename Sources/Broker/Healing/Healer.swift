@@ -74,7 +74,7 @@ final class Healer {
 
     private func admit() {
         while treatedCount < Self.treatmentLimit, let group = waiting.popFirst() {
-            guard let patient = patients[group] else { continue }
+            guard let patient = patients[group], case .waiting = patient.stage else { continue }
             patient.beginTreatment()
             treatedCount += 1
             proceed(patient)
@@ -187,7 +187,7 @@ final class Healer {
     ) {
         let writer = patient.writer
         writer.tendingBegan()
-        shard.workers.run(work) { [unowned self] output in
+        shard.workers.runInBackground(work) { [unowned self] output in
             guard writer.tendingEnded() else { return self.dismiss(patient) }
             completion(output)
         }
@@ -267,7 +267,11 @@ final class Healer {
             patient.giveUp(on: [damage])
             return proceed(patient)
         }
-        guard let place = report.remaining.first else { return proceed(patient) }
+        guard let place = report.remaining.first else {
+            // What reaches beyond the segment is not healed by it: without this it would be next again, for ever.
+            if patient.log.damage.contains(damage) { patient.giveUp(on: [damage]) }
+            return proceed(patient)
+        }
         let wanted = report.wanted
         if wanted.isEmpty {
             patient.lacksSomething = true

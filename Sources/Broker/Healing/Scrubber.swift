@@ -101,7 +101,7 @@ final class Scrubber {
         }
         let moved = walk
         writer.tendingBegan()
-        shard.workers.run({ step.perform() }) { [unowned self] result in
+        shard.workers.runInBackground({ step.perform() }) { [unowned self] result in
             let pause = Duration.nanoseconds(Int64(result.byteCount) * 1_000_000_000 / Int64(rate))
             self.wait(max(pause, Self.shortestPause))
             guard writer.tendingEnded() else {

@@ -218,12 +218,16 @@ package struct UnsafeRecovery {
         let term = Term(known.rawValue + Self.termGap)
         let entries = entries(behind: end, term, Membership(voters: [member]), records)
         guard let last = entries.last?.frame else { preconditionFailure("there is one at least") }
+        // Segments that outlived the journal's memory of them leave no gap in it, as at every start.
+        let reset: [JournalRecord] =
+            end.index > replica.journalEnd
+            ? [.reset(LogPosition(term: end.term, index: end.index), checksum: end.checksum)] : []
         plan.submissions.append(
             JournalSubmission(
                 shard: 0,
                 group: group,
                 ticket: 0,
-                records: [
+                records: reset + [
                     .hardState(HardState(term: term, votedFor: member)), .entries(entries),
                     .commit(last.index), .trusted(last.position, checksum: last.checksum),
                 ]

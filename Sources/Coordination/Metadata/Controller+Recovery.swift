@@ -32,7 +32,10 @@ extension Controller {
             guard draft.image.brokers[survivor] != nil else {
                 throw Refusal(.brokerIdNotRegistered, "broker \(survivor) is not registered")
             }
-            draft.add(.clusterRecovered(clusterID: clusterID))
+            // A recovery that was cut short behind its first durable round is done once more.
+            if draft.image.clusterID != clusterID {
+                draft.add(.clusterRecovered(clusterID: clusterID))
+            }
             var outcome = RecoveryOutcome()
             draft.adoptReplicas(on: survivor, &outcome)
             for broker in draft.image.brokers.map(\.value) where broker.id != survivor {

@@ -87,6 +87,9 @@ extension PartitionLog {
         let beginsNew = segments.isEmpty || beginsSegment(first)
         let state = pendingStates.first { $0.mark.index.next == first }
         if beginsNew, first > LogIndex(1), state == nil { return nil }
+        // Behind a gap that no segment covers the entries stay in the journal: in the last segment they would stand in others'
+        // rows, and the journal would let them go.
+        guard beginsNew || segments.last?.endIndex == first else { return nil }
         guard let last = lastIndexOfWrite(from: first, minimumByteCount: minimumByteCount) else {
             return nil
         }
