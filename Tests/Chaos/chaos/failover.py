@@ -26,8 +26,11 @@ from .fabrics import Loopback
 TOPIC = "failover"
 SEND_SECONDS = 0.002
 RECOVERY_SECONDS = 60
-# What a client waits by itself would hide what the cluster needs; --client-defaults shows what it makes of it.
+# What a client waits by itself would hide what the cluster needs; --client-defaults shows what it makes of it. When the only broker that
+# librdkafka is connected to dies, it has nobody to ask for metadata at that moment, takes the question for asked, and asks again from a
+# timer of up to a second; so this client asks all the time.
 EAGER = {
+    "topic.metadata.refresh.interval.ms": 50,
     "retry.backoff.ms": 10, "retry.backoff.max.ms": 50, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50,
     "topic.metadata.refresh.fast.interval.ms": 10, "socket.connection.setup.timeout.ms": 1000,
 }
