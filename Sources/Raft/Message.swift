@@ -144,8 +144,7 @@ package struct AppendResponse: Hashable, Sendable {
         ///   - previous: the previous index of the request.
         ///   - hint: the follower's last entry whose index and term are not above the request's:
         ///     the two logs cannot agree beyond it.
-        ///   - isDamaged: whether the follower may have lost what it once acknowledged.
-        case rejected(previous: LogIndex, hint: LogPosition, isDamaged: Bool)
+        case rejected(previous: LogIndex, hint: LogPosition)
     }
 
     /// The follower's term.

@@ -42,6 +42,8 @@ package struct Progress: Hashable, Sendable {
     var isReading = false
     /// The number of the next append request.
     var nextSequence: UInt64 = 1
+    /// The highest number of a request that the member answered with a match.
+    var matchedSequence: UInt64 = 0
     /// Answers to requests with lower numbers come from a log that the member has lost since.
     var leastSequence: UInt64 = 1
     /// The last round of heartbeats that it answered.
@@ -81,14 +83,21 @@ package struct Progress: Hashable, Sendable {
         stalledTicks = 0
     }
 
-    /// The member has, durably, everything up to `index`.
-    mutating func advance(to index: LogIndex) {
+    /// The member has, durably, everything up to `index`, as its answer to a request says.
+    mutating func advance(to index: LogIndex, answering sequence: UInt64) {
+        matchedSequence = max(matchedSequence, sequence)
         if index > match {
             match = index
             stalledTicks = 0
         }
         window.release(through: match)
         next = max(next, match.next)
+    }
+
+    /// The member lost what it had acknowledged: what it said before counts no longer.
+    mutating func forgetMatch() {
+        match = .zero
+        leastSequence = nextSequence
     }
 
     /// Whether something sent has not been acknowledged.

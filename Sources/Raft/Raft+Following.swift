@@ -44,8 +44,7 @@ extension Raft {
     ) {
         let outcome = AppendResponse.Outcome.rejected(
             previous: request.previous.index,
-            hint: log.lastPosition(notAbove: request.previous),
-            isDamaged: isDamaged
+            hint: log.lastPosition(notAbove: request.previous)
         )
         let response = AppendResponse(term: term, sequence: request.sequence, outcome: outcome)
         effects.append(.send(.appendResponse(response), to: leader, after: nil))

@@ -235,13 +235,18 @@ extension Raft {
         }
         switch response.outcome {
         case .matched(let index):
-            matched(index, slot, into: &effects)
-        case .rejected(let previous, let hint, let isDamaged):
-            rejected(previous, hint, isDamaged, slot, into: &effects)
+            matched(index, response.sequence, slot, into: &effects)
+        case .rejected(let previous, let hint):
+            rejected(previous, hint, response.sequence, slot, into: &effects)
         }
     }
 
-    private mutating func matched(_ index: LogIndex, _ slot: Int, into effects: inout [Effect]) {
+    private mutating func matched(
+        _ index: LogIndex,
+        _ sequence: UInt64,
+        _ slot: Int,
+        into effects: inout [Effect]
+    ) {
         precondition(
             index <= lastIndex,
             "a follower's log matches no further than the leader's goes"
@@ -251,7 +256,7 @@ extension Raft {
         }
         let follower = leading.progress[slot].member
         let isNew = index > leading.progress[slot].match
-        leading.progress[slot].advance(to: index)
+        leading.progress[slot].advance(to: index, answering: sequence)
         switch leading.progress[slot].state {
         case .probe: leading.progress[slot].replicate()
         case .snapshot where index >= log.base.index: leading.progress[slot].replicate()
@@ -270,16 +275,15 @@ extension Raft {
     private mutating func rejected(
         _ previous: LogIndex,
         _ hint: LogPosition,
-        _ isDamaged: Bool,
+        _ sequence: UInt64,
         _ slot: Int,
         into effects: inout [Effect]
     ) {
         let progress = leading.progress[slot]
         let next = firstDifference(from: hint)
-        if isDamaged, hint.index < progress.match {
-            // It lost what it had acknowledged: what it said before counts no longer.
-            leading.progress[slot].match = .zero
-            leading.progress[slot].leastSequence = progress.nextSequence
+        if hint.index < progress.match, sequence > progress.matchedSequence {
+            // It may not know that it lost something, if its disk lied.
+            leading.progress[slot].forgetMatch()
             leading.progress[slot].probe(from: next)
         } else {
             switch progress.state {

@@ -76,6 +76,7 @@ package final class Replica {
     private var records: [JournalRecord] = []
     private var unpersisted = Deque<Ticket>()
     private var journaledCommitIndex: LogIndex = .zero
+    private var journaledMembershipIndex: LogIndex = .zero
     private let journalEnd: LogIndex
     private let isNew: Bool
     private var isAwaitingTurnEnd = false
@@ -285,6 +286,7 @@ package final class Replica {
         // Before its own disk has an entry, a member must neither put it into a segment nor claim that it is committed:
         // after a crash another entry may stand in its place.
         log.commit(upTo: raft.durableCommitIndex)
+        journalMembership()
         applyCommitted()
     }
 
@@ -353,6 +355,15 @@ package final class Replica {
         guard !isAwaitingTurnEnd else { return }
         isAwaitingTurnEnd = true
         host.needsTurnEnd(self)
+    }
+
+    /// Has the journal remember the members, before segments take over the entry that names them: that entry then has one
+    /// copy here, and damage to it must not bring back a membership that is over.
+    private func journalMembership() {
+        let index = raft.log.memberships[0].index
+        guard index > journaledMembershipIndex, index <= log.commitIndex else { return }
+        journaledMembershipIndex = index
+        addToJournal(.membership(raft.log.memberships[0]))
     }
 
     private func submitRecords() {

@@ -3,6 +3,7 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
+import FlotillaRaft
 import FlotillaReplication
 import FlotillaStorage
 import FlotillaTestSupport
@@ -305,6 +306,53 @@ struct HealingTests {
         #expect(try stage.read() == stage.values)
         let replica = try #require(cluster.partition(stage.topic, at: 1)?.replica)
         #expect(cluster.wait { replica.appliedIndex == replica.log.lastIndex })
+    }
+
+    /// Files that are gone when a broker starts.
+    enum Absence: String, CaseIterable {
+        case lastFrames, lastRows, lastSegment, middleSegment, firstSegment, all
+
+        func takes(_ file: String, of segments: [String]) -> Bool {
+            let place = segments.firstIndex { file.hasPrefix($0) }
+            return switch self {
+            case .lastFrames: file == segments[segments.count - 1] + ".frames"
+            case .lastRows: place == segments.count - 1 && !file.hasSuffix(".state")
+            case .lastSegment: place == segments.count - 1
+            case .middleSegment: place == 1
+            case .firstSegment: place == 0
+            case .all: true
+            }
+        }
+    }
+
+    @Test(
+        "A replica whose files are gone is whole again, in its place or as a new member",
+        arguments: Absence.allCases
+    )
+    func absentFiles(_ absence: Absence) throws {
+        let stage = try Stage(batchCount: 24, configs: [Self.noScrub])
+        let segments = stage.files(".frames", at: 1).map { String($0.dropLast(".frames".count)) }
+        try #require(segments.count > 2)
+        for file in stage.files("", at: 1) where absence.takes(file, of: segments) {
+            try stage.disk(1).remove(file)
+        }
+        try stage.start()
+        let cluster = stage.cluster
+        let isWhole = cluster.wait(.seconds(110)) {
+            guard let leader = cluster.leaders(stage.topic).first,
+                let replica = cluster.partition(stage.topic, at: 1)?.replica,
+                let other = cluster.partition(stage.topic, at: leader)?.replica
+            else { return false }
+            return replica.obstacle == nil && replica.log.damage.isEmpty
+                && replica.appliedIndex == other.log.lastIndex
+                && replica.membership.isVoter(replica.member)
+        }
+        let replica = cluster.partition(stage.topic, at: 1)?.replica
+        #expect(
+            isWhole,
+            "\(cluster.leaders(stage.topic)) \(stage.events(1)) \(String(describing: replica?.log.damage))"
+        )
+        #expect(try stage.read() == stage.values)
     }
 
     @Test("The metadata's replica is healed as well")

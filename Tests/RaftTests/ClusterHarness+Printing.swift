@@ -132,8 +132,8 @@ extension ClusterHarness {
     private static func describe(_ outcome: AppendResponse.Outcome) -> String {
         switch outcome {
         case .matched(let index): "matched=\(index)"
-        case .rejected(let previous, let hint, let isDamaged):
-            "rejected=\(previous) hint=\(name(hint))" + (isDamaged ? " damaged" : "")
+        case .rejected(let previous, let hint):
+            "rejected=\(previous) hint=\(name(hint))"
         }
     }
 

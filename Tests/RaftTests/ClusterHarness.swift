@@ -313,7 +313,7 @@ struct ClusterHarness {
         case "restart":
             let member = members[number - 1]
             if let index = command.value("lost").flatMap(UInt64.init) {
-                member.damage(from: LogIndex(index))
+                member.damage(from: LogIndex(index), isNoticed: !command.has("unnoticed"))
             }
             let hint = command.value("commit").flatMap(UInt64.init) ?? 0
             member.restart(

@@ -368,13 +368,14 @@ final class TestMember {
         incarnation += 1
     }
 
-    /// The disk lost everything from `index` on, acknowledged or not.
-    func damage(from index: LogIndex) {
+    /// The disk lost everything from `index` on, acknowledged or not; a member that does not notice
+    /// is as sure of itself as before.
+    func damage(from index: LogIndex, isNoticed: Bool = true) {
         precondition(!isUp, "damage is found at a start")
         if index <= durable.lastIndex, index > durable.base.index {
             durable.replace(from: index, with: [])
         }
-        isDamaged = true
+        isDamaged = isDamaged || isNoticed
     }
 
     /// Starts from what is durable; `commitHint`, how far the disk says the log is committed, is cut

@@ -59,7 +59,7 @@ struct PeerWireSamples {
                 AppendResponse(
                     term: term,
                     sequence: random.next(),
-                    outcome: .rejected(previous: index(), hint: position(), isDamaged: flag)
+                    outcome: .rejected(previous: index(), hint: position())
                 )
             ),
             .heartbeatRequest(

@@ -129,7 +129,7 @@ struct PeerWireTests {
         #expect(parts.last?.readableBytes == bytes.readableBytes)
     }
 
-    @Test("The layout of version 2 stays as it is")
+    @Test("The layout of version 3 stays as it is")
     func layout() {
         let beat = PeerBeat(
             sequence: 0x0102_0304_0506_0708,
@@ -174,14 +174,14 @@ struct PeerWireTests {
                 AppendResponse(
                     term: Term(5),
                     sequence: 6,
-                    outcome: .rejected(previous: LogIndex(7), hint: position, isDamaged: true)
+                    outcome: .rejected(previous: LogIndex(7), hint: position)
                 )
             ),
-            "06 05000000 0600000000000000 01 0700000000000000 03000000 0400000000000000 01"
+            "06 05000000 0600000000000000 01 0700000000000000 03000000 0400000000000000"
         )
     }
 
-    @Test("The layout of version 2 stays as it is, for what leaders say")
+    @Test("The layout of version 3 stays as it is, for what leaders say")
     func leadersLayout() {
         let position = LogPosition(term: Term(3), index: LogIndex(4))
         expectFields(

@@ -236,6 +236,37 @@ struct ReplicaTests {
         return (next, again)
     }
 
+    @Test("the journal remembers the members that a committed entry names, before segments have it")
+    func journaledMembership() throws {
+        let host = TestHost()
+        let log = PartitionLog.create(
+            group: TestHost.group,
+            directory: "/data",
+            resources: host.resources,
+            configuration: LogConfiguration()
+        )
+        let membership = Membership(voters: [TestHost.member])
+        let entry = LogEntry.control(
+            .membership,
+            payload: membership.payload,
+            index: LogIndex(1),
+            term: Term(1),
+            nextOffset: .zero,
+            appendTime: Timestamp(1),
+            previousChecksum: 0
+        )
+        log.append([entry])
+        let hardState = HardState(term: Term(1), votedFor: nil)
+        let replica = try host.makeReplica(log, hardState: hardState)
+        replica.start()
+        #expect(host.membership == nil)
+        host.settle(replica)
+        #expect(replica.isServing && log.writtenIndex == .zero)
+        #expect(
+            host.membership == IndexedMembership(index: LogIndex(1), membership: membership)
+        )
+    }
+
     @Test("everything in the journal is there after a crash, in a later term")
     func recoveryFromJournal() throws {
         _ = replica.propose("a", "b")

@@ -41,6 +41,8 @@ final class TestHost: ReplicaHost {
     /// Everything that the journal made durable, newest last.
     private(set) var durableEntries: [LogEntry] = []
     private(set) var hardState = HardState.initial
+    /// The newest membership that the journal was given to remember.
+    private(set) var membership: IndexedMembership?
 
     static let group = GroupID(
         partition: TopicPartition(topic: TopicID(high: 7, low: 7), partition: 0),
@@ -112,7 +114,8 @@ final class TestHost: ReplicaHost {
                 switch record {
                 case .entries(let entries): durableEntries += entries
                 case .hardState(let state): hardState = state
-                case .commit, .membership, .reset, .trusted, .remove: break
+                case .membership(let newer): membership = newer
+                case .commit, .reset, .trusted, .remove: break
                 }
             }
         }

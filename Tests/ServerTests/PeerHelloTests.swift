@@ -27,7 +27,7 @@ struct PeerHelloTests {
     @Test("A hello's bytes are these")
     func layout() {
         let expected: [UInt8] =
-            Array("FlotPeer".utf8) + [2, 0, 1, 1, 55, 0, 0, 0] + [7, 0, 0, 0] + [5, 0, 0, 0]
+            Array("FlotPeer".utf8) + [3, 0, 1, 1, 55, 0, 0, 0] + [7, 0, 0, 0] + [5, 0, 0, 0]
             + [2, 1, 0, 0, 0, 0, 0, 0] + [0xE0, 0xF0, 0, 0, 0, 0, 0, 0] + [4, 0, 0, 0]
             + [3, 0, 0, 0] + Array("Ab-c".utf8) + [9, 8, 7]
         #expect(Self.hello.bytes == expected)

@@ -132,6 +132,40 @@ struct PartitionLogRecoveryTests {
         #expect(fixture.log.memberships.map(\.membership) == [member(3), member(4)])
     }
 
+    @Test("a committed membership whose entry is damaged counts, since the journal remembers it")
+    func damagedMembership() throws {
+        let fixture = LogFixture()
+        func member(_ id: Int32) -> Membership {
+            Membership(voters: [GroupMember(broker: BrokerID(id), epoch: CreationEpoch(1))])
+        }
+        fixture.append { $0.control(.membership, payload: member(1).payload) }
+        fixture.append { $0.control(.membership, payload: member(2).payload) }
+        for _ in 0..<3 { fixture.append { $0.data() } }
+        try fixture.commit()
+        try fixture.write()
+        try fixture.sync()
+        let known = IndexedMembership(index: LogIndex(2), membership: member(2))
+        let journal = JournalSuffix(membership: known, lastIndex: LogIndex(5))
+        let whole = fixture.disk.copy()
+        for (ending, position) in [(".frames", 64 + 64 + 20), (".control", 30)] {
+            let path = try #require(fixture.paths(ending).first)
+            var bytes = whole.contents(path)
+            let byte = try #require(bytes.getInteger(at: position, as: UInt8.self))
+            bytes.setInteger(byte ^ 1, at: position)
+            fixture.disk.put(path, bytes)
+            try fixture.reopen(journal)
+            #expect(fixture.log.memberships == [known], "\(ending)")
+            fixture.disk.put(path, whole.contents(path))
+        }
+        // The log's end went with it: the newest membership counts from the end that is left.
+        let frames = try #require(fixture.paths(".frames").first)
+        let cut = try #require(whole.contents(frames).getSlice(at: 0, length: 64 + 64))
+        fixture.disk.put(frames, cut)
+        try fixture.reopen(journal)
+        #expect(!fixture.isEndKnown)
+        #expect(fixture.log.memberships.map(\.membership) == [member(2)])
+    }
+
     @Test("without a journal a torn end is cut, at whatever byte the write stopped")
     func tornWithoutJournal() throws {
         let fixture = LogFixture(tailByteCount: 0)

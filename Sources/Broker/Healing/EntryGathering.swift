@@ -23,6 +23,8 @@ struct EntryGathering {
     private(set) var missing: [ClosedRange<LogIndex>] = []
     /// Whether a peer did not answer: what is missing may be there.
     private(set) var hasSilentPeer = false
+    /// Whether entries of a peer did not fit in their place.
+    private(set) var wasRefused = false
 
     private let byteLimit: Int
     private var peers: [GroupMember]
@@ -108,6 +110,7 @@ struct EntryGathering {
     /// - Parameter isRefused: whether it did not belong there: whoever sent a part of it is not asked again.
     mutating func given(isRefused: Bool) {
         if isRefused, let first = entries.first?.frame.index {
+            wasRefused = true
             peers.removeAll { contributors.contains($0) }
             place = 0
             declinedCount = 0

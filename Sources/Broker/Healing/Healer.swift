@@ -9,7 +9,8 @@ import FlotillaStorage
 /// Heals the damaged replicas of a shard: from what is left of their entries, then from the peers that have them.
 ///
 /// Damage costs no vote: the replica goes on in its group while it is healed, and only leadership is offered to others.
-/// What nobody has stays damaged: it is told, everything around it is served, and the peers are asked again later.
+/// What nobody has stays damaged: it is told, everything around it is served, and the peers are asked again later. A replica
+/// that others can do without, and that cannot be healed in its place, gives way to a new member.
 final class Healer {
     unowned let shard: Shard
     private var patients: [GroupID: Patient] = [:]
@@ -118,9 +119,23 @@ final class Healer {
                 self.gather(outcome, damage, of: patient)
             }
         } else {
-            patient.lacksSomething = true
-            patient.giveUp(on: [damage])
+            passOver(damage, of: patient)
             proceed(patient)
+        }
+    }
+
+    /// No segment has a place for what is lost.
+    private func passOver(_ damage: Damage, of patient: Patient) {
+        patient.giveUp(on: [damage])
+        let isAtEnd = damage.indexes.map { $0.upperBound > patient.log.writtenIndex } ?? false
+        if patient.replica.membership.allMembers == [patient.replica.member] {
+            patient.lacksSomething = true
+        } else if isAtEnd {
+            // The leader sends it, as it sends what is new.
+            patient.hasSilentPeer = true
+        } else {
+            patient.hasLostItsPlace = true
+            offerLeadership(patient)
         }
     }
 
@@ -134,8 +149,22 @@ final class Healer {
             patients[patient.group] = nil
         } else {
             rest(patient)
+            if needsSuccessor(patient) { shard.renew(patient.group) }
         }
         admit()
+    }
+
+    /// Whether a new member shall take a replica's place, since this one cannot be healed.
+    ///
+    /// The leader serves, so its log is whole enough for a new member. All others must be there, since until that one has
+    /// caught up there is one voter fewer.
+    private func needsSuccessor(_ patient: Patient) -> Bool {
+        guard patient.replica.obstacle != nil || patient.hasLostItsPlace, !patient.hasSilentPeer,
+            let leader = shard.leadership.leader(of: patient.group.partition)?.leader
+        else { return false }
+        let others = patient.replica.membership.allMembers.filter { $0 != patient.replica.member }
+        return leader != shard.settings.broker
+            && others.allSatisfy { shard.isReachable($0.broker) }
     }
 
     private func rest(_ patient: Patient) {
@@ -269,7 +298,7 @@ final class Healer {
         }
         guard let place = report.remaining.first else {
             // What reaches beyond the segment is not healed by it: without this it would be next again, for ever.
-            if patient.log.damage.contains(damage) { patient.giveUp(on: [damage]) }
+            if patient.log.damage.contains(damage) { passOver(damage, of: patient) }
             return proceed(patient)
         }
         let wanted = report.wanted
@@ -333,6 +362,10 @@ final class Healer {
         case .finished:
             if gathering.hasSilentPeer { patient.hasSilentPeer = true }
             if !gathering.missing.isEmpty { patient.lacksSomething = true }
+            if gathering.wasRefused {
+                patient.hasLostItsPlace = true
+                offerLeadership(patient)
+            }
             patient.giveUp(on: patient.log.damage.filter { $0.touches(gathering.range) })
             completion()
         }

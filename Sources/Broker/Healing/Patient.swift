@@ -28,6 +28,8 @@ final class Patient {
     var hasSilentPeer = false
     /// Whether something was found in this treatment that nobody who answered has.
     var lacksSomething = false
+    /// Whether entries are lost that cannot be put back: no segment has a place for them, or they do not fit in.
+    var hasLostItsPlace = false
     /// Whether leadership was offered to another replica since the damage was found.
     var hasOfferedLeadership = false
     /// The damage that was left when the last treatment ended.
@@ -74,6 +76,7 @@ final class Patient {
         healedCount = 0
         hasSilentPeer = false
         lacksSomething = false
+        hasLostItsPlace = false
     }
 
     /// Ends a treatment that left damage.
@@ -83,7 +86,7 @@ final class Patient {
         let delay = retryDelay
         retryDelay = min(retryDelay * 2, Self.lastRetryDelay)
         leftDamage = damage
-        isLost = lacksSomething && !hasSilentPeer
+        isLost = (lacksSomething || hasLostItsPlace) && !hasSilentPeer
         stage = .resting(until: now + delay)
         return delay
     }

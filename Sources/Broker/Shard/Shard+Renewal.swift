@@ -1,7 +1,8 @@
 import FlotillaCoordination
 import FlotillaModel
 
-/// Replicas that lost their votes: they take no part any more, and the controller puts new members in their places.
+/// Replicas that lost their votes, and take no part any more, or parts of their logs that cannot be put back: the controller puts
+/// new members in their places.
 ///
 /// - Source: DESIGN §3 (hard state); architecture bugs 2 and 13.
 extension Shard {
@@ -49,7 +50,7 @@ extension Shard {
         renewals[group] = refusal.message
         environment.log(
             .retrying(
-                what: "a new member in the place of \(group), which lost its vote",
+                what: "a new member in the place of \(group)",
                 description: refusal.message
             )
         )

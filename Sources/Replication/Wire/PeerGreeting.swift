@@ -5,7 +5,7 @@ import struct NIOCore.ByteBuffer
 /// What a hello and its answer share: the first 16 bytes, the limits, and the reading of fields.
 package struct PeerGreeting {
     /// The version that this program writes, and the only one it reads.
-    package static let version: UInt16 = 2
+    package static let version: UInt16 = 3
     /// The most bytes of a cluster id.
     package static let clusterIDLimit = 64
     /// The most bytes of a refusal's sentence.

@@ -75,7 +75,6 @@ package enum PeerWireField: String, Hashable, Sendable, CustomStringConvertible 
     case snapshotIndex = "snapshot's index"
     case isGranted = "flag for a granted vote"
     case isTransfer = "flag for a transfer"
-    case isDamaged = "flag for a damaged log"
     case goesQuiet = "flag for silence"
     case firstIndex = "first index"
     case baseOffset = "base offset"

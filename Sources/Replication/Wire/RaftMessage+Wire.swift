@@ -204,11 +204,10 @@ extension AppendResponse {
         case .matched(let index):
             buffer.writeInteger(Self.matchedByte)
             buffer.write(index)
-        case .rejected(let previous, let hint, let isDamaged):
+        case .rejected(let previous, let hint):
             buffer.writeInteger(Self.rejectedByte)
             buffer.write(previous)
             buffer.write(hint)
-            buffer.write(isDamaged)
         }
     }
 
@@ -222,8 +221,7 @@ extension AppendResponse {
         case Self.rejectedByte:
             let previous = try fields.index(.rejectedIndex)
             let hint = try fields.position(.hintTerm, .hintIndex)
-            let isDamaged = try fields.flag(.isDamaged)
-            outcome = .rejected(previous: previous, hint: hint, isDamaged: isDamaged)
+            outcome = .rejected(previous: previous, hint: hint)
         case let value:
             throw .fieldOutOfRange(.outcome, UInt64(value))
         }

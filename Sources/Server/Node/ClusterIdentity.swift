@@ -215,3 +215,20 @@ package enum ClusterIdentityError: Error, Hashable, CustomStringConvertible {
         }
     }
 }
+
+extension BrokerIdentity {
+    /// What the broker's data directory says of its cluster; see `ClusterIdentity.read`.
+    func clusterState(
+        in directory: String,
+        _ disk: any Disk,
+        metadataEpoch: CreationEpoch? = nil
+    ) throws -> FormationState {
+        try ClusterIdentity.read(
+            in: directory,
+            broker: BrokerID(broker),
+            incarnation: parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
+            metadataEpoch: metadataEpoch,
+            disk: disk
+        )
+    }
+}

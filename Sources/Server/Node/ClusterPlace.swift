@@ -92,12 +92,10 @@ final class ClusterPlace: Sendable {
     ) async throws -> ClusterPlace {
         let broker = BrokerID(identity.broker)
         let incarnation = identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0)
-        let state = try ClusterIdentity.read(
+        let state = try identity.clusterState(
             in: settings.dataDirectory,
-            broker: broker,
-            incarnation: incarnation,
-            metadataEpoch: metadataEpoch,
-            disk: disk
+            disk,
+            metadataEpoch: metadataEpoch
         )
         let board = try FormationBoard(
             FormationCard(

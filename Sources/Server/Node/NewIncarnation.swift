@@ -8,8 +8,9 @@ import NIOPosix
 
 /// A broker of a cluster that lost its memory begins another life: the cluster gives it new members in the place of all that it had.
 ///
-/// The old life ends only when a broker of the cluster has answered. A wrong `journal.dir` on all brokers at once so costs a sentence
-/// in each log, and no data: nobody gives anything up.
+/// The old life ends only when a majority of the brokers in the `--join` list has answered, so that a minority at most can lose its
+/// memory at a time. A wrong `journal.dir` on more brokers at once so costs a sentence in each log, and no data: nobody gives anything
+/// up.
 ///
 /// - Source: DESIGN §3 (Journal); architecture bug 13.
 struct NewIncarnation {
@@ -53,13 +54,7 @@ struct NewIncarnation {
 
     /// The cluster that the directory belongs to, where other brokers of it can be asked.
     private func ownCluster(_ reason: String) throws -> String {
-        let state = try ClusterIdentity.read(
-            in: settings.dataDirectory,
-            broker: BrokerID(identity.broker),
-            incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
-            metadataEpoch: nil,
-            disk: disk
-        )
+        let state = try identity.clusterState(in: settings.dataDirectory, disk)
         guard let clusterID = state.clusterID else { throw StartError.memoryLost(reason) }
         guard settings.peerAddress != nil, !settings.joinList.isEmpty else {
             throw StartError.memoryLost(reason)
@@ -76,12 +71,18 @@ struct NewIncarnation {
     private func waitForCluster(_ clusterID: String, _ reason: String) async throws {
         var report = WaitReport()
         while true {
+            let addresses = settings.joinList.addresses
             var silent: [String] = []
-            for address in settings.joinList.addresses {
-                guard let sentence = try await whyNot(address, clusterID) else { return }
+            for address in addresses {
+                guard let sentence = try await whyNot(address, clusterID) else { continue }
                 silent.append(sentence)
             }
-            let waits = ["\(reason); no broker of the cluster takes this one in"] + silent
+            // This broker is one of the list at most; of two there is one other.
+            let needed = min(addresses.count / 2 + 1, max(addresses.count - 1, 1))
+            if addresses.count - silent.count >= needed { return }
+            let waits =
+                ["\(reason); \(needed) brokers of the cluster have to answer to take this one in"]
+                + silent
             progress.waits(for: waits)
             if let sentence = report.due(waits, at: .now) {
                 logger.warning("waiting for the cluster", metadata: .of([.reason: sentence]))

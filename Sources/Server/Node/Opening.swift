@@ -66,13 +66,7 @@ struct Opening: Sendable {
     /// This broker's replica of the metadata in a cluster that others belong to; nil where another life could not be begun.
     private func metadataGroup(of identity: BrokerIdentity) throws -> GroupID? {
         guard settings.peerAddress != nil, !settings.joinList.isEmpty else { return nil }
-        let state = try ClusterIdentity.read(
-            in: settings.dataDirectory,
-            broker: BrokerID(identity.broker),
-            incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
-            metadataEpoch: nil,
-            disk: disk
-        )
+        let state = try identity.clusterState(in: settings.dataDirectory, disk)
         guard case .member(let membership) = state else { return nil }
         return GroupID(partition: .clusterMetadata, epoch: membership.epoch)
     }

@@ -88,7 +88,7 @@ final class ShardDriver: ShardEnvironment {
             logger.error("replica is damaged", metadata: .of([.group: group, .error: description]))
         case .renewing(let group):
             logger.error(
-                "replica lost its vote; it takes no part any more, and a new member takes its place",
+                "replica lost its vote or a part of its log that cannot be put back; a new member takes its place",
                 metadata: .of([.group: group])
             )
         case .healed(let group, let rangeCount):

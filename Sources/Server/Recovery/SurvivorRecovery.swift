@@ -134,13 +134,7 @@ package struct SurvivorRecovery {
     // MARK: Identity
 
     private func membership(_ identity: BrokerIdentity) throws -> ClusterMembership {
-        let state = try ClusterIdentity.read(
-            in: settings.dataDirectory,
-            broker: BrokerID(identity.broker),
-            incarnation: identity.parsedIncarnation ?? BrokerIncarnation(high: 0, low: 0),
-            metadataEpoch: nil,
-            disk: disk
-        )
+        let state = try identity.clusterState(in: settings.dataDirectory, disk)
         guard case .member(let membership) = state else {
             throw RecoveryError.noCluster(directory: settings.dataDirectory)
         }

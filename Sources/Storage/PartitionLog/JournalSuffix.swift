@@ -6,6 +6,7 @@ extension JournalSuffix {
         self.init(
             entries: group.entries,
             commitIndex: group.commitIndex,
+            membership: group.membership,
             lastIndex: group.lastPosition?.index ?? .zero
         )
         mayLackEntries = group.mayLackEntries

@@ -112,6 +112,7 @@ package final class PartitionLog {
         openSegment = writtenOpenSegment
         segments.last?.isDirty = syncedMark.index < endMark.index
         append(recovered.entries)
+        if let membership = recovered.journaledMembership { restore(membership) }
         commit(upTo: recovered.commitIndex)
     }
 
@@ -327,6 +328,24 @@ package final class PartitionLog {
         }
         guard low < segments.count, segments[low].name.firstIndex <= index else { return nil }
         return segments[low]
+    }
+
+    /// A committed membership counts though damage took its entry: with an older one the replica could win an election that
+    /// the present members know nothing of.
+    private func restore(_ committed: IndexedMembership) {
+        // Of a log that lost its end this is the last that is known; a leader will send the entry again.
+        let index = min(committed.index, lastIndex)
+        let place = knownMemberships.firstIndex { $0.index >= index } ?? knownMemberships.endIndex
+        if place < knownMemberships.endIndex, knownMemberships[place].index == index {
+            guard committed.index > index else { return }
+            knownMemberships.remove(at: place)
+        }
+        // What the log's checkpoint begins with is newer than all that the journal knows of before it.
+        guard place > 0 || committed.index > index else { return }
+        knownMemberships.insert(
+            IndexedMembership(index: index, membership: committed.membership),
+            at: place
+        )
     }
 
     private func noteMembership(of entry: LogEntry) {

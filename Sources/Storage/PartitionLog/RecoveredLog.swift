@@ -1,5 +1,5 @@
 package import FlotillaModel
-import FlotillaRaft
+package import FlotillaRaft
 package import FlotillaRecords
 
 /// What the journal still has of a replica's log when the broker starts.
@@ -9,6 +9,8 @@ package struct JournalSuffix: Sendable {
     package var entries: [LogEntry]
     /// Up to where the journal knows the log to be committed; a hint that may lag.
     package var commitIndex: LogIndex
+    /// The newest committed membership that the journal was told of.
+    package var membership: IndexedMembership?
     /// Where the journal knows the log to have ended, whether it still has that entry or not.
     package var lastIndex: LogIndex
     /// Whether damage may have taken entries before the first of these: they were then let go by nobody.
@@ -18,10 +20,12 @@ package struct JournalSuffix: Sendable {
     package init(
         entries: [LogEntry] = [],
         commitIndex: LogIndex = .zero,
+        membership: IndexedMembership? = nil,
         lastIndex: LogIndex = .zero
     ) {
         self.entries = entries
-        self.commitIndex = commitIndex
+        self.commitIndex = max(commitIndex, membership?.index ?? .zero)
+        self.membership = membership
         self.lastIndex = max(lastIndex, entries.last?.frame.index ?? .zero)
     }
 }
@@ -62,6 +66,8 @@ package struct RecoveredLog: Sendable {
     var syncedMark: LogMark
     var terms: TermTable
     var memberships: [IndexedMembership]
+    /// What the journal remembers of the members, should damage have taken the entry.
+    var journaledMembership: IndexedMembership?
     var checkpointNames: [SegmentName] = []
     /// Files that go when the log's start is known to lie behind them.
     var remains: [String] = []

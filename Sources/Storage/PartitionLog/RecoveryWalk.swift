@@ -277,6 +277,7 @@ struct RecoveryWalk {
             recovery.journal?.lastIndex ?? .zero
         )
         if lastEntryIndex < expectedEnd { recovered.isEndKnown = false }
+        recovered.journaledMembership = recovery.journal?.membership
         recovered.writtenMark = mark
         recovered.syncedMark = recovery.journal == nil ? recovered.state.mark : mark
         recovered.commitIndex = max(
