@@ -106,9 +106,24 @@ extension Replica {
         with membership: Membership
     ) {
         precondition(isInstalling, "an installation is begun first")
-        precondition(log.lastPosition == position, "the log ends where its files do")
         installation.isUnderWay = false
         guard !hasFailed else { return }
+        guard log.lastPosition == position else {
+            // Verified a moment ago, and changed since: the disk does not keep what it is given.
+            return fail(
+                .storage(
+                    .damaged(
+                        Damage(
+                            indexes: log.lastIndex.next...max(position.index, log.lastIndex.next),
+                            offsets: nil,
+                            file: log.directory,
+                            position: 0,
+                            reason: .missing
+                        )
+                    )
+                )
+            )
+        }
         installation.arriving = log
         // Files that end before any change of the members do not name them: the group was created with them.
         let members = membership == .empty ? raft.log.memberships[0].membership : membership

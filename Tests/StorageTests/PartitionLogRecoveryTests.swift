@@ -264,6 +264,37 @@ struct PartitionLogRecoveryTests {
         #expect(recovered.damage.map(\.indexes) == [LogIndex(5)...LogIndex(5)])
     }
 
+    @Test(
+        "an end that is lost across segments is written again, in the places that it had",
+        arguments: [false, true]
+    )
+    func lostEndAcrossSegments(isCut: Bool) throws {
+        let fixture = try ShippingTests.makeLeader()
+        let whole = fixture.disk.copy()
+        let entries = fixture.entries
+        let frames = fixture.paths(".frames")
+        fixture.disk.flip(try #require(fixture.paths(".state").last), at: 100)
+        for (path, rows) in [(frames[2], 3..<5), (frames[3], 0..<5)] {
+            if isCut {
+                let rest = whole.contents(path).getSlice(at: 0, length: 64 + rows.lowerBound * 64)
+                fixture.disk.put(path, try #require(rest))
+                continue
+            }
+            for position in rows.lowerBound * 64..<rows.upperBound * 64 {
+                fixture.disk.flip(path, at: Int64(64 + position))
+            }
+        }
+        try fixture.reopen(JournalSuffix(commitIndex: LogIndex(20), lastIndex: LogIndex(20)))
+        #expect(!fixture.isEndKnown)
+        #expect(fixture.log.lastIndex == LogIndex(13))
+        try fixture.apply()
+        try fixture.follow(Array(entries[13...]))
+        #expect(fixture.log.writtenIndex == LogIndex(20) && fixture.log.pendingByteCount == 0)
+        #expect(fixture.log.damage.allSatisfy { $0.indexes == nil })
+        for path in frames { #expect(fixture.disk.contents(path) == whole.contents(path)) }
+        #expect(try fixture.readAll(from: .zero) == fixture.expectedBytes(from: .zero))
+    }
+
     @Test("a full disk leaves the log as it was; the write is offered again and then succeeds")
     func fullDisk() throws {
         let fixture = try makeFixture()

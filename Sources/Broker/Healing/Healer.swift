@@ -26,9 +26,7 @@ final class Healer {
     /// The most bytes of a peer's entries that one treatment holds: a segment of the default size, frames and all.
     private static let gatheringByteLimit = 192 << 20
     /// How soon a log that is busy is looked at again.
-    private static let busyDelay = Duration.milliseconds(20)
-    /// How often at most a checkpoint that is to replace a damaged one is waited for.
-    private static let checkpointAttemptLimit = 100
+    static let busyDelay = Duration.milliseconds(20)
 
     init(shard: Shard) {
         self.shard = shard
@@ -101,7 +99,7 @@ final class Healer {
     // MARK: Treatment
 
     /// The next step of a treatment.
-    private func proceed(_ patient: Patient) {
+    func proceed(_ patient: Patient) {
         guard isThere(patient) else { return dismiss(patient) }
         if let repair = patient.log.nextStateRepair() {
             return heal(patient, by: { repair.perform() }) { [unowned self] result in
@@ -111,7 +109,7 @@ final class Healer {
         }
         guard let damage = patient.nextDamage else { return end(patient) }
         if let name = patient.log.segmentState(of: damage) {
-            askForState(name, damage, of: patient, Array(peers(of: patient)))
+            askForState(name, damage, of: patient, peers(of: patient))
         } else if damage.reason == .state {
             replaceCheckpoint(damage, of: patient, attemptCount: 0)
         } else if patient.log.liesInSegment(damage) {
@@ -135,7 +133,6 @@ final class Healer {
             patient.hasSilentPeer = true
         } else {
             patient.hasLostItsPlace = true
-            offerLeadership(patient)
         }
     }
 
@@ -145,12 +142,13 @@ final class Healer {
         if patient.healedCount > 0 {
             shard.environment.log(.healed(patient.group, rangeCount: patient.healedCount))
         }
-        if patient.damage.isEmpty {
+        if patient.damage.isEmpty, !patient.isBeyondHealing {
             patients[patient.group] = nil
         } else {
             rest(patient)
-            if needsSuccessor(patient) { shard.renew(patient.group) }
         }
+        if patient.isBeyondHealing { offerLeadership(patient) }
+        if needsSuccessor(patient) { shard.renew(patient.group) }
         admit()
     }
 
@@ -159,7 +157,7 @@ final class Healer {
     /// The leader serves, so its log is whole enough for a new member. All others must be there, since until that one has
     /// caught up there is one voter fewer.
     private func needsSuccessor(_ patient: Patient) -> Bool {
-        guard patient.replica.obstacle != nil || patient.hasLostItsPlace, !patient.hasSilentPeer,
+        guard patient.isBeyondHealing, !patient.hasSilentPeer,
             let leader = shard.leadership.leader(of: patient.group.partition)?.leader
         else { return false }
         let others = patient.replica.membership.allMembers.filter { $0 != patient.replica.member }
@@ -187,13 +185,13 @@ final class Healer {
     }
 
     /// Whether a patient can still be healed: its replica is here, with the log that has the damage.
-    private func isThere(_ patient: Patient) -> Bool {
-        shard.replica(patient.group) === patient.replica && patient.replica.log === patient.log
-            && !shard.isStopping
+    func isThere(_ patient: Patient) -> Bool {
+        shard.replica(patient.group) === patient.replica && !patient.replica.hasFailed
+            && patient.replica.log === patient.log && !shard.isStopping
     }
 
-    /// Files of its leader took the place of a replica's log: the damage went with it.
-    func logWasReplaced(of group: GroupID) {
+    /// The damaged log is not here any more: files of its leader took its place, or the replica was closed.
+    func forget(_ group: GroupID) {
         guard let patient = patients[group] else { return }
         // A treatment under way ends with its next step.
         if case .treated = patient.stage { return }
@@ -201,7 +199,7 @@ final class Healer {
     }
 
     /// Ends the treatment of a replica that is not here any more.
-    private func dismiss(_ patient: Patient) {
+    func dismiss(_ patient: Patient) {
         treatedCount -= 1
         patient.writer.isHeldBack = false
         patients[patient.group] = nil
@@ -209,7 +207,7 @@ final class Healer {
     }
 
     /// Does a part of the healing on a worker.
-    private func heal<Output: Sendable>(
+    func heal<Output: Sendable>(
         _ patient: Patient,
         by work: @escaping @Sendable () -> Output,
         then completion: @escaping (Output) -> Void
@@ -223,7 +221,7 @@ final class Healer {
     }
 
     /// The members that may have what a replica lacks; whom to ask first differs from broker to broker.
-    private func peers(of patient: Patient) -> [GroupMember] {
+    func peers(of patient: Patient) -> [GroupMember] {
         let others = patient.replica.membership.allMembers.filter { $0 != patient.replica.member }
         let reachable = others.filter { shard.isReachable($0.broker) }.sorted()
         if reachable.count < others.count { patient.hasSilentPeer = true }
@@ -231,7 +229,7 @@ final class Healer {
         return reachable.filter { own < $0 } + reachable.filter { $0 < own }
     }
 
-    private func complain(_ error: StorageError, of patient: Patient) {
+    func complain(_ error: StorageError, of patient: Patient) {
         if case .syncFailed = error { shard.environment.fail(error) }
         shard.environment.log(
             .retrying(what: "repair of \(patient.group)", description: error.description)
@@ -283,7 +281,7 @@ final class Healer {
         }
     }
 
-    private func noteHealed(_ count: Int, of patient: Patient) {
+    func noteHealed(_ count: Int, of patient: Patient) {
         patient.healedCount += count
         shard.counters.repairs += count
         if patient.replica.obstacle != nil { patient.replica.repaired() }
@@ -362,10 +360,7 @@ final class Healer {
         case .finished:
             if gathering.hasSilentPeer { patient.hasSilentPeer = true }
             if !gathering.missing.isEmpty { patient.lacksSomething = true }
-            if gathering.wasRefused {
-                patient.hasLostItsPlace = true
-                offerLeadership(patient)
-            }
+            if gathering.wasRefused { patient.hasLostItsPlace = true }
             patient.giveUp(on: patient.log.damage.filter { $0.touches(gathering.range) })
             completion()
         }
@@ -376,86 +371,6 @@ final class Healer {
         guard patient.replica.isServing, !patient.hasOfferedLeadership else { return }
         patient.hasOfferedLeadership = true
         patient.replica.transferLeadership(to: nil)
-    }
-
-    // MARK: States
-
-    private func finish(_ result: StateRepairResult, of patient: Patient) {
-        do throws(StorageError) {
-            try patient.log.finish(result)
-            noteHealed(1, of: patient)
-        } catch {
-            complain(error, of: patient)
-        }
-    }
-
-    private func askForState(
-        _ name: SegmentName,
-        _ damage: Damage,
-        of patient: Patient,
-        _ peers: [GroupMember]
-    ) {
-        guard let member = peers.first else {
-            patient.lacksSomething = true
-            patient.giveUp(on: [damage])
-            return proceed(patient)
-        }
-        let goOn = { [unowned self] in
-            self.askForState(name, damage, of: patient, Array(peers.dropFirst()))
-        }
-        let wish = { (number: UInt64) in RepairMessage.stateWanted(number: number, name) }
-        ask(member, for: patient.replica, wish) { [unowned self] answer in
-            switch answer {
-            case .state(_, let bytes):
-                guard let repair = patient.log.stateRepair(of: damage, from: bytes) else {
-                    return goOn()
-                }
-                self.heal(patient, by: { repair.perform() }) { result in
-                    self.finish(result, of: patient)
-                    if patient.log.damage.contains(damage) { goOn() } else { self.proceed(patient) }
-                }
-            case .declined(_, .absent, _), .declined(_, .damaged, _):
-                goOn()
-            case .declined(_, .busy, _), .entries, .entriesWanted, .stateWanted, nil:
-                patient.hasSilentPeer = true
-                goOn()
-            }
-        }
-    }
-
-    /// A damaged checkpoint is healed by the next one, which takes its place.
-    private func replaceCheckpoint(_ damage: Damage, of patient: Patient, attemptCount: Int) {
-        guard shard.replica(patient.group) === patient.replica, !shard.isStopping else {
-            return dismiss(patient)
-        }
-        guard patient.log.damage.contains(damage) else {
-            noteHealed(1, of: patient)
-            return proceed(patient)
-        }
-        // A replica that cannot apply writes none; when it is healed it does.
-        guard attemptCount < Self.checkpointAttemptLimit, patient.replica.obstacle == nil else {
-            patient.giveUp(on: [damage])
-            return proceed(patient)
-        }
-        if attemptCount == 0 {
-            patient.replica.provideCheckpoint()
-            shard.requestSync(patient.writer)
-        }
-        let goOn = { [unowned self] in
-            self.replaceCheckpoint(damage, of: patient, attemptCount: attemptCount + 1)
-        }
-        guard !patient.writer.isBusy, let sync = patient.log.nextSync() else {
-            shard.schedule(after: Self.busyDelay, goOn)
-            return
-        }
-        heal(patient, by: { sync.perform() }) { [unowned self] result in
-            do throws(StorageError) {
-                try patient.log.finish(result)
-            } catch {
-                self.complain(error, of: patient)
-            }
-            self.shard.schedule(after: Self.busyDelay, goOn)
-        }
     }
 }
 

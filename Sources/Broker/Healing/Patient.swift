@@ -46,6 +46,11 @@ final class Patient {
 
     var group: GroupID { replica.group }
 
+    /// Whether only a new member can take the replica's place, as far as this treatment has come.
+    var isBeyondHealing: Bool {
+        replica.obstacle != nil || hasLostItsPlace || !log.areTermsKnown
+    }
+
     /// What is damaged.
     ///
     /// Records that the log's head seems to lack may have been deleted: its own entries tell, when they are applied.

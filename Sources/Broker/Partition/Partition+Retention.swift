@@ -100,7 +100,11 @@ extension Partition {
         }
         let group = replica.group
         let shard = shard
+        let writer = writer
+        // Until it has ended no files may take the log's place: they may bear the names of those that go.
+        writer.tendingBegan()
         shard.workers.runInBackground({ removal.perform() }) { result in
+            _ = writer.tendingEnded()
             guard case .failure(let error) = result else { return }
             shard.environment.log(
                 .retrying(what: "retention of \(group)", description: error.description)

@@ -10,7 +10,7 @@ final class SegmentWriter {
     var isBusy = false
     /// Whether nothing more is begun, so that a repair gets its turn.
     var isHeldBack = false
-    /// The repairs and steps of a scrub that run on workers; the log sees to it that they do not meet a write.
+    /// The repairs, steps of a scrub and removals that run on workers; the log sees to it that they do not meet a write.
     private var tendingCount = 0
     /// Whether the shard has the writer on its list.
     var isListed = false
@@ -49,10 +49,10 @@ final class SegmentWriter {
         demandedIndex = nil
     }
 
-    /// Whether a repair or a step of a scrub runs on a worker.
+    /// Whether a repair, a step of a scrub or a removal runs on a worker.
     var isTended: Bool { tendingCount > 0 }
 
-    /// A repair or a step of a scrub begins.
+    /// A repair, a step of a scrub or a removal begins.
     func tendingBegan() { tendingCount += 1 }
 
     /// One of them has ended.

@@ -114,6 +114,7 @@ extension Shard {
     private func forget(_ partition: Partition) {
         let id = partition.id
         shipping.forget(partition.replica.group)
+        healer.forget(partition.replica.group)
         partitions.remove(id)
         let isDeleted = image.topic(id.topic) == nil
         if isDeleted {

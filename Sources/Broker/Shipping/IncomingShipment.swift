@@ -230,7 +230,7 @@ final class IncomingShipment {
                 writer.logWasReplaced()
                 over()
                 replica.install(log, at: position, with: membership)
-                shard.healer.logWasReplaced(of: group)
+                shard.healer.forget(group)
                 shard.environment.log(
                     .caughtUpByFiles(group, from: leader.broker, byteCount: extent?.byteCount ?? 0)
                 )

@@ -166,6 +166,8 @@ extension PartitionLog {
         afterLoad: Bool = false
     ) throws(StorageError) -> LogRead<[LogEntry]> {
         guard index >= firstIndex, index <= lastIndex.next else {
+            // A start that no segment has any more is lost, not deleted.
+            if let damage = knownDamage(at: index) { throw .damaged(damage) }
             throw .indexOutOfRange(index, first: firstIndex, last: lastIndex)
         }
         var entries: [LogEntry] = []
@@ -320,7 +322,7 @@ extension PartitionLog {
 
     /// What recovery said of an entry that no segment has.
     private func lost(_ index: LogIndex) -> Damage {
-        damage.first { $0.indexes?.contains(index) ?? false }
+        knownDamage(at: index)
             ?? Damage(
                 indexes: index...index,
                 offsets: nil,

@@ -117,23 +117,19 @@ extension PartitionLog {
 
     /// Drops what is said of a segment's entries and files.
     private func forgetDamage(in indexes: Range<LogIndex>, of name: SegmentName) {
-        foundDamage = foundDamage.filter { damage in
-            guard let found = damage.indexes else {
-                guard let file = damage.segmentFile else { return true }
-                return file.name != name || file.kind == .state
-            }
-            return found.lowerBound < indexes.lowerBound || found.upperBound >= indexes.upperBound
+        foundDamage = foundDamage.flatMap { damage in
+            guard damage.indexes == nil else { return damage.parts(outside: indexes) }
+            let isElsewhere =
+                damage.segmentFile.map { $0.name != name || $0.kind == .state } ?? true
+            return isElsewhere ? [damage] : []
         }
     }
 
     /// Drops what is said of entries that were lost at the log's end and are written again.
     func forgetDamage(rewritten indexes: ClosedRange<LogIndex>) {
         guard !foundDamage.isEmpty else { return }
-        foundDamage.removeAll { damage in
-            damage.indexes.map {
-                $0.lowerBound >= indexes.lowerBound && $0.upperBound <= indexes.upperBound
-            } ?? false
-        }
+        let whole = indexes.lowerBound..<indexes.upperBound.next
+        foundDamage = foundDamage.flatMap { $0.parts(outside: whole) }
     }
 
     // MARK: States
@@ -212,7 +208,12 @@ extension PartitionLog {
     }
 
     private func isDamaged(_ index: LogIndex) -> Bool {
-        foundDamage.contains { $0.indexes?.contains(index) ?? false }
+        knownDamage(at: index) != nil
+    }
+
+    /// What is known of an entry that cannot be read.
+    func knownDamage(at index: LogIndex) -> Damage? {
+        foundDamage.first { $0.indexes?.contains(index) ?? false }
     }
 
     /// Takes the result in.

@@ -38,6 +38,8 @@ package final class PartitionLog {
     package var configuration: LogConfiguration
     /// Where the state machines start from: the last checkpoint that recovery found.
     package let recoveredState: LogState
+    /// Whether the terms of all entries are known: false where damage took the first entry of one, also when it is healed.
+    package let areTermsKnown: Bool
     /// What reads and recovery found damaged.
     var foundDamage: [Damage]
 
@@ -95,6 +97,7 @@ package final class PartitionLog {
         self.resources = resources
         self.configuration = configuration
         recoveredState = recovered.state
+        areTermsKnown = recovered.areTermsKnown
         foundDamage = recovered.damage
         remains = recovered.remains
         logStartOffset = recovered.state.logStartOffset

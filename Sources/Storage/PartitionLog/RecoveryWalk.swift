@@ -127,6 +127,7 @@ struct RecoveryWalk {
                 IndexedMembership(index: row.frame.index, membership: membership)
             )
         }
+        noteTermBehindDamage(row.frame.term)
         recovered.terms.note(row.frame.term, at: row.frame.index, offset: row.frame.baseOffset)
         closeDamage(before: row.frame.baseOffset)
         extent.take(row)
@@ -162,6 +163,10 @@ struct RecoveryWalk {
         isMarkCurrent = false
         extent.entryCount += 1
         nextIndex = nextIndex.next
+    }
+
+    private mutating func noteTermBehindDamage(_ term: Term) {
+        if !isMarkCurrent, term != mark.term { recovered.areTermsKnown = false }
     }
 
     /// Now that a sound row follows, it is known which offsets the damage took.
@@ -267,7 +272,7 @@ struct RecoveryWalk {
             let known = max(commitHint, recovered.state.mark.index)
             recovered.isEndKnown = recovered.isEndKnown && isMarkCurrent
             if nextIndex <= known { noteMissing(upTo: known) }
-            extent.entryCount -= Int(nextIndex.rawValue - mark.index.rawValue) - 1
+            endWithMark()
         }
         keepSegment()
         if isCut { try cutTail() }
@@ -285,6 +290,28 @@ struct RecoveryWalk {
             min(commitHint, lastEntryIndex),
             mark.index
         )
+    }
+
+    /// Leaves out the rows behind the last sound one, in however many segments: a leader sends those entries again, and they
+    /// take the same places.
+    private mutating func endWithMark() {
+        func kept(_ name: SegmentName, _ extent: SegmentExtent) -> Int {
+            max(
+                0,
+                min(extent.entryCount, Int(mark.index.rawValue) + 1 - Int(name.firstIndex.rawValue))
+            )
+        }
+        guard let segment else { return }
+        extent.entryCount = kept(segment, extent)
+        guard extent.entryCount == 0 else { return }
+        while let last = recovered.segments.last {
+            let count = kept(last.name, last.extent)
+            guard count == 0 else {
+                recovered.segments[recovered.segments.count - 1].extent.entryCount = count
+                return
+            }
+            recovered.segments.removeLast()
+        }
     }
 
     /// Cuts what a write left unfinished where no journal promises anything, so that the sealed
@@ -315,6 +342,7 @@ struct RecoveryWalk {
             if isMarkCurrent {
                 recovered.note(chainDamage(at: mark.index))
             }
+            noteTermBehindDamage(first.term)
             closeDamage(before: first.baseOffset)
             try findPositions(first, names)
             mark = LogMark(

@@ -60,6 +60,28 @@ package struct Damage: Hashable, Sendable, CustomStringConvertible {
         return text + (indexes == nil ? "" : " cannot be read")
     }
 
+    /// What is left of the damage when these entries are whole again; of a part it is not known which offsets it took.
+    func parts(outside whole: Range<LogIndex>) -> [Damage] {
+        guard let indexes, indexes.lowerBound < whole.upperBound,
+            whole.lowerBound <= indexes.upperBound
+        else { return [self] }
+        var parts: [Damage] = []
+        if indexes.lowerBound < whole.lowerBound {
+            parts.append(part(indexes.lowerBound...(whole.lowerBound - 1)))
+        }
+        if whole.upperBound <= indexes.upperBound {
+            parts.append(part(whole.upperBound...indexes.upperBound))
+        }
+        return parts
+    }
+
+    private func part(_ indexes: ClosedRange<LogIndex>) -> Damage {
+        var part = self
+        part.indexes = indexes
+        part.offsets = nil
+        return part
+    }
+
     /// The same damage extended by a neighbour of the same cause; nil when the two do not touch.
     func merged(with next: Damage) -> Damage? {
         guard reason == next.reason, file == next.file, let indexes, let following = next.indexes,
