@@ -33,6 +33,8 @@ package enum Input: Hashable, Sendable {
     case snapshotReceived(LogPosition, Membership)
     /// Offered files will not be complete.
     case snapshotAbandoned
+    /// Entries whose terms were not known are readable again: the terms of the whole log.
+    case termsLearned([TermRun])
     /// Entries below this index can no longer be read: retained away, or compacted.
     case logStartAdvanced(to: LogIndex)
 

@@ -175,6 +175,7 @@ extension Raft {
             commitIndex = position.index
             let ticket = writes.addLog(through: position.index, term: term)
             effects.append(.installSnapshot(position, membership, ticket))
+            noteTermsKnown(into: &effects)
             effects.append(.membershipChanged(membership, at: position.index))
             effects.append(.commitAdvanced(commitIndex))
         }

@@ -46,6 +46,19 @@ extension Raft {
         }
         isDamaged = false
         self.repairedIndex = nil
-        effects.append(.electableChanged(true))
+        if areTermsKnown { effects.append(.electableChanged(true)) }
+    }
+
+    /// What could not be read of the log has been healed, and says of which terms it is.
+    mutating func learnTerms(_ runs: [TermRun], into effects: inout [Effect]) {
+        log.learnTerms(runs)
+        noteTermsKnown(into: &effects)
+    }
+
+    /// The terms of all entries are known from now on.
+    mutating func noteTermsKnown(into effects: inout [Effect]) {
+        guard !areTermsKnown else { return }
+        areTermsKnown = true
+        if !isDamaged { effects.append(.electableChanged(true)) }
     }
 }

@@ -41,6 +41,8 @@ package struct Raft: Sendable {
     var electionTimeout = 0
     /// Whether the log may lack what this member once acknowledged.
     var isDamaged: Bool
+    /// Whether the terms of all entries are known: a log compared by wrong ones passes for another.
+    package internal(set) var areTermsKnown: Bool
     /// Durable up to here, the log is whole again: the end of a leader's log that was verified.
     var repairedIndex: LogIndex?
 
@@ -72,6 +74,8 @@ package struct Raft: Sendable {
         state = .follower(FollowerState(leader: nil, verifiedIndex: restored.commitIndex))
         random = SeededRandom(seed: seed)
         isDamaged = !restored.isElectable
+        // Where nobody follows, no log is compared with this one.
+        areTermsKnown = restored.areTermsKnown || log.membership.allMembers == [member]
         precondition(
             hardState.term >= log.lastPosition.term,
             "no entry is newer than the durable term"
@@ -110,6 +114,7 @@ package struct Raft: Sendable {
         case .snapshotReceived(let position, let membership):
             snapshotReceived(position, membership, into: &effects)
         case .snapshotAbandoned: abandonSnapshot()
+        case .termsLearned(let runs): learnTerms(runs, into: &effects)
         case .logStartAdvanced(let firstIndex): advanceLogStart(to: firstIndex)
         case .unreachable(let other): setReachable(false, other, into: &effects)
         case .reachable(let other): setReachable(true, other, into: &effects)
@@ -198,7 +203,7 @@ extension Raft {
     /// Whether the member may vote and campaign: its log is whole, and no files are on their way
     /// into it.
     package var isElectable: Bool {
-        if isDamaged {
+        if isDamaged || !areTermsKnown {
             return false
         }
         if case .follower(let follower) = state, follower.offer != nil {

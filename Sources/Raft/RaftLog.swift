@@ -108,6 +108,18 @@ package struct RaftLog: Hashable, Sendable {
         }
     }
 
+    /// Puts the terms of committed entries right.
+    mutating func learnTerms(_ learned: [TermRun]) {
+        let lastTerm = lastPosition.term
+        runs.removeAll()
+        for run in learned where lastIndex > base.index {
+            if run.firstIndex <= base.index.next { runs.removeAll() }
+            let first = max(run.firstIndex, base.index.next)
+            runs.append(TermRun(term: run.term, firstIndex: first))
+        }
+        precondition(lastPosition.term == lastTerm && isConsistent, "the log's end was known")
+    }
+
     /// Entries below `firstIndex` can no longer be read.
     mutating func advanceBase(to firstIndex: LogIndex) {
         guard firstIndex > base.index.next, let term = term(at: firstIndex - 1) else {

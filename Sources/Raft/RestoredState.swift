@@ -49,6 +49,9 @@ package struct RestoredState: Hashable, Sendable {
     /// A member that is
     /// not electable neither votes nor campaigns until a leader has matched it to its log's end.
     package var isElectable: Bool
+    /// Whether `termRuns` are known to be right; if they are not, the member neither votes nor campaigns
+    /// until `Input.termsLearned`.
+    package var areTermsKnown: Bool
 
     /// Collects what recovery found.
     package init(
@@ -58,7 +61,8 @@ package struct RestoredState: Hashable, Sendable {
         termRuns: [TermRun],
         memberships: [IndexedMembership],
         commitIndex: LogIndex,
-        isElectable: Bool
+        isElectable: Bool,
+        areTermsKnown: Bool = true
     ) {
         self.hardState = hardState
         self.base = base
@@ -67,6 +71,7 @@ package struct RestoredState: Hashable, Sendable {
         self.memberships = memberships
         self.commitIndex = commitIndex
         self.isElectable = isElectable
+        self.areTermsKnown = areTermsKnown
     }
 
     /// A new member with an empty log, in a group of these first members; `.empty` for a member that

@@ -144,8 +144,10 @@ extension Replica {
         step(.transferLeadership(to: nil))
     }
 
-    /// The damaged place was refilled: applying goes on.
+    /// A damaged place was refilled: its terms are known, and if it was in the way applying goes on.
     package func repaired() {
+        tellLogStart()
+        guard obstacle != nil else { return }
         obstacle = nil
         applyCommitted()
     }

@@ -147,6 +147,7 @@ extension Replica {
         installation.arriving = nil
         installation.installedIndex = position.index
         log = arriving
+        areTermsTold = true
         addToJournal(.reset(log.lastPosition, checksum: log.lastFrameChecksum), ticket)
         obstacle = nil
         isCheckpointWanted = false

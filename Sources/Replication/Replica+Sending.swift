@@ -277,5 +277,10 @@ extension Replica {
         if log.firstIndex > raft.base.index.next {
             step(.logStartAdvanced(to: log.firstIndex))
         }
+        // What was uncertain of terms has been healed, or went with the log's head.
+        if !areTermsTold, log.areTermsKnown {
+            areTermsTold = true
+            step(.termsLearned(log.termRuns))
+        }
     }
 }

@@ -78,6 +78,8 @@ package final class Replica {
     private var journaledCommitIndex: LogIndex = .zero
     private var journaledMembershipIndex: LogIndex = .zero
     private let journalEnd: LogIndex
+    /// Whether Raft knows the terms of all entries as the log does.
+    var areTermsTold: Bool
     private let isNew: Bool
     private var isAwaitingTurnEnd = false
     /// Whether members may have to be told of new commits when the turn ends.
@@ -117,6 +119,7 @@ package final class Replica {
         self.machine = machine
         self.host = host
         self.journalEnd = journalEnd
+        areTermsTold = log.areTermsKnown
         isNew = log.lastIndex == .zero && journalEnd == .zero && hardState == .initial
         let state = log.recoveredState
         appliedIndex = state.mark.index
@@ -357,13 +360,16 @@ package final class Replica {
         host.needsTurnEnd(self)
     }
 
-    /// Has the journal remember the members, before segments take over the entry that names them: that entry then has one
-    /// copy here, and damage to it must not bring back a membership that is over.
+    /// Has the journal remember the members before segments take over the entry that names them.
+    ///
+    /// That entry then has one copy here, and damage to it must not bring back a membership that is over.
     private func journalMembership() {
         let index = raft.log.memberships[0].index
         guard index > journaledMembershipIndex, index <= log.commitIndex else { return }
         journaledMembershipIndex = index
-        addToJournal(.membership(raft.log.memberships[0]))
+        // Raft counts the members that received files brought from the files' end on.
+        let known = log.memberships[0]
+        if known.index > .zero { addToJournal(.membership(known)) }
     }
 
     private func submitRecords() {

@@ -71,6 +71,40 @@ struct RaftRulesTests {
         #expect(effects.contains(.send(.appendResponse(answer), to: other, after: nil)))
     }
 
+    @Test("A member that is not sure of its log's terms gives no vote and asks for none")
+    func uncertainTerms() {
+        var disk = DiskImage(baseMembership: Membership(voters: [me, other, third]))
+        disk.entries = [1, 1, 3].map {
+            TestEntry(term: Term($0), kind: .data, byteCount: 10, payload: 0)
+        }
+        disk.hardState = HardState(term: Term(3), votedFor: nil)
+        var restored = disk.restored(commitIndex: LogIndex(3), isElectable: true)
+        let runs = restored.termRuns
+        restored.termRuns[1].firstIndex = LogIndex(2)
+        restored.areTermsKnown = false
+        var raft = Raft(self: me, restored: restored, seed: 1)
+        for _ in 0..<40 { _ = raft.step(.tick) }
+        #expect(raft.role == .follower)
+        let request = PreVoteRequest(
+            term: Term(4),
+            lastEntry: LogPosition(term: Term(3), index: LogIndex(3))
+        )
+        func isGranted(_ effects: [Effect]) -> Bool {
+            effects.contains {
+                if case .send(.preVoteResponse(let answer), _, _) = $0 {
+                    answer.isGranted
+                } else {
+                    false
+                }
+            }
+        }
+        #expect(!isGranted(raft.step(.receive(.preVoteRequest(request), from: other, to: me))))
+        #expect(raft.step(.termsLearned(runs)) == [.electableChanged(true)])
+        #expect(raft.log.runs == runs)
+        #expect(isGranted(raft.step(.receive(.preVoteRequest(request), from: other, to: me))))
+        raft.checkInvariants()
+    }
+
     @Test("A message for another creation of the member is dropped")
     func otherCreation() {
         var raft = member(log: [1])

@@ -157,6 +157,10 @@ struct PartitionLogRecoveryTests {
             #expect(fixture.log.memberships == [known], "\(ending)")
             fixture.disk.put(path, whole.contents(path))
         }
+        // Installed files may have had it counted from their end on.
+        let later = IndexedMembership(index: LogIndex(4), membership: member(2))
+        try fixture.reopen(JournalSuffix(membership: later, lastIndex: LogIndex(5)))
+        #expect(fixture.log.memberships == [known])
         // The log's end went with it: the newest membership counts from the end that is left.
         let frames = try #require(fixture.paths(".frames").first)
         let cut = try #require(whole.contents(frames).getSlice(at: 0, length: 64 + 64))

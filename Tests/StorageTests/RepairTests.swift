@@ -30,9 +30,6 @@ struct RepairTests {
     @discardableResult
     private func heal(_ fixture: LogFixture, from twin: LogFixture) throws -> Int {
         var peerCount = 0
-        for damage in fixture.log.damage where damage.reason == .state {
-            try healState(damage, of: fixture, from: twin)
-        }
         for damage in fixture.log.damage where damage.reason != .state {
             guard let local = fixture.log.nextRepair(of: damage) else { continue }
             #expect(fixture.log.isBusy && fixture.log.nextRepair(of: damage) == nil)
@@ -44,6 +41,9 @@ struct RepairTests {
                 let report = try fixture.log.finish(repair.perform())
                 #expect(report.healedCount >= entries.count)
             }
+        }
+        for damage in fixture.log.damage where damage.reason == .state {
+            try healState(damage, of: fixture, from: twin)
         }
         return peerCount
     }
@@ -161,6 +161,30 @@ struct RepairTests {
                 try expectSame(fixture, whole, "\(path) manner \(manner)")
             }
         }
+    }
+
+    @Test("a term that begins among damaged entries is uncertain until they are healed")
+    func uncertainTerms() throws {
+        let whole = try ShippingTests.makeLeader()
+        let disk = whole.disk.copy()
+        for state in whole.paths(".state").dropFirst() { disk.flip(state, at: 100) }
+        let frames = whole.paths(".frames")[1]
+        for position in 0..<128 { disk.flip(frames, at: Int64(64 + 2 * 64 + position)) }
+        let fixture = LogFixture(disk: disk, tailByteCount: 0)
+        try fixture.reopen(JournalSuffix(commitIndex: LogIndex(20), lastIndex: LogIndex(20)))
+        func restored() -> RestoredState {
+            fixture.log.restoredState(
+                hardState: HardState(term: Term(3), votedFor: nil),
+                initialMembership: .empty,
+                isElectable: true
+            )
+        }
+        #expect(!fixture.log.areTermsKnown && !restored().areTermsKnown)
+        #expect(fixture.log.termTable != whole.log.termTable)
+        #expect(try heal(fixture, from: whole) == 2)
+        #expect(fixture.log.areTermsKnown && restored().areTermsKnown)
+        #expect(fixture.log.termTable == whole.log.termTable)
+        #expect(fixture.log.termRuns == whole.log.termRuns)
     }
 
     @Test("takes entries a few at a time where the rows still name them")

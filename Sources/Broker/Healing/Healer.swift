@@ -25,6 +25,8 @@ final class Healer {
     private static let treatmentLimit = 2
     /// The most bytes of a peer's entries that one treatment holds: a segment of the default size, frames and all.
     private static let gatheringByteLimit = 192 << 20
+    /// How many treatments in a row must have failed before a new member takes a replica's place.
+    private static let hopelessLimit = 2
     /// How soon a log that is busy is looked at again.
     static let busyDelay = Duration.milliseconds(20)
 
@@ -147,17 +149,27 @@ final class Healer {
         } else {
             rest(patient)
         }
-        if patient.isBeyondHealing { offerLeadership(patient) }
+        if patient.isBeyondHealing {
+            patient.hopelessCount += 1
+            offerLeadership(patient)
+        }
         if needsSuccessor(patient) { shard.renew(patient.group) }
         admit()
     }
 
+    /// Whether a new member shall still take a replica's place.
+    func needsSuccessor(_ group: GroupID) -> Bool {
+        patients[group].map(needsSuccessor) ?? false
+    }
+
     /// Whether a new member shall take a replica's place, since this one cannot be healed.
     ///
-    /// The leader serves, so its log is whole enough for a new member. All others must be there, since until that one has
-    /// caught up there is one voter fewer.
+    /// Somebody else must serve, and what is damaged here be sound there, so that there is a log to copy. All others must be
+    /// there, since until the new member has caught up there is one voter fewer. The metadata's group has no other place.
     private func needsSuccessor(_ patient: Patient) -> Bool {
-        guard patient.isBeyondHealing, !patient.hasSilentPeer,
+        guard patient.isBeyondHealing, patient.hopelessCount >= Self.hopelessLimit,
+            !patient.hasSilentPeer, !patient.hasDamagedPeer,
+            patient.group.partition != .clusterMetadata,
             let leader = shard.leadership.leader(of: patient.group.partition)?.leader
         else { return false }
         let others = patient.replica.membership.allMembers.filter { $0 != patient.replica.member }
@@ -284,7 +296,7 @@ final class Healer {
     func noteHealed(_ count: Int, of patient: Patient) {
         patient.healedCount += count
         shard.counters.repairs += count
-        if patient.replica.obstacle != nil { patient.replica.repaired() }
+        patient.replica.repaired()
     }
 
     /// What cannot be made again from what is left is asked of peers, one stretch after the other.
@@ -344,7 +356,10 @@ final class Healer {
             ask(member, for: patient.replica, wish) { [unowned self] answer in
                 switch answer {
                 case .entries(_, let entries): _ = gathering.take(entries)
-                case .declined(_, .absent, let next), .declined(_, .damaged, let next):
+                case .declined(_, .absent, let next):
+                    gathering.decline(next: next)
+                case .declined(_, .damaged, let next):
+                    patient.hasDamagedPeer = true
                     gathering.decline(next: next)
                 case .declined(_, .busy, _), .state, .entriesWanted, .stateWanted, nil:
                     gathering.timeOut()
@@ -360,8 +375,9 @@ final class Healer {
         case .finished:
             if gathering.hasSilentPeer { patient.hasSilentPeer = true }
             if !gathering.missing.isEmpty { patient.lacksSomething = true }
-            if gathering.wasRefused { patient.hasLostItsPlace = true }
-            patient.giveUp(on: patient.log.damage.filter { $0.touches(gathering.range) })
+            let left = patient.log.damage.filter { $0.touches(gathering.range) }
+            if gathering.wasRefused, !left.isEmpty { patient.hasLostItsPlace = true }
+            patient.giveUp(on: left)
             completion()
         }
     }

@@ -30,6 +30,10 @@ final class Patient {
     var lacksSomething = false
     /// Whether entries are lost that cannot be put back: no segment has a place for them, or they do not fit in.
     var hasLostItsPlace = false
+    /// Whether a peer has the same damage.
+    var hasDamagedPeer = false
+    /// How many treatments in a row ended with nothing left to try.
+    var hopelessCount = 0
     /// Whether leadership was offered to another replica since the damage was found.
     var hasOfferedLeadership = false
     /// The damage that was left when the last treatment ended.
@@ -63,8 +67,11 @@ final class Patient {
     }
 
     /// The next damage to deal with; nil when none is left that was not tried.
+    ///
+    /// States come last: a peer's is compared with the log, which is to be whole by then.
     var nextDamage: Damage? {
-        damage.first { damage in !tried.contains { $0.covers(damage) } }
+        let left = damage.filter { damage in !tried.contains { $0.covers(damage) } }
+        return left.first { $0.reason != .state } ?? left.first
     }
 
     /// Gives up on damage for this time.
@@ -81,7 +88,9 @@ final class Patient {
         healedCount = 0
         hasSilentPeer = false
         lacksSomething = false
+        if !isBeyondHealing { hopelessCount = 0 }
         hasLostItsPlace = false
+        hasDamagedPeer = false
     }
 
     /// Ends a treatment that left damage.
@@ -91,7 +100,7 @@ final class Patient {
         let delay = retryDelay
         retryDelay = min(retryDelay * 2, Self.lastRetryDelay)
         leftDamage = damage
-        isLost = (lacksSomething || hasLostItsPlace) && !hasSilentPeer
+        isLost = lacksSomething && !hasSilentPeer
         stage = .resting(until: now + delay)
         return delay
     }

@@ -216,7 +216,8 @@ package struct UnsafeRecovery {
         let member = GroupMember(broker: broker, epoch: group.epoch)
         let known = max(replica.hardState.term, end.term)
         let term = Term(known.rawValue + Self.termGap)
-        let entries = entries(behind: end, term, Membership(voters: [member]), records)
+        let membership = Membership(voters: [member])
+        let entries = entries(behind: end, term, membership, records)
         guard let last = entries.last?.frame else { preconditionFailure("there is one at least") }
         // Segments that outlived the journal's memory of them leave no gap in it, as at every start.
         let reset: [JournalRecord] =
@@ -230,6 +231,7 @@ package struct UnsafeRecovery {
                 records: reset + [
                     .hardState(HardState(term: term, votedFor: member)), .entries(entries),
                     .commit(last.index), .trusted(last.position, checksum: last.checksum),
+                    .membership(IndexedMembership(index: end.index.next, membership: membership)),
                 ]
             )
         )

@@ -1,8 +1,7 @@
 import FlotillaCoordination
 import FlotillaModel
 
-/// Replicas that lost their votes, and take no part any more, or parts of their logs that cannot be put back: the controller puts
-/// new members in their places.
+/// Replicas that lost their votes, or parts of their logs that cannot be put back: the controller puts new members in their places.
 ///
 /// - Source: DESIGN §3 (hard state); architecture bugs 2 and 13.
 extension Shard {
@@ -31,7 +30,10 @@ extension Shard {
 
     private func askForRenewal(of group: GroupID) {
         let member = GroupMember(broker: settings.broker, epoch: group.epoch)
-        guard image.place(of: group.partition)?.replica(on: settings.broker) == member else {
+        // A replica that still takes part may have been healed meanwhile, or be needed because another one is gone.
+        guard image.place(of: group.partition)?.replica(on: settings.broker) == member,
+            mustBeRenewed(group) || healer.needsSuccessor(group)
+        else {
             renewals[group] = nil
             return
         }

@@ -16,7 +16,7 @@ import struct NIOCore.ByteBuffer
 // | 5 | append request | previous 12, commit index 8, last index 8, sequence 8, term 4, entry count 4 |
 // | 6 | append response | term 4, sequence 8, outcome 1, then what the outcome has |
 // | | outcome 0, matched | index 8 |
-// | | outcome 1, rejected | previous index 8, hint 12, damaged 1 |
+// | | outcome 1, rejected | previous index 8, hint 12 |
 // | 7 | heartbeat request | term 4, round 8, commit index 8, goes quiet 1 |
 // | 8 | heartbeat response | term 4, round 8, verified index 8, commit index 8 |
 // | 9 | snapshot offer | term 4, sequence 8, position 12 |

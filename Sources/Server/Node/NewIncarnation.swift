@@ -73,13 +73,16 @@ struct NewIncarnation {
         while true {
             let addresses = settings.joinList.addresses
             var silent: [String] = []
+            var vouching: Set<BrokerID> = []
             for address in addresses {
-                guard let sentence = try await whyNot(address, clusterID) else { continue }
-                silent.append(sentence)
+                switch try await answer(of: address, clusterID) {
+                case .success(let broker): vouching.insert(broker)
+                case .failure(let silence): silent.append(silence.sentence)
+                }
             }
             // This broker is one of the list at most; of two there is one other.
             let needed = min(addresses.count / 2 + 1, max(addresses.count - 1, 1))
-            if addresses.count - silent.count >= needed { return }
+            if vouching.count >= needed { return }
             let waits =
                 ["\(reason); \(needed) brokers of the cluster have to answer to take this one in"]
                 + silent
@@ -91,8 +94,16 @@ struct NewIncarnation {
         }
     }
 
-    /// Why the broker at an address cannot vouch for the cluster; nil when it does.
-    private func whyNot(_ address: NetworkAddress, _ clusterID: String) async throws -> String? {
+    /// Why a broker does not vouch for the cluster.
+    private struct Silence: Error {
+        var sentence: String
+    }
+
+    /// The broker at an address, if it vouches for the cluster.
+    private func answer(
+        of address: NetworkAddress,
+        _ clusterID: String
+    ) async throws -> Result<BrokerID, Silence> {
         let hello = PeerHello(
             purpose: .question,
             broker: BrokerID(identity.broker),
@@ -103,16 +114,19 @@ struct NewIncarnation {
             let answer = try await PeerProbe.ask(address, hello, timeout: Self.timeout, on: group)
             let card = try FormationCard(decoding: answer.body)
             guard card.broker.rawValue != identity.broker else {
-                return "\(address) is broker \(card.broker) as well"
+                return .failure(Silence(sentence: "\(address) is broker \(card.broker) as well"))
             }
             guard case .member(let membership) = card.state else {
-                return "\(address) belongs to no cluster yet"
+                return .failure(Silence(sentence: "\(address) belongs to no cluster yet"))
             }
-            return membership.clusterID == clusterID
-                ? nil : "\(address) belongs to cluster \(membership.clusterID)"
+            guard membership.clusterID == clusterID else {
+                let sentence = "\(address) belongs to cluster \(membership.clusterID)"
+                return .failure(Silence(sentence: sentence))
+            }
+            return .success(card.broker)
         } catch {
             try Task.checkCancellation()
-            return "\(error)"
+            return .failure(Silence(sentence: "\(error)"))
         }
     }
 }

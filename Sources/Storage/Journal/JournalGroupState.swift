@@ -49,6 +49,7 @@ struct JournalGroupState: Hashable, Sendable {
             tail = LogTail(position: position, checksum: checksum)
             // No leader's log ends before what is committed; who goes on alone may give up what damage took.
             commitIndex = min(commitIndex, position.index)
+            if let known = membership, known.index > position.index { membership = nil }
             isSuspect = false
             isHardStateLost = false
         case .remove:

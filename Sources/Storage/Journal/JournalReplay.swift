@@ -79,11 +79,9 @@ struct JournalReplay {
             group.mayLackEntries = false
             group.state.apply(.reset(position, checksum: checksum))
         case .record(.trusted(let position, let checksum)):
-            group.state.isSuspect = false
-            group.state.commitIndex = min(group.state.commitIndex, position.index)
             adopt(tail: LogTail(position: position, checksum: checksum), in: &group, name)
+            group.state.apply(.trusted(position, checksum: checksum))
             group.isHardStateInDoubt = false
-            group.state.isHardStateLost = false
         case .record(.hardState(let state)):
             group.state.hardState = state
             group.isHardStateInDoubt = false

@@ -107,12 +107,25 @@ extension PartitionLog {
         if outcome.remaining.isEmpty, let lastMark = outcome.lastMark {
             segment.extent = outcome.extent
             segment.lastMark = lastMark
+            learnTerms(outcome.terms, of: segment.name.firstIndex..<segment.endIndex)
         }
         segment.verified = VerifiedRows(recoveredCount: segment.extent.entryCount)
         let healed = segment.name.firstIndex..<segment.endIndex
         forgetDamage(in: healed, of: segment.name)
         foundDamage += outcome.remaining.prefix(max(0, Self.maximumDamageCount - foundDamage.count))
         return report
+    }
+
+    private func learnTerms(_ found: TermTable, of whole: Range<LogIndex>) {
+        guard uncertainTerms.contains(where: { $0.overlaps(whole) }) else { return }
+        terms.replace(whole, with: found)
+        uncertainTerms = uncertainTerms.flatMap { range in
+            let before =
+                range.lowerBound..<min(range.upperBound, max(range.lowerBound, whole.lowerBound))
+            let behind =
+                max(range.lowerBound, min(range.upperBound, whole.upperBound))..<range.upperBound
+            return [before, behind].filter { !$0.isEmpty }
+        }
     }
 
     /// Drops what is said of a segment's entries and files.
@@ -137,7 +150,7 @@ extension PartitionLog {
     /// Keeps the state machines' snapshot of a place whose `.state` is damaged, as the replay
     /// comes by.
     func noteReplayedState(before index: LogIndex, stateMachine: ByteBuffer) {
-        guard !foundDamage.isEmpty,
+        guard !foundDamage.isEmpty, areTermsKnown,
             let place = segments.firstIndex(where: { $0.name.firstIndex == index }),
             isStateDamaged(segments[place].name), place > 0,
             segments[place - 1].lastMark.index.next == index, !isDamaged(index - 1),

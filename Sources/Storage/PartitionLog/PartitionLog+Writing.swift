@@ -86,7 +86,7 @@ extension PartitionLog {
         guard pendingByteCount >= minimumByteCount || !pendingStates.isEmpty else { return nil }
         let beginsNew = segments.isEmpty || beginsSegment(first)
         let state = pendingStates.first { $0.mark.index.next == first }
-        if beginsNew, first > LogIndex(1), state == nil { return nil }
+        if beginsNew, first > LogIndex(1), state == nil || !areTermsKnown { return nil }
         // Behind a gap that no segment covers the entries stay in the journal: in the last segment they would stand in others'
         // rows, and the journal would let them go.
         guard beginsNew || segments.last?.endIndex == first else { return nil }
@@ -176,7 +176,10 @@ extension PartitionLog {
     }
 
     private func write(_ state: LogState) -> StateWrite {
-        StateWrite(
+        var state = state
+        // Healing may have put them right since.
+        state.terms = terms.prefix(below: state.mark.index.next)
+        return StateWrite(
             disk: resources.disk,
             directory: directory,
             name: state.name,
@@ -235,7 +238,12 @@ extension PartitionLog {
 
     /// Whether a sync would make something durable that is not.
     package var needsSync: Bool {
-        syncedMark.index < writtenIndex || readyCheckpoint != nil
+        syncedMark.index < writtenIndex || checkpointToWrite != nil
+    }
+
+    /// No state is written while it could say wrong things of terms.
+    private var checkpointToWrite: LogState? {
+        areTermsKnown ? readyCheckpoint : nil
     }
 
     /// The next sync of what was written; nil when one is under way or all is durable.
@@ -245,8 +253,8 @@ extension PartitionLog {
             return nil
         }
         isSyncing = true
-        let checkpoint = readyCheckpoint
-        readyCheckpoint = nil
+        let checkpoint = checkpointToWrite
+        if checkpoint != nil { readyCheckpoint = nil }
         return SegmentSync(
             disk: resources.disk,
             directory: directory,

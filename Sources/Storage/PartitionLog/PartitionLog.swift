@@ -38,8 +38,8 @@ package final class PartitionLog {
     package var configuration: LogConfiguration
     /// Where the state machines start from: the last checkpoint that recovery found.
     package let recoveredState: LogState
-    /// Whether the terms of all entries are known: false where damage took the first entry of one, also when it is healed.
-    package let areTermsKnown: Bool
+    /// Damaged entries among which a term begins, and nobody knows where.
+    var uncertainTerms: [Range<LogIndex>]
     /// What reads and recovery found damaged.
     var foundDamage: [Damage]
 
@@ -97,7 +97,7 @@ package final class PartitionLog {
         self.resources = resources
         self.configuration = configuration
         recoveredState = recovered.state
-        areTermsKnown = recovered.areTermsKnown
+        uncertainTerms = recovered.uncertainTerms
         foundDamage = recovered.damage
         remains = recovered.remains
         logStartOffset = recovered.state.logStartOffset
@@ -200,6 +200,11 @@ package final class PartitionLog {
     /// there is none.
     package func endOffset(ofEpoch term: Term) -> (term: Term, endOffset: Offset)? {
         terms.endOffset(of: term, logEndOffset: logEndOffset)
+    }
+
+    /// Whether the terms of all entries are known; if they are not, healing finds them.
+    package var areTermsKnown: Bool {
+        uncertainTerms.allSatisfy { $0.upperBound <= firstIndex }
     }
 
     /// The terms that the log has entries of.
@@ -333,8 +338,9 @@ package final class PartitionLog {
         return segments[low]
     }
 
-    /// A committed membership counts though damage took its entry: with an older one the replica could win an election that
-    /// the present members know nothing of.
+    /// A committed membership counts though damage took its entry.
+    ///
+    /// With an older one the replica could win an election that the present members know nothing of.
     private func restore(_ committed: IndexedMembership) {
         // Of a log that lost its end this is the last that is known; a leader will send the entry again.
         let index = min(committed.index, lastIndex)
@@ -345,6 +351,9 @@ package final class PartitionLog {
         }
         // What the log's checkpoint begins with is newer than all that the journal knows of before it.
         guard place > 0 || committed.index > index else { return }
+        guard place == 0 || knownMemberships[place - 1].membership != committed.membership else {
+            return
+        }
         knownMemberships.insert(
             IndexedMembership(index: index, membership: committed.membership),
             at: place
@@ -373,7 +382,29 @@ extension PartitionLog {
         initialMembership: Membership,
         isElectable: Bool
     ) -> RestoredState {
-        let base = LogPosition(term: term(at: firstIndex - 1) ?? .zero, index: firstIndex - 1)
+        var memberships = memberships
+        if let first = memberships.first, first.index == .zero, first.membership == .empty {
+            memberships[0].membership = initialMembership
+        }
+        return RestoredState(
+            hardState: hardState,
+            base: base,
+            lastIndex: lastIndex,
+            termRuns: termRuns,
+            memberships: memberships,
+            commitIndex: commitIndex,
+            isElectable: isElectable,
+            areTermsKnown: areTermsKnown
+        )
+    }
+
+    private var base: LogPosition {
+        LogPosition(term: term(at: firstIndex - 1) ?? .zero, index: firstIndex - 1)
+    }
+
+    /// The terms of the entries that the log has.
+    package var termRuns: [TermRun] {
+        let base = base
         var runs: [TermRun] = []
         for row in terms.rows {
             if row.firstIndex <= firstIndex { runs.removeAll() }
@@ -388,18 +419,6 @@ extension PartitionLog {
                 runs.insert(TermRun(term: base.term, firstIndex: firstIndex), at: 0)
             }
         }
-        var memberships = memberships
-        if let first = memberships.first, first.index == .zero, first.membership == .empty {
-            memberships[0].membership = initialMembership
-        }
-        return RestoredState(
-            hardState: hardState,
-            base: base,
-            lastIndex: lastIndex,
-            termRuns: runs,
-            memberships: memberships,
-            commitIndex: commitIndex,
-            isElectable: isElectable
-        )
+        return runs
     }
 }

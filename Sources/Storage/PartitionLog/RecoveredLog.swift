@@ -57,8 +57,8 @@ package struct RecoveredLog: Sendable {
     /// A replica that does not know its end must neither vote nor lead until a leader has matched
     /// it.
     package internal(set) var isEndKnown = true
-    /// Whether it is known which term each entry has: false where damage may have taken the first entry of one.
-    package internal(set) var areTermsKnown = true
+    /// Damaged entries among which a term begins, and nobody knows where.
+    package internal(set) var uncertainTerms: [Range<LogIndex>] = []
     /// Whether the journal's entries belong to a log whose place a shipped one took; the journal
     /// then needs a reset, whatever it says of the log's end.
     package internal(set) var isJournalVoid = false

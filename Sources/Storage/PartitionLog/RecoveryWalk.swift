@@ -127,7 +127,7 @@ struct RecoveryWalk {
                 IndexedMembership(index: row.frame.index, membership: membership)
             )
         }
-        noteTermBehindDamage(row.frame.term)
+        noteTermBehindDamage(row.frame)
         recovered.terms.note(row.frame.term, at: row.frame.index, offset: row.frame.baseOffset)
         closeDamage(before: row.frame.baseOffset)
         extent.take(row)
@@ -165,8 +165,9 @@ struct RecoveryWalk {
         nextIndex = nextIndex.next
     }
 
-    private mutating func noteTermBehindDamage(_ term: Term) {
-        if !isMarkCurrent, term != mark.term { recovered.areTermsKnown = false }
+    private mutating func noteTermBehindDamage(_ frame: Frame) {
+        guard !isMarkCurrent, frame.term != mark.term, mark.index.next < frame.index else { return }
+        recovered.uncertainTerms.append(mark.index.next..<frame.index)
     }
 
     /// Now that a sound row follows, it is known which offsets the damage took.
@@ -285,15 +286,18 @@ struct RecoveryWalk {
         recovered.journaledMembership = recovery.journal?.membership
         recovered.writtenMark = mark
         recovered.syncedMark = recovery.journal == nil ? recovered.state.mark : mark
+        // Among entries of which the journal lost some, an older one may stand in the place of what was committed.
+        let hint = recovery.journal?.mayLackEntries == true ? .zero : commitHint
         recovered.commitIndex = max(
             recovered.commitIndex,
-            min(commitHint, lastEntryIndex),
+            min(hint, lastEntryIndex),
             mark.index
         )
     }
 
-    /// Leaves out the rows behind the last sound one, in however many segments: a leader sends those entries again, and they
-    /// take the same places.
+    /// Leaves out the rows behind the last sound one, in however many segments.
+    ///
+    /// A leader sends those entries again, and they take the same places.
     private mutating func endWithMark() {
         func kept(_ name: SegmentName, _ extent: SegmentExtent) -> Int {
             max(
@@ -342,7 +346,7 @@ struct RecoveryWalk {
             if isMarkCurrent {
                 recovered.note(chainDamage(at: mark.index))
             }
-            noteTermBehindDamage(first.term)
+            noteTermBehindDamage(first)
             closeDamage(before: first.baseOffset)
             try findPositions(first, names)
             mark = LogMark(

@@ -40,6 +40,15 @@ package struct TermTable: Hashable, Sendable {
         rows.append(Row(term: term, firstIndex: index, firstOffset: offset))
     }
 
+    /// Puts the rows of a stretch right whose entries are all known now.
+    mutating func replace(_ indexes: Range<LogIndex>, with found: TermTable) {
+        let behind = rows.drop { $0.firstIndex < indexes.upperBound }
+        truncate(from: indexes.lowerBound)
+        for row in found.rows + behind where row.term > rows.last?.term ?? .zero {
+            rows.append(row)
+        }
+    }
+
     /// Forgets the terms that begin at `index` or later.
     mutating func truncate(from index: LogIndex) {
         while let last = rows.last, last.firstIndex >= index {

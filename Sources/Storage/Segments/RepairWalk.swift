@@ -52,6 +52,8 @@ struct RepairWalk {
     /// The entry before the next row; nil behind one that stays damaged.
     private(set) var mark: LogMark?
     private(set) var extent = SegmentExtent()
+    /// The terms of the rows that are sound, or are made again.
+    private(set) var terms = TermTable()
     /// The checksum before the first row, as that row tells it.
     private(set) var firstLink: UInt32?
     /// Changes that nothing behind them has proven yet.
@@ -116,6 +118,10 @@ struct RepairWalk {
     private mutating func take(_ row: FrameRow) {
         if extent.entryCount == 0 { firstLink = row.frame.previousChecksum }
         extent.take(row)
+        // Behind damage a row may be sound and yet not from here; then the rows around it do not hold together.
+        if row.frame.term >= terms.rows.last?.term ?? .zero {
+            terms.note(row.frame.term, at: row.frame.index, offset: row.frame.baseOffset)
+        }
         mark = LogMark(row.frame)
         if row.frame.kind == .data { isLogEndKnown = true } else { isControlEndKnown = true }
     }

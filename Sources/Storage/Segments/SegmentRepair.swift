@@ -66,6 +66,7 @@ package struct SegmentRepair: Sendable {
             healedCount: walk.changes.count + (edits.header == nil ? 0 : 1),
             extent: walk.extent,
             lastMark: walk.mark,
+            terms: walk.terms,
             remaining: remaining
         )
     }
@@ -293,6 +294,8 @@ struct SegmentRepairOutcome: Sendable {
     var extent: SegmentExtent
     /// The last entry; nil when it is still damaged.
     var lastMark: LogMark?
+    /// The terms of its entries; complete when nothing remains.
+    var terms: TermTable
     var remaining: [Damage]
 }
 

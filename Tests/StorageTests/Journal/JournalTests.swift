@@ -56,6 +56,24 @@ struct JournalTests {
         #expect(recovery[.test(2)]?.hardState == .test(9, vote: nil))
     }
 
+    @Test("a log that is trusted up to an earlier entry knows no membership of a later one")
+    func trustedMembership() throws {
+        let harness = JournalHarness()
+        let (journal, _) = try harness.open()
+        var log = TestLog(.test(1))
+        let member = GroupMember(broker: BrokerID(1), epoch: CreationEpoch(1))
+        let lost = IndexedMembership(index: LogIndex(9), membership: Membership(voters: [member]))
+        let entries = log.append([10, 20])
+        let last = try #require(entries.last?.frame)
+        _ = try journal.perform([
+            JournalSubmission(log.group, [.entries(entries), .membership(lost)]),
+            JournalSubmission(log.group, [.trusted(last.position, checksum: last.checksum)]),
+        ])
+        harness.disk.crash(.dropUnsynced)
+        let (_, recovery) = try harness.open()
+        #expect(try #require(recovery[log.group]).membership == nil)
+    }
+
     @Test("an append at or below the last index replaces the suffix")
     func replaces() throws {
         let harness = JournalHarness()
