@@ -14,6 +14,9 @@ MINUTES ?= 5
 NEMESES ?=
 KILLS ?= 100
 TRANSFERS ?= 100
+# What `make sim` runs.
+SEEDS ?= 1..1000
+SIM_MINUTES ?= 60
 # Seconds for each of the fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
@@ -27,7 +30,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -99,6 +102,9 @@ figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk
 
 figures-cluster: static ## the same of three brokers on this machine: throughput, latencies, thousands of partitions
 	bench/figures-cluster --binary $(STATIC_FLOTILLA)
+
+sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES
+	$(FLOTILLA) sim --seeds $(SEEDS) --minutes $(SIM_MINUTES)
 
 fuzz-short: deps-build ## twenty seconds of each of them
 	scripts/fuzz run 20

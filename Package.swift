@@ -130,6 +130,15 @@ let package = Package(
             ]
         ),
         house(
+            "Simulation",
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
+                "FlotillaRaft", "FlotillaStorage", "FlotillaReplication", "FlotillaCoordination",
+                "FlotillaBroker", deque,
+                .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
+            ]
+        ),
+        house(
             "Server",
             [
                 "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaKafkaWire",
@@ -150,7 +159,7 @@ let package = Package(
             name: "flotilla",
             dependencies: [
                 "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaServer",
-                "FlotillaClient", "CFlotilla", byteBuffer,
+                "FlotillaClient", "FlotillaSimulation", "CFlotilla", byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -160,6 +169,7 @@ let package = Package(
             swiftSettings: house
         ),
         tests("Tidy", []),
+        tests("Simulation", ["FlotillaSimulation", "FlotillaEnvironment"], data: ["Mutants"]),
         tests("Fuzz", ["FlotillaKafkaWire", "FlotillaRecords", byteBuffer]),
         tests(
             "KafkaWire",
@@ -182,22 +192,16 @@ let package = Package(
         tests(
             "Storage",
             [
-                "FlotillaTestSupport", "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment",
+                "FlotillaSimulation", "FlotillaStorage", "FlotillaModel", "FlotillaEnvironment",
                 "FlotillaRecords",
                 "FlotillaRaft",
                 byteBuffer,
             ]
         ),
-        .target(
-            name: "FlotillaTestSupport",
-            dependencies: ["FlotillaModel", "FlotillaEnvironment", byteBuffer],
-            path: "Tests/Support",
-            swiftSettings: house
-        ),
         tests(
             "Replication",
             [
-                "FlotillaReplication", "FlotillaTestSupport", "FlotillaModel",
+                "FlotillaReplication", "FlotillaSimulation", "FlotillaModel",
                 "FlotillaEnvironment",
                 "FlotillaRecords", "FlotillaRaft", "FlotillaStorage", byteBuffer,
             ],
@@ -206,7 +210,7 @@ let package = Package(
         tests(
             "Broker",
             [
-                "FlotillaBroker", "FlotillaTestSupport", "FlotillaModel", "FlotillaEnvironment",
+                "FlotillaBroker", "FlotillaSimulation", "FlotillaModel", "FlotillaEnvironment",
                 "FlotillaRecords", "FlotillaKafkaWire", "FlotillaRaft", "FlotillaStorage",
                 "FlotillaReplication", "FlotillaCoordination", byteBuffer,
             ]

@@ -181,6 +181,11 @@ extension Raft {
         min(commitIndex, flushedIndex)
     }
 
+    /// Up to where a follower knows its log to be its leader's; the commit index for everyone else.
+    package var verifiedIndex: LogIndex {
+        if case .follower(let follower) = state { follower.verifiedIndex } else { commitIndex }
+    }
+
     /// Whether this member leads and its term start is committed.
     package var isReady: Bool {
         if case .leader(let leader) = state { leader.isReady } else { false }

@@ -18,8 +18,10 @@ extension Replica {
             envelope.targetEpoch == member.epoch
         else { return }
         if case .appendRequest(let request) = envelope.message {
-            guard envelope.entries.isEmpty || host.takesEntries else { return }
             guard request.carries(envelope.entries) else { return }
+            guard envelope.entries.isEmpty || host.takesEntries else {
+                return takeWithoutEntries(request, from: broker, envelope.senderEpoch)
+            }
         } else if !envelope.entries.isEmpty {
             return
         }
@@ -30,6 +32,24 @@ extension Replica {
             noteCommitNews()
             sendHeld(to: sender)
         }
+    }
+
+    /// Where there is no room for entries, what a request says of the log before them still counts.
+    ///
+    /// Only by that does a member that began anew learn what is committed, and only what is committed goes to segments and makes
+    /// room. What says nothing new of the log is dropped, or leader and follower would talk without end.
+    private func takeWithoutEntries(
+        _ request: AppendRequest,
+        from broker: BrokerID,
+        _ epoch: CreationEpoch
+    ) {
+        guard request.term > raft.term || request.previous.index > raft.verifiedIndex else {
+            return
+        }
+        var request = request
+        request.entries.removeAll()
+        let sender = GroupMember(broker: broker, epoch: epoch)
+        step(.receive(.appendRequest(request), from: sender, to: member))
     }
 
     /// Takes the entries of the request at hand into the log and towards the journal.

@@ -24,7 +24,7 @@ package final class Replica {
     /// What committed entries mean.
     package let machine: any ReplicatedStateMachine
 
-    var raft: Raft
+    package internal(set) var raft: Raft
     unowned let host: any ReplicaHost
 
     // MARK: Applying

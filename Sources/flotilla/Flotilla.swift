@@ -17,6 +17,7 @@ struct Flotilla: AsyncParsableCommand {
             PartitionCommand.self,
             ConfigCommand.self,
             BenchCommand.self,
+            SimCommand.self,
             DoctorCommand.self,
             VersionCommand.self,
         ]

@@ -4,7 +4,7 @@ import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

@@ -1,7 +1,7 @@
 import FlotillaBroker
 import FlotillaKafkaWire
 import FlotillaModel
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 @Suite("Brokers of a cluster")

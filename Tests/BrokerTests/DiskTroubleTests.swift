@@ -3,7 +3,7 @@ import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// A disk that is full or fails: an answer, and nothing lost.

@@ -2,7 +2,7 @@ import FlotillaBroker
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// Replicas that may lack what they acknowledged: they must neither be believed nor be replaced by empty ones.

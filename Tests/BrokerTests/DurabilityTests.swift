@@ -3,7 +3,7 @@ import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// Random work and random crashes: what was acknowledged is there afterwards, once, in its order and at its offset.

@@ -3,7 +3,7 @@ import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaRecords
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

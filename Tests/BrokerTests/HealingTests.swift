@@ -6,7 +6,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

@@ -5,7 +5,7 @@ import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// Replicas that lost a part of what they promised: each comes back as far as the others can vouch for it, and never as its old self.

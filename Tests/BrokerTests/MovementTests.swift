@@ -5,7 +5,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 @Suite("Partitions that move")

@@ -2,7 +2,7 @@ import FlotillaBroker
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

@@ -3,7 +3,7 @@ import FlotillaEnvironment
 import FlotillaModel
 import FlotillaReplication
 @testable import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

@@ -5,7 +5,7 @@ import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaRaft
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import struct NIOCore.ByteBuffer
 
 /// A whole broker on one thread: shards, mailboxes, a real journal, a disk in memory, and time that the test moves.
@@ -282,7 +282,7 @@ final class TestBroker {
         if try disk.exists(parent) {
             for name in try disk.list(parent) {
                 // Directories are named as groups print themselves.
-                guard let group = Self.group(named: name) else {
+                guard let group = GroupID(directoryName: name) else {
                     preconditionFailure("\(name) is a replica's directory")
                 }
                 groups.insert(group)
@@ -312,18 +312,6 @@ final class TestBroker {
             replicas[group] = replica
         }
         return replicas
-    }
-
-    private static func group(named name: String) -> GroupID? {
-        guard let dash = name.lastIndex(of: "-"), let dot = name.lastIndex(of: "."),
-            let topic = TopicID(String(name[..<dash])),
-            let partition = Int32(name[name.index(after: dash)..<dot]),
-            let epoch = UInt64(name[name.index(after: dot)...])
-        else { return nil }
-        return GroupID(
-            partition: TopicPartition(topic: topic, partition: partition),
-            epoch: CreationEpoch(epoch)
-        )
     }
 
     // MARK: The world of the shards

@@ -3,7 +3,7 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaReplication
-import FlotillaTestSupport
+import FlotillaSimulation
 import struct NIOCore.ByteBuffer
 
 /// What one shard of a broker in a test sends to other brokers; the cluster carries it.

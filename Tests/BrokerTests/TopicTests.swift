@@ -3,7 +3,7 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// Metadata and new topics.

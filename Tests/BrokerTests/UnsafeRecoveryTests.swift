@@ -6,7 +6,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// A majority is gone for good, and somebody says so: `flotilla cluster recover --unsafe`.

@@ -4,7 +4,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import struct NIOCore.ByteBuffer
 
 /// One broker of a cluster in memory: a disk, a real journal on a thread of its own that takes its time, a worker, and

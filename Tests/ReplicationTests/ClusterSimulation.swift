@@ -4,7 +4,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 
 /// One run of a cluster under the faults that its seed draws, and then without any.
 final class ClusterSimulation {

@@ -3,7 +3,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 
 /// The commands of transcripts. Time passes only where a command says so; what a command sets in motion comes to rest
 /// before the next one.

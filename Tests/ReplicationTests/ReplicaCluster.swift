@@ -4,7 +4,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import struct NIOCore.ByteBuffer
 
 /// Brokers with one replica each of one partition, on virtual time and a network that does what it is told.

@@ -4,7 +4,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
 

@@ -4,7 +4,7 @@ import FlotillaRaft
 import FlotillaRecords
 import FlotillaReplication
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import struct NIOCore.ByteBuffer
 
 /// A shard with one replica, whose journal writes when the test says so.

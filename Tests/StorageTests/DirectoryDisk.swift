@@ -1,5 +1,5 @@
 import FlotillaEnvironment
-import FlotillaTestSupport
+import FlotillaSimulation
 
 import struct NIOCore.ByteBuffer
 

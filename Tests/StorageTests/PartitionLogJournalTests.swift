@@ -1,7 +1,7 @@
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 @testable import FlotillaStorage

@@ -2,7 +2,7 @@ import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 @Suite("A log against a list of entries")

@@ -3,7 +3,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaRecords
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 import struct NIOCore.ByteBuffer
@@ -367,6 +367,24 @@ struct PartitionLogRecoveryTests {
             throws: StorageError.syncFailed(.failed(operation: "fdatasync", path: "", errno: 5))
         ) { try fixture.sync() }
         #expect(fixture.log.syncedIndex == .zero)
+    }
+
+    @Test(
+        "after a failed sync what never reached the medium is read from the journal, not from the page cache"
+    )
+    func pastPageCache() throws {
+        let fixture = try makeFixture()
+        try fixture.write()
+        fixture.disk.crash(.keepUnsynced)
+        let recovered = try LogRecovery(
+            group: LogFixture.group,
+            directory: "data",
+            disk: fixture.disk,
+            journal: fixture.suffix,
+            verification: .pastPageCache
+        ).perform()
+        #expect(recovered.isEndKnown && recovered.damage.isEmpty)
+        #expect(recovered.endMark.index == fixture.entries.last?.frame.index)
     }
 
     @Test("files of another version are refused, files of another partition too")

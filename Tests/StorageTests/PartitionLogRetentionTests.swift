@@ -2,7 +2,7 @@ import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRecords
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 import struct NIOCore.ByteBuffer

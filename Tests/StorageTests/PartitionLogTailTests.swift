@@ -1,6 +1,6 @@
 import FlotillaModel
 import FlotillaRecords
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 @testable import FlotillaStorage

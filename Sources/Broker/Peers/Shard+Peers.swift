@@ -153,7 +153,8 @@ extension Shard: PeerReceiver {
         return live
     }
 
-    private var allReplicas: [Replica] {
+    /// The replicas that take part here, the metadata's among them.
+    package var allReplicas: [Replica] {
         let replicas = allPartitions.map(\.replica)
         return metadata.map { [$0.replica] + replicas } ?? replicas
     }

@@ -50,6 +50,8 @@ struct SegmentScanner {
     mutating func unprovenRow(_ number: Int) throws(DiskError) -> Result<FrameRow, RowProblem> {
         guard number < rowCount else { return .failure(.missing) }
         let bytes = try frames.bytes(SegmentReader.range(of: number), window: Self.frameWindow)
+        // Behind the page cache a file may be shorter than its length says: its end never reached the medium.
+        guard bytes.readableBytes == FrameRow.byteCount else { return .failure(.missing) }
         return Result { () throws(RowProblem) in try FrameRow(parsing: bytes.readableBytesSpan) }
     }
 

@@ -1,7 +1,7 @@
 import FlotillaEnvironment
 import FlotillaRecords
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 import struct NIOCore.ByteBuffer

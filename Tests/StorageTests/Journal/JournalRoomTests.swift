@@ -2,7 +2,7 @@ import FlotillaEnvironment
 import FlotillaModel
 import FlotillaRaft
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 /// A journal that finds no room, or no descriptor, for a while: an answer each time, never the end.

@@ -3,7 +3,7 @@ import FlotillaModel
 import FlotillaRaft
 import FlotillaRecords
 import FlotillaStorage
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 import struct NIOCore.ByteBuffer

@@ -1,5 +1,5 @@
 import FlotillaEnvironment
-import FlotillaTestSupport
+import FlotillaSimulation
 import Testing
 
 import struct NIOCore.ByteBuffer

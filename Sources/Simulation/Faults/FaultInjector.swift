@@ -1,0 +1,167 @@
+import FlotillaEnvironment
+import struct NIOCore.ByteBuffer
+
+/// Brings a plan's faults about, one after the other.
+///
+/// The fault atlas: bits rot on one broker only, so that every committed byte stays readable on the others.
+final class FaultInjector {
+    private unowned let world: World
+    private var random: SeededRandom
+    private let kinds: [FaultClass]
+    /// The broker on whose disk bits may rot.
+    private let rotten: Int
+    private var isOver = false
+    /// How many faults there were, by kind.
+    private(set) var counts: [FaultClass: Int] = [:]
+
+    init(_ world: World) {
+        self.world = world
+        random = SeededRandom(seed: world.plan.seed ^ 0xFA17)
+        kinds = world.plan.faults.subtracting([.clockDrift]).sorted()
+        rotten = random.draw(0...(world.plan.brokerCount - 1))
+    }
+
+    /// Begins.
+    func start() {
+        guard !kinds.isEmpty else { return }
+        planNext()
+    }
+
+    private func planNext() {
+        let mean = world.plan.faultInterval
+        let delay = random.draw(mean / 4, mean * 2)
+        world.act("fault", after: delay) { [unowned self] in
+            guard !self.isOver else { return }
+            self.strike(self.kinds[self.random.draw(0...(self.kinds.count - 1))])
+            self.planNext()
+        }
+    }
+
+    /// Ends all faults: every machine has power and its connections, every disk room and its speed.
+    func end() {
+        isOver = true
+        world.network.unblock(Array(world.network.blocked).sorted())
+        world.network.slowness.removeAll()
+        for (number, broker) in world.brokers.enumerated() {
+            world.pause(number, false)
+            broker.disk.fault = nil
+            broker.disk.capacity = .max
+            broker.diskDelay = world.plan.diskDelay
+            world.restart(number)
+        }
+    }
+
+    // MARK: Faults
+
+    private func strike(_ kind: FaultClass) {
+        counts[kind, default: 0] += 1
+        let number = random.draw(0...(world.brokers.count - 1))
+        let broker = world.brokers[number]
+        world.tell("fault \(kind.rawValue), broker \(number + 1)")
+        switch kind {
+        case .kill: crash(number, .keepUnsynced)
+        case .power: crash(number, powerFate())
+        case .powerAll:
+            for each in world.brokers.indices { crash(each, powerFate()) }
+        case .pause: pause(number)
+        case .cut: cut(number, isOneWay: false)
+        case .oneWay: cut(number, isOneWay: true)
+        case .reset: world.network.resetSome(percent: random.draw(5...60))
+        case .clientReset: world.clients.resetSome(percent: random.draw(5...60))
+        case .slowNetwork: slowNetwork(number)
+        case .slowDisk: slowDisk(number)
+        case .fullDisk: fullDisk(broker)
+        case .syncError: failOnce(broker, isSync: true)
+        case .readError: failOnce(broker, isSync: false)
+        case .bitRot: rot()
+        case .clockDrift: break
+        case .clockJump: broker.clock.jump += Int64(random.draw(-3_600_000...3_600_000))
+        }
+    }
+
+    private func powerFate() -> MemoryDisk.CrashFate {
+        random.chance(50) ? .dropUnsynced : .tear(seed: random.next(), grain: 512)
+    }
+
+    private func crash(_ number: Int, _ fate: MemoryDisk.CrashFate) {
+        guard world.brokers[number].isUp else { return }
+        world.crash(number, fate)
+        let longest: Duration = random.chance(80) ? .seconds(1) : .seconds(8)
+        world.act("restart", after: random.draw(.milliseconds(20), longest)) { [unowned self] in
+            self.world.restart(number)
+        }
+    }
+
+    private func pause(_ number: Int) {
+        world.pause(number, true)
+        world.act("goes on", after: random.draw(.milliseconds(50), .seconds(6))) {
+            [unowned self] in self.world.pause(number, false)
+        }
+    }
+
+    private func cut(_ number: Int, isOneWay: Bool) {
+        typealias Direction = SimulatedNetwork.Direction
+        var directions: [Direction] = []
+        for other in world.brokers.indices where other != number && random.chance(70) {
+            let out = Direction(source: number, target: other)
+            let back = Direction(source: other, target: number)
+            directions += isOneWay ? [random.chance(50) ? out : back] : [out, back]
+        }
+        world.network.block(directions)
+        world.act("heals", after: random.draw(.milliseconds(200), .seconds(8))) {
+            [unowned self] in self.world.network.unblock(directions)
+        }
+    }
+
+    private func slowNetwork(_ number: Int) {
+        world.network.slowness[number] = random.draw(.milliseconds(1), .milliseconds(150))
+        world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
+            [unowned self] in self.world.network.slowness[number] = nil
+        }
+    }
+
+    private func slowDisk(_ number: Int) {
+        world.brokers[number].diskDelay = random.draw(.milliseconds(5), .milliseconds(400))
+        world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
+            [unowned self] in self.world.brokers[number].diskDelay = self.world.plan.diskDelay
+        }
+    }
+
+    private func fullDisk(_ broker: SimulatedBroker) {
+        broker.disk.capacity = broker.disk.usedByteCount + Int64(random.draw(0...200_000))
+        world.act("has room again", after: random.draw(.milliseconds(200), .seconds(5))) {
+            broker.disk.capacity = .max
+        }
+    }
+
+    private func failOnce(_ broker: SimulatedBroker, isSync: Bool) {
+        var left = random.draw(0...20)
+        broker.disk.fault = { [weak broker] operation in
+            switch operation {
+            case .sync where isSync, .syncDirectory where isSync, .read where !isSync,
+                .populate where !isSync:
+                left -= 1
+            default: return nil
+            }
+            guard left < 0 else { return nil }
+            broker?.disk.fault = nil
+            broker?.meetsDiskFaults = true
+            return .failed(operation: "simulated", path: "", errno: 5)
+        }
+    }
+
+    /// The parts of a broker's directory of which other brokers have their own.
+    private static func mayRot(_ path: String) -> Bool {
+        path.contains("/partitions/") || path.hasSuffix(".journal")
+    }
+
+    private func rot() {
+        let disk = world.brokers[rotten].disk
+        let paths = disk.paths.filter { disk.contents($0).readableBytes > 0 && Self.mayRot($0) }
+        guard !paths.isEmpty else { return }
+        let path = paths[random.draw(0...(paths.count - 1))]
+        let position = random.draw(0...(disk.contents(path).readableBytes - 1))
+        world.tell("bit rot in \(path) at \(position) of broker \(rotten + 1)")
+        disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
+    }
+}

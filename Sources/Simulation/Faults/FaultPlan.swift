@@ -1,0 +1,100 @@
+import FlotillaBroker
+import FlotillaCoordination
+import FlotillaEnvironment
+
+/// A kind of fault that a run may have.
+package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
+    /// A process is killed and started again; what it wrote stays.
+    case kill
+    /// A machine loses power: what was not synced is lost, or torn.
+    case power
+    /// All machines lose power at once.
+    case powerAll = "power-all"
+    /// A process stands still for a while.
+    case pause
+    /// A broker is cut off from some of the others.
+    case cut
+    /// Only one direction is cut.
+    case oneWay = "one-way"
+    /// Connections between brokers are reset.
+    case reset
+    /// Connections of clients are reset.
+    case clientReset = "client-reset"
+    /// A broker's network is slow for a while.
+    case slowNetwork = "slow-network"
+    /// A broker's disk is slow for a while.
+    case slowDisk = "slow-disk"
+    /// A disk is full for a while.
+    case fullDisk = "full-disk"
+    /// A sync fails.
+    case syncError = "sync-error"
+    /// Reads fail for a moment.
+    case readError = "read-error"
+    /// Bits change on one broker's disk.
+    case bitRot = "bit-rot"
+    /// Monotonic clocks run at different speeds.
+    case clockDrift = "clock-drift"
+    /// Wall clocks jump.
+    case clockJump = "clock-jump"
+
+    package static func < (left: FaultClass, right: FaultClass) -> Bool {
+        left.rawValue < right.rawValue
+    }
+}
+
+/// What clients do in a run.
+package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable {
+    case produce
+    case consume
+    case administer
+
+    package static func < (left: WorkloadKind, right: WorkloadKind) -> Bool {
+        left.rawValue < right.rawValue
+    }
+}
+
+/// What a seed draws before anything happens: how large the cluster is, which faults it meets and how often.
+package struct FaultPlan: Sendable {
+    package var seed: UInt64
+    package var brokerCount: Int
+    package var shardCount: Int
+    package var faults: Set<FaultClass>
+    package var workloads: Set<WorkloadKind>
+    /// The mean time between two faults.
+    package var faultInterval: Duration
+    /// How long the phase with faults lasts.
+    package var duration: Duration
+    /// A usual way between two machines.
+    var networkDelay: Duration
+    /// A usual write with its sync.
+    var diskDelay: Duration
+    /// Settings of all brokers.
+    var configs: [ConfigEntry]
+
+    /// Draws a run.
+    ///
+    /// - Parameters:
+    ///   - seed: the same one draws the same run.
+    ///   - faults: what may happen; each seed leaves some of it out.
+    ///   - brokerCount: how many brokers; nil draws 3 to 5.
+    package init(seed: UInt64, faults: Set<FaultClass>, brokerCount: Int? = nil) {
+        var random = SeededRandom(seed: seed ^ 0x5157_4152_4D21)
+        self.seed = seed
+        self.brokerCount = brokerCount ?? [3, 3, 3, 4, 5][random.draw(0...4)]
+        shardCount = random.draw(1...3)
+        let share = random.draw(20...90)
+        self.faults = Set(FaultClass.allCases.sorted().filter { _ in random.chance(share) })
+            .intersection(faults)
+        workloads = Set(WorkloadKind.allCases)
+        faultInterval = random.draw(.milliseconds(100), .seconds(3))
+        duration = .seconds(Int64(random.draw(8...25)))
+        networkDelay = random.draw(.microseconds(40), .milliseconds(3))
+        diskDelay = random.draw(.microseconds(30), .milliseconds(4))
+        configs = [
+            ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))")
+        ]
+    }
+
+    /// Whether a kind of fault happens in this run.
+    package func has(_ fault: FaultClass) -> Bool { faults.contains(fault) }
+}

@@ -1,0 +1,228 @@
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRecords
+import struct NIOCore.ByteBuffer
+
+/// Readers, one for each partition, from its start on; each compares what it gets with what everybody else saw.
+final class Consuming: Workload {
+    private unowned let world: World
+    private let topics: TopicDirectory
+    private let history: History
+    private var readers: [TopicPartition: PartitionReader] = [:]
+    private var isFinishing = false
+
+    init(world: World, topics: TopicDirectory, history: History) {
+        self.world = world
+        self.topics = topics
+        self.history = history
+    }
+
+    func start() { lookForTopics() }
+
+    private func lookForTopics() {
+        guard !isFinishing else { return }
+        for topic in topics.present {
+            for number in 0..<topic.partitionCount {
+                let id = TopicPartition(topic: topic.id, partition: Int32(number))
+                guard readers[id] == nil else { continue }
+                let reader = PartitionReader(
+                    topic,
+                    id,
+                    seed: world.random.next(),
+                    world: world,
+                    topics: topics,
+                    history: history
+                )
+                readers[id] = reader
+                reader.start()
+            }
+        }
+        world.act("readers look for topics", after: .milliseconds(500)) { [weak self] in
+            self?.lookForTopics()
+        }
+    }
+
+    /// All that is there when nothing new comes any more is read to its end.
+    func finish() {
+        lookForTopics()
+        isFinishing = true
+        for id in readers.keys.sorted() { readers[id]?.readToEnd() }
+    }
+
+    var whatIsLeft: String? {
+        readers.values.filter { !$0.isDone }.min { $0.partition < $1.partition }.map(\.state)
+    }
+}
+
+/// Reads one partition from start to end.
+final class PartitionReader {
+    let partition: TopicPartition
+    private let topic: TopicDirectory.Topic
+    private unowned let world: World
+    private let topics: TopicDirectory
+    private let history: History
+    private let client: SimulatedClient
+    private var random: SeededRandom
+    private let decompressor = Decompressor()
+    private var offset: Int64 = 0
+    /// What was read in the last pass from the start.
+    private var read: [Int64: String] = [:]
+    private var passStart: Int64 = 0
+    private var isFinalPass = false
+    private var isFinishing = false
+    private(set) var isDone = false
+
+    init(
+        _ topic: TopicDirectory.Topic,
+        _ partition: TopicPartition,
+        seed: UInt64,
+        world: World,
+        topics: TopicDirectory,
+        history: History
+    ) {
+        self.topic = topic
+        self.partition = partition
+        self.world = world
+        self.topics = topics
+        self.history = history
+        client = SimulatedClient("reader-\(partition)", world: world)
+        random = SeededRandom(seed: seed)
+    }
+
+    var state: String {
+        "\(partition) is read up to \(offset) of \(history.log(partition).endOffset)"
+    }
+
+    func start() { fetch() }
+
+    func readToEnd() { isFinishing = true }
+
+    private func later(_ delay: Duration) {
+        world.act("reader", after: delay) { [weak self] in self?.fetch() }
+    }
+
+    private func fetch() {
+        guard !topics.isDeleted(partition.topic) else {
+            isDone = true
+            return
+        }
+        if isFinishing, !isFinalPass {
+            // Once more from the start, now that nothing fails any more.
+            isFinalPass = true
+            offset = 0
+            passStart = 0
+            read.removeAll()
+        }
+        let request = FetchRequest(
+            maxWaitMs: Int32(random.draw(0...500)),
+            minBytes: 1,
+            maxBytes: 1 << 20,
+            isolationLevel: Int8(random.draw(0...1)),
+            topics: [
+                .init(
+                    topic: topic.name,
+                    partitions: [
+                        .init(
+                            partition: partition.partition,
+                            fetchOffset: offset,
+                            partitionMaxBytes: Int32(random.draw(1_000...300_000))
+                        )
+                    ]
+                )
+            ]
+        )
+        client.ask(request, version: 12, of: topics.broker(for: partition)) { [weak self] result in
+            self?.answered(result)
+        }
+    }
+
+    private func answered(_ result: Result<FetchResponse, ClientFailure>) {
+        guard case .success(let response) = result,
+            let part = response.responses.first?.partitions.first
+        else {
+            topics.forget(partition)
+            return later(random.draw(.milliseconds(20), .milliseconds(200)))
+        }
+        switch ErrorCode(rawValue: part.errorCode) {
+        case .noError:
+            take(part)
+        case .offsetOutOfRange:
+            lookForStart()
+        default:
+            topics.forget(partition)
+            later(random.draw(.milliseconds(20), .milliseconds(200)))
+        }
+    }
+
+    /// Records before the start were deleted; nothing else excuses that an offset is not there.
+    private func lookForStart() {
+        let request = ListOffsetsRequest(
+            replicaId: -1,
+            topics: [
+                .init(
+                    name: topic.name,
+                    partitions: [
+                        .init(partitionIndex: partition.partition, timestamp: Self.earliest)
+                    ]
+                )
+            ]
+        )
+        client.ask(request, version: 7, of: topics.broker(for: partition)) { [weak self] result in
+            guard let self else { return }
+            if case .success(let answer) = result,
+                let part = answer.topics.first?.partitions.first, part.errorCode == 0
+            {
+                self.history.log(self.partition).note(start: part.offset)
+                if part.offset > self.offset {
+                    self.offset = part.offset
+                    self.passStart = max(self.passStart, part.offset)
+                }
+            } else {
+                self.topics.forget(self.partition)
+            }
+            self.later(self.random.draw(.milliseconds(5), .milliseconds(100)))
+        }
+    }
+
+    /// ListOffsets' word for the first offset.
+    private static let earliest: Int64 = -2
+
+    private func take(_ part: FetchResponse.PartitionData) {
+        var bytes = part.records?.buffer ?? ByteBuffer()
+        do {
+            while let batch = try RecordBatch.next(from: &bytes) {
+                var iterator = try RecordIterator(batch, using: decompressor, limit: 1 << 24)
+                while let record = try iterator.next() {
+                    let found = record.offset.rawValue
+                    guard found >= offset else { continue }
+                    if found > offset {
+                        return world.violate(
+                            "\(partition): offsets \(offset) up to \(found) are missing"
+                        )
+                    }
+                    let value = record.value.map { String(buffer: $0) } ?? ""
+                    let name = String(value.prefix { $0 != ":" })
+                    history.seen(name, partition, at: found)
+                    read[found] = name
+                    offset = found + 1
+                }
+            }
+        } catch  where world.plan.has(.bitRot) {
+            // Bits that change under a broker that has checked them are found by its scrub, and by every client before that.
+            return later(.milliseconds(200))
+        } catch {
+            return world.violate(
+                "\(partition): what was fetched at \(offset) cannot be read: \(error)"
+            )
+        }
+        let log = history.log(partition)
+        if isFinalPass, offset >= log.endOffset, part.highWatermark <= offset {
+            isDone = true
+            history.judge(log.lossViolation(read: read, from: passStart), partition)
+            history.judge(log.orderViolation(), partition)
+            return
+        }
+        later(part.records == nil ? .milliseconds(20) : random.draw(.zero, .milliseconds(20)))
+    }
+}

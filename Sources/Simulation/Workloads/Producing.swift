@@ -1,0 +1,240 @@
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRecords
+import struct NIOCore.ByteBuffer
+
+/// Producers of all kinds, each with its own partition after the other.
+final class Producing: Workload {
+    private unowned let world: World
+    private let topics: TopicDirectory
+    private let history: History
+    private var producers: [SimulatedProducer] = []
+    private var random: SeededRandom
+
+    init(world: World, topics: TopicDirectory, history: History) {
+        self.world = world
+        self.topics = topics
+        self.history = history
+        random = SeededRandom(seed: world.plan.seed ^ 0x9807)
+    }
+
+    func start() {
+        let count = random.draw(3...8)
+        for number in 0..<count {
+            let producer = SimulatedProducer(
+                number,
+                seed: random.next(),
+                world: world,
+                topics: topics,
+                history: history
+            )
+            producers.append(producer)
+            producer.start()
+        }
+    }
+
+    func finish() { producers.forEach { $0.finish() } }
+
+    var whatIsLeft: String? {
+        producers.first { !$0.isDone }.map { "producer \($0.number) has no answer: \($0.state)" }
+    }
+}
+
+/// One producer: one batch at a time, repeated until it is answered.
+final class SimulatedProducer {
+    let number: Int
+    private unowned let world: World
+    private let topics: TopicDirectory
+    private let history: History
+    private let client: SimulatedClient
+    private var random: SeededRandom
+    private let isIdempotent: Bool
+    private let acks: Int16
+    private let codec: CompressionCodec
+    private let pause: Duration
+    private var identity: (id: Int64, epoch: Int16)?
+    private var sequences: [TopicPartition: Int32] = [:]
+    private var sentCount = 0
+    private var isFinishing = false
+    private(set) var isDone = false
+    /// What it waits for, in words.
+    private(set) var state = "not started"
+
+    private struct Batch {
+        var topic: TopicDirectory.Topic
+        var partition: TopicPartition
+        var values: [String]
+        var bytes: ByteBuffer
+        var attempt = 0
+        /// Why the last attempt was in vain.
+        var lastAnswer = "nothing"
+    }
+
+    init(_ number: Int, seed: UInt64, world: World, topics: TopicDirectory, history: History) {
+        self.number = number
+        self.world = world
+        self.topics = topics
+        self.history = history
+        client = SimulatedClient("producer-\(number)", world: world)
+        random = SeededRandom(seed: seed)
+        isIdempotent = random.chance(60)
+        acks = isIdempotent ? -1 : [-1, -1, 1, 0][random.draw(0...3)]
+        codec = [.none, .none, .gzip, .snappy, .lz4, .zstd][random.draw(0...5)]
+        pause = random.draw(.zero, .milliseconds(60))
+    }
+
+    func start() {
+        state = "begins"
+        next()
+    }
+
+    func finish() { isFinishing = true }
+
+    private func later(_ delay: Duration, _ body: @escaping () -> Void) {
+        world.act("producer \(number)", after: delay, body)
+    }
+
+    private func next() {
+        guard !isFinishing else {
+            isDone = true
+            return
+        }
+        guard !isIdempotent || identity != nil else { return askForIdentity() }
+        let present = topics.present
+        guard !present.isEmpty else {
+            return later(.milliseconds(100)) { [weak self] in self?.next() }
+        }
+        let topic = present[random.draw(0...(present.count - 1))]
+        let partition = TopicPartition(
+            topic: topic.id,
+            partition: Int32(random.draw(0...(topic.partitionCount - 1)))
+        )
+        send(makeBatch(topic, partition))
+    }
+
+    private func askForIdentity() {
+        state = "asks for an identity"
+        let broker = random.draw(0...(world.brokers.count - 1))
+        client.ask(
+            InitProducerIdRequest(transactionalId: nil, transactionTimeoutMs: 60_000),
+            version: 4,
+            of: broker
+        ) {
+            [weak self] result in
+            guard let self else { return }
+            if case .success(let answer) = result, answer.errorCode == 0 {
+                self.identity = (answer.producerId, answer.producerEpoch)
+            }
+            self.later(.milliseconds(50)) { [weak self] in self?.next() }
+        }
+    }
+
+    private func makeBatch(_ topic: TopicDirectory.Topic, _ partition: TopicPartition) -> Batch {
+        var builder = RecordBatchBuilder(codec: codec)
+        if let identity {
+            builder.producerID = ProducerID(identity.id)
+            builder.producerEpoch = identity.epoch
+            builder.baseSequence = sequences[partition] ?? 0
+        }
+        var values: [String] = []
+        let time = Timestamp(1_700_000_000_000 + world.now.nanoseconds / 1_000_000)
+        let size = random.chance(3) ? random.draw(20_000...120_000) : random.draw(0...400)
+        for _ in 0..<random.draw(1...5) {
+            sentCount += 1
+            var value = "p\(number)-\(sentCount)"
+            history.log(partition).note(
+                sent: value,
+                ReferenceLog.Sent(producer: number, number: sentCount, isIdempotent: isIdempotent)
+            )
+            values.append(value)
+            value += ":" + filling(size)
+            builder.append(key: nil, value: ByteBuffer(string: value), timestamp: time)
+        }
+        return Batch(
+            topic: topic,
+            partition: partition,
+            values: values,
+            bytes: builder.build(using: Compressor()).bytes
+        )
+    }
+
+    /// Text that does not compress much.
+    private func filling(_ count: Int) -> String {
+        var text = ""
+        while text.utf8.count < count { text += String(random.next(), radix: 36) }
+        return text
+    }
+
+    private func send(_ batch: Batch) {
+        state =
+            "waits for \(batch.values[0]) in \(batch.partition), attempt \(batch.attempt); last it was told \(batch.lastAnswer)"
+        let request = ProduceRequest(
+            acks: acks,
+            timeoutMs: 3_000,
+            topicData: [
+                .init(
+                    name: batch.topic.name,
+                    partitionData: [
+                        .init(
+                            index: batch.partition.partition,
+                            records: Records(batch.bytes)
+                        )
+                    ]
+                )
+            ]
+        )
+        let broker = topics.broker(for: batch.partition)
+        guard acks != 0 else {
+            // Nothing comes back; the next one follows.
+            client.send(request, version: 11, to: broker)
+            return later(pause + .milliseconds(5)) { [weak self] in self?.next() }
+        }
+        client.ask(request, version: 11, of: broker) { [weak self] result in
+            self?.answered(batch, result)
+        }
+    }
+
+    private func answered(_ batch: Batch, _ result: Result<ProduceResponse, ClientFailure>) {
+        guard case .success(let response) = result,
+            let part = response.responses.first?.partitionResponses.first
+        else {
+            if case .failure(let failure) = result { sendAgain(batch, failure.reason) }
+            return
+        }
+        switch ErrorCode(rawValue: part.errorCode) {
+        case .noError, .duplicateSequenceNumber:
+            if part.errorCode == 0, part.baseOffset >= 0 {
+                if acks == -1 {
+                    history.acknowledged(batch.values, batch.partition, at: part.baseOffset)
+                }
+                sequences[batch.partition, default: 0] += Int32(batch.values.count)
+            }
+            later(pause) { [weak self] in self?.next() }
+        case .outOfOrderSequenceNumber, .invalidProducerEpoch:
+            world.violate(
+                "\(batch.partition): an idempotent producer that skipped nothing is told error \(part.errorCode)"
+            )
+        case .invalidTimestamp:
+            // A clock jumped, and the broker takes no records from so far in the future. An earlier attempt may have been
+            // taken all the same, so the sequence is over.
+            identity = nil
+            sequences.removeAll()
+            later(pause) { [weak self] in self?.next() }
+        default:
+            sendAgain(batch, "error \(part.errorCode)")
+        }
+    }
+
+    private func sendAgain(_ batch: Batch, _ reason: String) {
+        if topics.isDeleted(batch.partition.topic) {
+            return later(pause) { [weak self] in self?.next() }
+        }
+        topics.forget(batch.partition)
+        var batch = batch
+        batch.attempt += 1
+        batch.lastAnswer = reason
+        let delay = random.draw(.milliseconds(10), .milliseconds(150))
+        later(delay) { [weak self] in self?.send(batch) }
+    }
+}

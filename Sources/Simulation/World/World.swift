@@ -1,0 +1,242 @@
+import FlotillaBroker
+import FlotillaEnvironment
+import FlotillaModel
+
+/// A cluster, its clients, a network and disks in one thread, under virtual time: all that happens follows from the seed.
+final class World {
+    let plan: FaultPlan
+    private(set) var now = Instant.start
+    var random: SeededRandom
+    var trace = Trace()
+    private(set) var brokers: [SimulatedBroker] = []
+    private(set) lazy var network = SimulatedNetwork(world: self)
+    private(set) lazy var clients = ClientNetwork(world: self)
+    private var queue = EventQueue()
+    /// The first promise that was broken, as a sentence.
+    private(set) var violation: String?
+    /// Looks at a shard after each of its turns.
+    var inspect: ((SimulatedBroker, Shard) -> Void)?
+
+    /// The brokers that found the cluster.
+    var founders: [BrokerID] { (1...plan.brokerCount).map { BrokerID(Int32($0)) } }
+
+    init(_ plan: FaultPlan) {
+        self.plan = plan
+        random = SeededRandom(seed: plan.seed)
+        for number in 0..<plan.brokerCount {
+            let drift = plan.has(.clockDrift) ? Int64(random.draw(-500...500)) : 0
+            let clock = SimulatedClock(
+                self,
+                partsPerMillion: drift,
+                offset: random.draw(.zero, .seconds(1_000))
+            )
+            brokers.append(
+                SimulatedBroker(
+                    number,
+                    world: self,
+                    shardCount: plan.shardCount,
+                    clock: clock,
+                    diskDelay: plan.diskDelay
+                )
+            )
+        }
+    }
+
+    // MARK: Planning
+
+    func schedule(_ event: Event, at time: Instant) {
+        queue.add(event, at: time)
+    }
+
+    func schedule(_ event: Event, after delay: Duration) {
+        queue.add(event, at: now + delay)
+    }
+
+    /// Plans a step that is neither a broker's nor the network's.
+    func act(_ name: String, after delay: Duration, _ body: @escaping () -> Void) {
+        schedule(.action(Action(name, body)), after: delay)
+    }
+
+    /// A line for the transcript.
+    func tell(_ line: String) {
+        trace.tell(now, line)
+    }
+
+    /// A promise is broken: the run ends.
+    func violate(_ sentence: String) {
+        guard violation == nil else { return }
+        violation = sentence
+        tell("VIOLATION: \(sentence)")
+        for line in network.report { tell(line) }
+        for broker in brokers { tell(broker.report) }
+    }
+
+    // MARK: Delays
+
+    func turnDelay() -> Duration { .nanoseconds(Int64(random.draw(1_000...40_000))) }
+
+    func mailDelay() -> Duration { .nanoseconds(Int64(random.draw(500...60_000))) }
+
+    func networkDelay() -> Duration { random.drawLongTailed(plan.networkDelay) }
+
+    func workDelay(_ broker: Int) -> Duration { random.drawLongTailed(brokers[broker].diskDelay) }
+
+    func syncDelay(_ broker: Int) -> Duration { random.drawLongTailed(brokers[broker].diskDelay) }
+
+    // MARK: Running
+
+    /// Lets everything happen up to a point of time, or up to the first broken promise.
+    func run(until end: Instant) {
+        while violation == nil, let next = queue.nextTime, next <= end {
+            guard let (time, event) = queue.popFirst() else { return }
+            now = max(now, time)
+            perform(event)
+        }
+        if violation == nil { now = max(now, end) }
+    }
+
+    private func perform(_ event: Event) {
+        if let broker = target(of: event), brokers[broker].isPaused {
+            brokers[broker].held.append(event)
+            return
+        }
+        switch event {
+        case .mail(let place, let lane):
+            guard isAlive(place), let message = environment(place).takeMail(lane: lane) else {
+                return
+            }
+            note(1, place, UInt64(lane))
+            shard(place).receive([message])
+            looked(at: place)
+        case .turnEnd(let place):
+            guard isAlive(place) else { return }
+            note(2, place, 0)
+            environment(place).turnEnds()
+            shard(place).endTurn()
+            looked(at: place)
+        case .timer(let place, let deadline):
+            guard isAlive(place), environment(place).takeTimer(deadline) else { return }
+            note(3, place, 0)
+            shard(place).runTimers()
+            looked(at: place)
+        case .work(let place, let number):
+            guard isAlive(place), let workers = environment(place).workers as? SimulatedWorkers
+            else { return }
+            note(4, place, UInt64(number))
+            workers.finish(number)
+            if isAlive(place) { environment(place).requestTurnEnd() }
+            looked(at: place)
+        case .round(let broker, let life):
+            guard brokers[broker].isUp, brokers[broker].life == life else { return }
+            trace.note(now, 5, UInt64(broker))
+            brokers[broker].roundEnds()
+        case .frame(let link, let generation):
+            trace.note(now, 6, UInt64(link))
+            network.frameArrives(link, generation: generation)
+        case .dial(let link):
+            trace.note(now, 7, UInt64(link))
+            network.dialed(link)
+        case .hangUp(let link, let generation):
+            trace.note(now, 8, UInt64(link))
+            network.hungUp(link, generation: generation)
+        case .request(let connection):
+            trace.note(now, 9, UInt64(connection))
+            clients.requestArrives(connection)
+        case .answer(let connection):
+            trace.note(now, 10, UInt64(connection))
+            clients.answerArrives(connection)
+        case .action(let action):
+            trace.note(now, 11)
+            action.body()
+        }
+    }
+
+    private func note(_ kind: UInt64, _ place: ShardPlace, _ detail: UInt64) {
+        trace.note(now, kind, UInt64(place.broker), UInt64(place.shard), detail)
+    }
+
+    private func looked(at place: ShardPlace) {
+        if isAlive(place) { inspect?(brokers[place.broker], shard(place)) }
+    }
+
+    /// The broker whose process an event needs.
+    private func target(of event: Event) -> Int? {
+        switch event {
+        case .mail(let place, _), .turnEnd(let place), .timer(let place, _), .work(let place, _):
+            place.broker
+        case .round(let broker, _): broker
+        case .frame(let link, _): network.links[link].target
+        case .request(let connection): clients.broker(of: connection)
+        case .dial, .hangUp, .answer, .action: nil
+        }
+    }
+
+    private func shard(_ place: ShardPlace) -> Shard { brokers[place.broker].shards[place.shard] }
+
+    private func environment(_ place: ShardPlace) -> SimulatedShardEnvironment {
+        brokers[place.broker].environments[place.shard]
+    }
+
+    /// Whether a shard still lives in the life that is meant.
+    func isAlive(_ place: ShardPlace) -> Bool {
+        let broker = brokers[place.broker]
+        return broker.isUp && broker.life == place.life
+    }
+
+    // MARK: Processes
+
+    /// Starts all brokers on their disks as they are.
+    func startAll() {
+        for broker in brokers where !broker.isUp { broker.start() }
+    }
+
+    /// Ends a broker's process, and whoever talked to it finds out.
+    func crash(_ number: Int, _ fate: MemoryDisk.CrashFate) {
+        guard brokers[number].isUp else { return }
+        brokers[number].crash(fate)
+        network.resetAll(of: number)
+        clients.brokerDied(number)
+    }
+
+    /// Starts a broker that is down.
+    func restart(_ number: Int) {
+        guard !brokers[number].isUp else { return }
+        tell("broker \(number + 1) starts")
+        brokers[number].start()
+    }
+
+    /// A failure after which a process ends itself.
+    func brokerFailed(_ place: ShardPlace, _ reason: String) {
+        guard isAlive(place) else { return }
+        tell("broker \(place.broker + 1) ends itself: \(reason)")
+        // Not in the middle of its own step.
+        act("broker \(place.broker + 1) ends", after: .zero) { [unowned self] in
+            guard self.isAlive(place) else { return }
+            self.brokers[place.broker].noteSyncFailure()
+            self.crash(place.broker, .keepUnsynced)
+            self.act("restart", after: self.random.draw(.milliseconds(100), .seconds(2))) {
+                [unowned self] in self.restart(place.broker)
+            }
+        }
+    }
+
+    /// A broker could not open what its disk holds; only a disk that fails at that moment excuses it.
+    func startFailed(_ number: Int, _ error: any Error) {
+        let disk = brokers[number].disk
+        guard brokers[number].meetsDiskFaults || disk.capacity < .max else {
+            return violate("broker \(number + 1) does not start: \(error)")
+        }
+        act("restart", after: .seconds(1)) { [unowned self] in self.restart(number) }
+    }
+
+    /// Stops a process, or lets it go on with what was to happen meanwhile.
+    func pause(_ number: Int, _ isPaused: Bool) {
+        let broker = brokers[number]
+        guard broker.isUp, broker.isPaused != isPaused else { return }
+        broker.isPaused = isPaused
+        guard !isPaused else { return }
+        let held = broker.held
+        broker.held.removeAll()
+        for event in held { schedule(event, at: now) }
+    }
+}
