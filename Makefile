@@ -30,7 +30,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim sim-short fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -57,7 +57,7 @@ static: deps-build ## the binary as it is shipped, .build-static/release/flotill
 run: build ## a broker with its data in ./flotilla-data
 	$(FLOTILLA) serve
 
-test: deps unit-test clients-test chaos-short fuzz-short ## what CI runs: unit tests, real clients, chaos and fuzzing in their short forms
+test: deps unit-test clients-test sim-short chaos-short fuzz-short ## what CI runs: unit tests, real clients, simulation, chaos and fuzzing in their short forms
 
 unit-test: deps-build
 	swift build $(SWIFT_FLAGS) --build-tests
@@ -105,6 +105,9 @@ figures-cluster: static ## the same of three brokers on this machine: throughput
 
 sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES
 	$(FLOTILLA) sim --seeds $(SEEDS) --minutes $(SIM_MINUTES)
+
+sim-short: build ## ten seeds of it
+	$(FLOTILLA) sim --seeds 1..10
 
 fuzz-short: deps-build ## twenty seconds of each of them
 	scripts/fuzz run 20
