@@ -71,8 +71,10 @@ package struct SimulationRun {
         workloads.forEach { $0.finish() }
         converge(world, workloads)
         if world.violation == nil { expectEqualReplicas(world, replicas) }
-        if plan.workloads.contains(.produce), history.acknowledgedCount == 0 {
-            world.violate("nothing was ever acknowledged")
+        if plan.workloads == Set(WorkloadKind.allCases),
+            history.acknowledgedCount + history.seenCount == 0
+        {
+            world.violate("nothing was ever acknowledged or read")
         }
         return SimulationOutcome(
             seed: plan.seed,

@@ -196,6 +196,9 @@ final class SimulatedNetwork {
                 first.frame,
                 from: source
             )
+        } catch  where world.plan.has(.bitRot) {
+            // Entries whose bits changed under their sender are refused, and the connection with them.
+            reset(number)
         } catch {
             world.violate("a broker's own frame cannot be read: \(error)")
         }
