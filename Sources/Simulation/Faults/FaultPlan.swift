@@ -80,7 +80,9 @@ package struct FaultPlan: Sendable {
     package init(seed: UInt64, faults: Set<FaultClass>, brokerCount: Int? = nil) {
         var random = SeededRandom(seed: seed ^ 0x5157_4152_4D21)
         self.seed = seed
-        self.brokerCount = brokerCount ?? [3, 3, 3, 4, 5][random.draw(0...4)]
+        // Drawn in any case, so that all else stays the same.
+        let drawnCount = [3, 3, 3, 4, 5][random.draw(0...4)]
+        self.brokerCount = brokerCount ?? drawnCount
         shardCount = random.draw(1...3)
         let share = random.draw(20...90)
         self.faults = Set(FaultClass.allCases.sorted().filter { _ in random.chance(share) })

@@ -25,7 +25,7 @@ struct SimCommand: ParsableCommand {
     @Option(help: "What may go wrong: all, none, or names with commas between them.")
     var faults = "all"
 
-    @Option(help: "What clients do: all, or names with commas between them.")
+    @Option(help: "What clients do: all, none, or names with commas between them.")
     var workloads = "all"
 
     @Option(help: "How many brokers; 3 to 5, drawn by the seed without it.")
@@ -44,33 +44,31 @@ struct SimCommand: ParsableCommand {
     }
 
     private func faultSet() throws -> Set<FaultClass> {
-        switch faults {
-        case "all": return Set(FaultClass.allCases)
-        case "none": return []
-        default:
-            return Set(
-                try faults.split(separator: ",").map { name in
-                    guard let fault = FaultClass(rawValue: String(name)) else {
-                        let known = FaultClass.allCases.map(\.rawValue).joined(separator: ", ")
-                        throw ValidationError("no fault is called \(name); there are \(known)")
-                    }
-                    return fault
-                }
-            )
-        }
+        try Self.named(faults, "fault")
     }
 
     private func workloadSet() throws -> Set<WorkloadKind> {
-        guard workloads != "all" else { return Set(WorkloadKind.allCases) }
-        return Set(
-            try workloads.split(separator: ",").map { name in
-                guard let workload = WorkloadKind(rawValue: String(name)) else {
-                    let known = WorkloadKind.allCases.map(\.rawValue).joined(separator: ", ")
-                    throw ValidationError("no workload is called \(name); there are \(known)")
+        try Self.named(workloads, "workload")
+    }
+
+    /// What a list of names means; `what` is the word for one of them.
+    private static func named<Kind: CaseIterable & Hashable & RawRepresentable<String>>(
+        _ names: String,
+        _ what: String
+    ) throws -> Set<Kind> {
+        switch names {
+        case "all": return Set(Kind.allCases)
+        case "none": return []
+        default:
+            let kinds = try names.split(separator: ",").map { name in
+                guard let kind = Kind(rawValue: String(name)) else {
+                    let known = Kind.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw ValidationError("no \(what) is called \(name); there are \(known)")
                 }
-                return workload
+                return kind
             }
-        )
+            return Set(kinds)
+        }
     }
 
     private func seedRange() throws -> ClosedRange<UInt64> {
@@ -126,13 +124,18 @@ private struct SimReport {
         print("\nseed \(outcome.seed): \(violation)")
         print("shrinking ...")
         let (smallest, result) = Shrinker(plan).perform()
-        let faults = smallest.faults.sorted().map(\.rawValue).joined(separator: ",")
-        let workloads = smallest.workloads.sorted().map(\.rawValue).joined(separator: ",")
-        print(
-            "still fails with faults \(faults.isEmpty ? "none" : faults) and workloads \(workloads.isEmpty ? "none" : workloads):"
-        )
+        let faults = Self.list(smallest.faults.sorted().map(\.rawValue))
+        let workloads = Self.list(smallest.workloads.sorted().map(\.rawValue))
+        print("still fails with faults \(faults) and workloads \(workloads):")
         print(result.violation ?? "")
-        print("replay: flotilla sim --seed \(outcome.seed) --trace")
+        print(
+            "replay: flotilla sim --seed \(outcome.seed) --brokers \(smallest.brokerCount) --faults \(faults) "
+                + "--workloads \(workloads) --trace"
+        )
+    }
+
+    private static func list(_ names: [String]) -> String {
+        names.isEmpty ? "none" : names.joined(separator: ",")
     }
 
     func close(after elapsed: Duration) {
