@@ -1,4 +1,4 @@
-import FlotillaModel
+package import FlotillaModel
 
 // What a follower takes from its leader (§5.3), and files in place of entries (§7).
 
@@ -52,7 +52,7 @@ extension Raft {
 
     /// The first entry of the request that the log lacks or has with another term; one past the
     /// request's last if there is none.
-    private func firstEntryToTake(of request: AppendRequest) -> LogIndex {
+    package func firstEntryToTake(of request: AppendRequest) -> LogIndex {
         var index = request.range.lowerBound
         for entry in request.entries {
             if index > commitIndex, log.term(at: index) != entry.term {

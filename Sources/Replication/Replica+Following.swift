@@ -17,10 +17,11 @@ extension Replica {
         guard !hasFailed, !isInstalling, envelope.partition == group.partition,
             envelope.targetEpoch == member.epoch
         else { return }
+        var envelope = envelope
         if case .appendRequest(let request) = envelope.message {
             guard request.carries(envelope.entries) else { return }
-            guard envelope.entries.isEmpty || host.takesEntries else {
-                return takeWithoutEntries(request, from: broker, envelope.senderEpoch)
+            guard envelope.entries.isEmpty || host.takesEntries || leaveOutNew(of: &envelope) else {
+                return
             }
         } else if !envelope.entries.isEmpty {
             return
@@ -34,22 +35,22 @@ extension Replica {
         }
     }
 
-    /// Where there is no room for entries, what a request says of the log before them still counts.
+    /// Where there is no room for new entries, what a request says of the log that is there still counts.
     ///
-    /// Only by that does a member that began anew learn what is committed, and only what is committed goes to segments and makes
-    /// room. What says nothing new of the log is dropped, or leader and follower would talk without end.
-    private func takeWithoutEntries(
-        _ request: AppendRequest,
-        from broker: BrokerID,
-        _ epoch: CreationEpoch
-    ) {
-        guard request.term > raft.term || request.previous.index > raft.verifiedIndex else {
-            return
-        }
-        var request = request
-        request.entries.removeAll()
-        let sender = GroupMember(broker: broker, epoch: epoch)
-        step(.receive(.appendRequest(request), from: sender, to: member))
+    /// Only by that does a member learn what is committed, and only what is committed goes to segments and makes room. Entries
+    /// that replace others are taken: only then does the journal let those go.
+    ///
+    /// - Returns: false when nothing of the request is news. It is dropped then, or leader and follower would talk without end.
+    private func leaveOutNew(of envelope: inout RaftEnvelope) -> Bool {
+        guard case .appendRequest(var request) = envelope.message else { return false }
+        let firstNew = raft.firstEntryToTake(of: request)
+        guard firstNew > raft.lastIndex else { return true }
+        let newCount = Int(request.range.upperBound.rawValue - firstNew.rawValue)
+        guard request.term > raft.term || firstNew - 1 > raft.verifiedIndex else { return false }
+        request.entries.removeLast(newCount)
+        envelope.message = .appendRequest(request)
+        envelope.entries.removeLast(newCount)
+        return true
     }
 
     /// Takes the entries of the request at hand into the log and towards the journal.

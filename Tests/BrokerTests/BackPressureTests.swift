@@ -1,8 +1,9 @@
-import FlotillaBroker
+@testable import FlotillaBroker
 import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
+import FlotillaReplication
 import FlotillaStorage
 import FlotillaSimulation
 import Testing
@@ -214,6 +215,32 @@ struct BackPressureTests {
             #expect(!broker.journal.isAtCap)
         }
         #expect(broker.disk.paths.count { $0.hasPrefix("/data/journal/") } <= 12)
+    }
+
+    @Test("a group without a quorum does not keep the journal's files from the other groups")
+    func journalRecyclesBesideUncommitted() throws {
+        let cluster = try TestCluster(configs: [ConfigEntry("compression.type", "producer")])
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        _ = try cluster.connect(to: 0).create("own", on: [[1]])
+        cluster.advance(by: .seconds(1))
+        #expect(cluster.leaders(topic) == [0])
+        cluster.kill(1)
+        cluster.kill(2)
+        let client = cluster.connect(to: 0)
+        _ = try client.sendProduce(Batches.large(300_000), acks: 1)
+        cluster.advance(by: .seconds(1))
+        let replica = try #require(cluster.partition(topic, at: 0)?.replica)
+        try #require(replica.log.lastIndex > replica.log.commitIndex)
+        let journal = cluster.brokers[0].journal
+        let other = cluster.connect(to: 0)
+        for step in 0..<60 {
+            let answer = try other.produce(Batches.large(500_000), to: "own")
+            try #require(answer.baseOffset == Int64(step))
+            cluster.advance(by: .seconds(1))
+            #expect(!journal.isAtCap)
+        }
+        try cluster.restart(1)
+        #expect(cluster.wait { replica.log.lastIndex == replica.log.commitIndex })
     }
 
     // MARK: Disk

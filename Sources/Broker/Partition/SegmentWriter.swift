@@ -18,6 +18,8 @@ final class SegmentWriter {
     var waitingSince: Instant?
     /// The journal wants its file back: everything up to here has to be written and synced.
     var demandedIndex: LogIndex?
+    /// When what is not committed was last written to the journal once more.
+    var forwardedAt: Instant?
 
     /// Called when more of the segments is durable than before.
     var synced: () -> Void = {}

@@ -118,6 +118,7 @@ extension Shard {
             writer.demandedIndex = nil
             return environment.release(writer.replica.group, upTo: log.syncedIndex)
         }
+        if log.syncedIndex >= log.commitIndex { return forward(writer) }
         guard !writer.isBusy, !writer.isHeldBack,
             log.writtenIndex >= min(demanded, log.commitIndex),
             let sync = log.nextSync()
@@ -135,6 +136,20 @@ extension Shard {
             }
         }
     }
+
+    /// Writes what segments may not take, because it is not committed, to the journal once more: a group without a quorum must
+    /// not keep the journal's oldest file, or the broker soon takes nothing for any group.
+    private func forward(_ writer: SegmentWriter) {
+        let now = environment.clock.now
+        if let last = writer.forwardedAt, now - last < Self.forwardInterval { return }
+        guard writer.replica.copyForward() else { return }
+        writer.forwardedAt = now
+        writer.demandedIndex = nil
+    }
+
+    /// How often the uncommitted entries of one group are written once more at the most: together they may be more than the
+    /// journal wants to keep.
+    private static let forwardInterval = Duration.seconds(10)
 
     /// Tells of background work that failed; after a failed sync the process must not go on.
     func report(_ error: StorageError, _ what: String) {
