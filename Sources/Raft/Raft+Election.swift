@@ -14,10 +14,10 @@ extension Raft {
             guard mayCampaign else {
                 return
             }
-            resetElectionTimer()
             if membership.isOnlyVoter(member) {
                 campaign(isTransfer: false, into: &effects)
             } else {
+                resetElectionTimer()
                 beginPreVote(into: &effects)
             }
         }
@@ -56,6 +56,8 @@ extension Raft {
     mutating func campaign(isTransfer: Bool, into effects: inout [Effect]) {
         precondition(term.rawValue < UInt32(Int32.max), "a term fits Kafka's leader epoch")
         hardState = HardState(term: term.next, votedFor: member)
+        lostLeader = nil
+        resetElectionTimer()
         state = .candidate(Ballot())
         let ticket = persistHardState(into: &effects)
         effects.append(.roleChanged(.candidate, term, leader: nil))
@@ -150,7 +152,6 @@ extension Raft {
             return
         }
         if membership.hasQuorum(where: ballot.granted.contains) {
-            resetElectionTimer()
             campaign(isTransfer: false, into: &effects)
         } else if cannotWin(ballot) {
             becomeFollower(of: nil, into: &effects)
@@ -221,6 +222,7 @@ extension Raft {
         if newTerm > term {
             hardState = HardState(term: newTerm, votedFor: nil)
             repairedIndex = nil
+            lostLeader = nil
         }
     }
 

@@ -17,6 +17,10 @@ extension Raft {
             answerOutdated(message, from: sender, into: &effects)
             return
         }
+        if case .preCandidate = state, sender == lostLeader?.member {
+            // Left over from before its link broke: no reason to give up the question whether it can be replaced.
+            return
+        }
         noteHeard(message, from: sender, into: &effects)
         switch message {
         case .preVoteRequest(let request): handle(request, from: sender, into: &effects)
@@ -130,6 +134,9 @@ extension Raft {
             }
             precondition(leader == sender, "a term has one leader")
         }
+        guard sender != lostLeader?.member else {
+            return
+        }
         following.ticksSinceLeader = 0
         electionElapsed = 0
         if electionTimeout < settings.electionTimeoutTicks {
@@ -147,6 +154,8 @@ extension Raft {
         wake(into: &effects)
         if !isReachable {
             doubt(leader: other)
+        } else if lostLeader?.member == other {
+            lostLeader = nil
         }
         guard case .leader(let leader) = state, let slot = leader.slot(of: other) else {
             return

@@ -4,6 +4,9 @@ import FlotillaModel
 
 extension Raft {
     mutating func tick(into effects: inout [Effect]) {
+        if let lost = lostLeader {
+            lostLeader = lost.ticks > 1 ? LostLeader(member: lost.member, ticks: lost.ticks - 1) : nil
+        }
         switch state {
         case .leader:
             tickLeader(into: &effects)
@@ -48,6 +51,11 @@ extension Raft {
     /// elections seldom split; chance separates members of the same rank.
     mutating func resetElectionTimer() {
         electionElapsed = 0
+        if let lost = lostLeader {
+            // Whoever refused may have known less of the loss, so it is asked again, in turns as before.
+            electionTimeout = 2 * voters(besides: lost.member).count
+            return
+        }
         let shortest = max(settings.electionTimeoutTicks, 2)
         let rank = min(max(settings.electionRank, 0), 4)
         electionTimeout =
@@ -58,20 +66,26 @@ extension Raft {
     /// a whole timeout.
     ///
     /// The voters ask one after another, in an order that changes with the term, for pre-votes: these bind nobody, and who
-    /// still hears the leader gives none.
+    /// still hears the leader gives none. What the leader had sent before is still read, in whatever order the ends of its
+    /// connections are told; it is no sign of life.
     mutating func doubt(leader other: GroupMember) {
         guard case .follower(let follower) = state, follower.leader == other, follower.offer == nil
         else {
             return
         }
-        let voters = membership.allMembers.filter { $0 != other && membership.isVoter($0) }
+        let voters = voters(besides: other)
         guard let place = voters.firstIndex(of: member) else {
             return
         }
+        lostLeader = LostLeader(member: other, ticks: settings.electionTimeoutTicks)
         following.ticksSinceLeader = max(follower.ticksSinceLeader, settings.electionTimeoutTicks)
         let turn = (place + Int(term.rawValue)) % voters.count
         electionElapsed = 0
         electionTimeout = min(1 + 2 * turn, electionTimeout)
+    }
+
+    private func voters(besides other: GroupMember) -> [GroupMember] {
+        membership.allMembers.filter { $0 != other && membership.isVoter($0) }
     }
 
     private mutating func tickLeader(into effects: inout [Effect]) {

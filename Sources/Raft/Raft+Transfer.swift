@@ -67,7 +67,6 @@ extension Raft {
         else {
             return
         }
-        resetElectionTimer()
         campaign(isTransfer: true, into: &effects)
     }
 

@@ -39,6 +39,8 @@ package struct Raft: Sendable {
     var electionElapsed = 0
     /// How many such ticks make it campaign; drawn anew each time.
     var electionTimeout = 0
+    /// The leader that this member has just lost, until it is found again or a newer term begins.
+    var lostLeader: LostLeader?
     /// Whether the log may lack what this member once acknowledged.
     var isDamaged: Bool
     /// Whether the terms of all entries are known: a log compared by wrong ones passes for another.

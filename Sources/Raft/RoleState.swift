@@ -23,6 +23,13 @@ struct FollowerState: Hashable, Sendable {
     var isQuiet = false
 }
 
+/// A leader whose link broke a short while ago.
+struct LostLeader: Hashable, Sendable {
+    var member: GroupMember
+    /// How many more ticks what it says passes for something said before.
+    var ticks: Int
+}
+
 /// The votes that came in so far.
 struct Ballot: Hashable, Sendable {
     var granted: [GroupMember] = []
