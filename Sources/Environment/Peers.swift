@@ -50,6 +50,12 @@ package protocol PeerLinks: AnyObject {
     /// - Parameter peers: one address per broker, without this broker itself.
     func setPeers(_ peers: [PeerAddress])
 
+    /// Dials a peer at once whose links wait for their next attempt: it was heard of, say by a connection that it made
+    /// itself.
+    ///
+    /// - Parameter broker: the peer; without links to it nothing happens.
+    func dialNow(_ broker: BrokerID)
+
     /// Queues one frame; it leaves with the next `flush()`.
     ///
     /// - Parameters:

@@ -5,7 +5,8 @@ import FlotillaModel
 extension Raft {
     mutating func tick(into effects: inout [Effect]) {
         if let lost = lostLeader {
-            lostLeader = lost.ticks > 1 ? LostLeader(member: lost.member, ticks: lost.ticks - 1) : nil
+            let ticks = lost.ticks - 1
+            lostLeader = ticks > 0 ? LostLeader(member: lost.member, ticks: ticks) : nil
         }
         switch state {
         case .leader:

@@ -122,6 +122,8 @@ extension Replica {
             let known = raft.progress(of: other)
             let match = other == member ? raft.flushedIndex : known?.match ?? .zero
             let sighting = sightings[other]
+            // Of a group at rest nobody says anything: all have everything, and the brokers' beat vouches for them.
+            let isCurrent = other == member || (raft.isQuiet && known?.isReachable == true)
             return MemberProgress(
                 member: other,
                 isVoter: raft.membership.isVoter(other),
@@ -129,8 +131,8 @@ extension Replica {
                 endOffset: endOffset(at: match),
                 isReachable: known?.isReachable ?? true,
                 awaitsFiles: known?.state == .snapshot,
-                lastHeard: other == member ? host.now : sighting?.heard,
-                lastCaughtUp: other == member ? host.now : sighting?.caughtUp
+                lastHeard: isCurrent ? host.now : sighting?.heard,
+                lastCaughtUp: isCurrent ? host.now : sighting?.caughtUp
             )
         }
     }

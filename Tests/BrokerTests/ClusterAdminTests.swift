@@ -197,6 +197,35 @@ struct ClusterAdminTests {
         #expect(code(try only(only(other.topics).partitions).errorCode) == .unknownTopicOrPartition)
     }
 
+    @Test("Members of a metadata group at rest are told as heard, those that do not answer are not")
+    func describeQuorumAtRest() throws {
+        let cluster = try TestCluster()
+        cluster.advance(by: .seconds(60))
+        let controller = try #require(cluster.controller)
+        let client = cluster.connect(to: controller)
+        var silences = try silences(client)
+        #expect(silences.count == 3 && silences.values.allSatisfy { $0 <= 1_000 })
+        let other = (controller + 1) % 3
+        cluster.kill(other)
+        cluster.advance(by: .seconds(20))
+        silences = try self.silences(client)
+        for place in 0..<3 {
+            let silence = try #require(silences[cluster.brokers[place].id.rawValue])
+            #expect(place == other ? silence >= 15_000 : silence <= 1_000)
+        }
+    }
+
+    /// Since when each voter of the metadata's group is silent, in milliseconds before the last that was heard.
+    private func silences(_ client: TestClient) throws -> [Int32: Int64] {
+        let told = try only(only(try client.describeQuorum().topics).partitions)
+        let newest = told.currentVoters.map(\.lastFetchTimestamp).max() ?? 0
+        return Dictionary(
+            uniqueKeysWithValues: told.currentVoters.map {
+                ($0.replicaId, newest - $0.lastFetchTimestamp)
+            }
+        )
+    }
+
     @Test("Brokers that join learn the metadata, with five of them there are five voters")
     func metadataGroup() throws {
         let cluster = try TestCluster()

@@ -47,6 +47,19 @@ struct ClusterTests {
         }
     }
 
+    @Test("Every shard dials a broker that is back, at once")
+    func dialsWhoIsBack() throws {
+        let cluster = try TestCluster()
+        cluster.kill(1)
+        cluster.advance(by: .seconds(1))
+        let before = cluster.brokers[0].environments.map { $0.links.dialled.count }
+        try cluster.restart(1)
+        cluster.advance(by: .milliseconds(200))
+        for (environment, count) in zip(cluster.brokers[0].environments, before) {
+            #expect(environment.links.dialled.dropFirst(count).contains(cluster.brokers[1].id))
+        }
+    }
+
     @Test(
         "What was acknowledged is there after the leader is killed, and the new leader takes more"
     )

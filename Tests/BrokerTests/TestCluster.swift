@@ -15,12 +15,16 @@ final class TestPeerLinks: PeerLinks {
     }
 
     private(set) var addresses: [PeerAddress] = []
+    /// The brokers that were to be dialled at once.
+    private(set) var dialled: [BrokerID] = []
     private var queued: [Sent] = []
     private(set) var outbox: [Sent] = []
     /// The brokers that cannot be reached.
     var unreachable: Set<BrokerID> = []
 
     func setPeers(_ peers: [PeerAddress]) { addresses = peers }
+
+    func dialNow(_ broker: BrokerID) { dialled.append(broker) }
 
     func send(_ parts: [ByteBuffer], to broker: BrokerID, on lane: PeerLane) -> Bool {
         guard isUp(broker, lane) else { return false }

@@ -83,6 +83,25 @@ struct PeerLinksTests {
         try await second.stop()
     }
 
+    @Test("A peer that was heard of is dialled at once, however long its links meant to wait")
+    func heardOf() async throws {
+        var settings = PeerSettings.quick
+        settings.shortestBackoff = .seconds(3600)
+        settings.longestBackoff = .seconds(3600)
+        let first = try await ListeningBroker()
+        let address = first.listener.address
+        let shard = try await DiallingShard(settings: settings)
+        try shard.dial(address)
+        try shard.waitUntilUp()
+        try await first.stop()
+        try waitUntil { shard.journal.downCount() == 2 }
+        let second = try await ListeningBroker(port: address.port)
+        try shard.on { $0.dialNow(BrokerID(2)) }
+        try shard.waitUntilUp()
+        try await shard.stop()
+        try await second.stop()
+    }
+
     @Test("A full window refuses, and takes again when the peer has read")
     func window() async throws {
         var settings = PeerSettings.quick

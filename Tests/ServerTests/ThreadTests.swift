@@ -160,10 +160,15 @@ struct ThreadTests {
     @Test("What somebody waits for overtakes the background, and one thread is kept for it")
     func background() {
         let pool = WorkerPool(threadCount: 2)
+        let held = DispatchSemaphore(value: 0)
         let gate = DispatchSemaphore(value: 0)
         let order = Counter()
         // The one thread that the background gets is held; a second job of it must not take the other thread.
-        pool.submit(inBackground: true) { gate.wait() }
+        pool.submit(inBackground: true) {
+            held.signal()
+            gate.wait()
+        }
+        #expect(held.wait(timeout: .now() + 10) == .success)
         pool.submit(inBackground: true) { order.increment() }
         let answered = DispatchSemaphore(value: 0)
         pool.submit { answered.signal() }

@@ -117,6 +117,9 @@ extension Shard: PeerReceiver {
         case .back, .reborn:
             peers.reachable.insert(broker)
             peers.untold.insert(broker)
+            // Else what this shard has to say to a broker that was started again could wait for a second, and with it its
+            // votes.
+            environment.peers.dialNow(broker)
         }
         tellUntold()
         for replica in allReplicas where replica.membership.contains(broker: broker) {

@@ -336,6 +336,8 @@ final class PeerReceivers: Sendable {
 final class NoPeerLinks: PeerLinks {
     func setPeers(_ peers: [PeerAddress]) {}
 
+    func dialNow(_ broker: BrokerID) {}
+
     func send(_ parts: [ByteBuffer], to broker: BrokerID, on lane: PeerLane) -> Bool { false }
 
     func flush() {}

@@ -124,8 +124,10 @@ final class PeerLink {
 
     // MARK: Dialling
 
-    /// Dials now, if the link waits for its time to do so.
+    /// Dials now, if the link waits for its time to do so, and forgets how often that failed: the peer is there, if perhaps
+    /// not ready yet.
     func dialNow() {
+        failures = 0
         guard case .waiting(let timer) = state else { return }
         timer?.cancel()
         dial()

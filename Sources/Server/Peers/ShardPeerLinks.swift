@@ -95,9 +95,6 @@ package final class ShardPeerLinks: PeerLinks {
         sockets.count
     }
 
-    /// Dials a peer at once whose links wait for their next attempt.
-    ///
-    /// For when the peer was heard of, say by a connection that it made itself.
     package func dialNow(_ broker: BrokerID) {
         for link in links[broker] ?? [] { link.dialNow() }
     }

@@ -23,7 +23,7 @@ enum Event {
     /// The next frame of a connection between brokers arrives.
     case frame(link: Int, generation: Int)
     /// A connection between brokers is tried.
-    case dial(link: Int)
+    case dial(link: Int, count: Int)
     /// The far end of a connection between brokers learns that it ended.
     case hangUp(link: Int, generation: Int)
     /// The next request of a client arrives.

@@ -25,7 +25,8 @@ final class SimulatedNetwork {
         var lastArrival = Instant.start
         /// Frames that a reset connection still delivers before its end is noticed.
         var isEnding = false
-        var isDialing = false
+        /// Counts the dials that were planned; of several only the last is made.
+        var dialCount = 0
         var arrivedCount = 0
     }
 
@@ -72,6 +73,14 @@ final class SimulatedNetwork {
                 links.append(Link(source: source, target: target, lane: lane))
                 dial(links.count - 1, after: world.random.draw(.milliseconds(0), .milliseconds(3)))
             }
+        }
+    }
+
+    /// Makes what waits for its next dial try now.
+    func dialNow(_ source: ShardPlace, _ target: Int) {
+        for lane in PeerLane.allCases {
+            guard let number = link(source, target, lane), !links[number].isUp else { continue }
+            dial(number, after: world.random.draw(.milliseconds(0), .milliseconds(3)))
         }
     }
 
@@ -127,16 +136,14 @@ final class SimulatedNetwork {
     // MARK: What happens
 
     private func dial(_ number: Int, after delay: Duration) {
-        guard !links[number].isDialing else { return }
-        links[number].isDialing = true
-        world.schedule(.dial(link: number), after: delay)
+        links[number].dialCount += 1
+        world.schedule(.dial(link: number, count: links[number].dialCount), after: delay)
     }
 
     /// Tries to connect; who cannot tries again later.
-    func dialed(_ number: Int) {
-        links[number].isDialing = false
+    func dialed(_ number: Int, count: Int) {
         let link = links[number]
-        guard world.isAlive(link.source), !link.isUp else { return }
+        guard world.isAlive(link.source), !link.isUp, link.dialCount == count else { return }
         let target = world.brokers[link.target]
         let directions = [
             Direction(source: link.source.broker, target: link.target),
@@ -252,7 +259,7 @@ final class SimulatedNetwork {
             guard world.isAlive(link.source) else { return nil }
             return
                 "connection \(number) from \(link.source) to broker \(link.target + 1), \(link.lane): "
-                + "\(link.isUp ? "up" : "down")\(link.isEnding ? ", ending" : "")\(link.isDialing ? ", dialling" : ""), "
+                + "\(link.isUp ? "up" : "down")\(link.isEnding ? ", ending" : ""), "
                 + "\(link.frames.count) frames on their way, \(link.queued.count) queued, \(link.byteCount) bytes, \(link.arrivedCount) arrived, last at \(link.lastArrival)"
         }
     }
@@ -317,6 +324,8 @@ final class SimulatedPeerLinks: PeerLinks {
         addresses = peers
         network.connect(place, to: peers.map { number(of: $0.broker) }.sorted())
     }
+
+    func dialNow(_ broker: BrokerID) { network.dialNow(place, number(of: broker)) }
 
     func send(_ parts: [ByteBuffer], to broker: BrokerID, on lane: PeerLane) -> Bool {
         network.send(parts, place, number(of: broker), lane)

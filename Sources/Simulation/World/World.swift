@@ -133,9 +133,9 @@ final class World {
         case .frame(let link, let generation):
             trace.note(now, 6, UInt64(link))
             network.frameArrives(link, generation: generation)
-        case .dial(let link):
+        case .dial(let link, let count):
             trace.note(now, 7, UInt64(link))
-            network.dialed(link)
+            network.dialed(link, count: count)
         case .hangUp(let link, let generation):
             trace.note(now, 8, UInt64(link))
             network.hungUp(link, generation: generation)

@@ -4,6 +4,7 @@ The exit code is 0 only if every check passed.
 """
 
 import argparse
+import faulthandler
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def main():
     parser.add_argument("--self-test", action="store_true", help="only prove that the checker and the tools do what they say")
     arguments = parser.parse_args()
 
+    # A run that hangs tells where: `kill -USR1`.
+    faulthandler.register(signal.SIGUSR1)
     processes.stop_on_signals()
     processes.adopt_orphans()
     fabrics.sweep()
