@@ -1,7 +1,8 @@
-import FlotillaBroker
+@testable import FlotillaBroker
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
+import FlotillaReplication
 import FlotillaSimulation
 import Testing
 
@@ -54,6 +55,82 @@ struct IdempotenceTests {
         let (_, client) = try brokerWithFive()
         let batch = Batches.batch("next", producer: 7, epoch: epoch, sequence: sequence)
         #expect(try client.produce(batch).error == expected)
+    }
+
+    // MARK: After a refusal
+
+    @Test(
+        "what follows a refused batch is refused as that one was, until it comes again",
+        arguments: [Int32(0), 10]
+    )
+    func followsRefused(first: Int32) throws {
+        // A producer that is known, and one that is not: its next batch could pass for its first.
+        let broker = try TestBroker { $0.minimumFreeByteCount = 4 << 20 }
+        let client = try broker.connect()
+        try client.createTopic()
+        if first > 0 {
+            try client.produce(Batches.batch("known", producer: 7, sequence: first - 1))
+        }
+        let start = try client.read().count
+        broker.disk.capacity = broker.disk.usedByteCount + 1 << 20
+        broker.advance(by: .seconds(2))
+        let refused = try client.produce(Batches.batch("a", producer: 7, sequence: first))
+        #expect(refused.error == .kafkaStorageError)
+        broker.disk.capacity = .max
+        broker.advance(by: .seconds(2))
+        let second = Batches.batch("b", producer: 7, sequence: first + 1)
+        #expect(try client.produce(second).error == .kafkaStorageError)
+        #expect(try client.read().count == start)
+        let again = try client.produce(Batches.batch("a", producer: 7, sequence: first))
+        #expect(again.error == .noError)
+        #expect(try client.produce(second).error == .noError)
+        #expect(try client.read().count == start + 2)
+    }
+
+    @Test("a refused batch that never comes again is not waited for")
+    func refusedAndGivenUp() throws {
+        let broker = try TestBroker { $0.minimumFreeByteCount = 4 << 20 }
+        let client = try broker.connect()
+        try client.createTopic()
+        try client.produce(Batches.batch("known", producer: 7, sequence: 0))
+        broker.disk.capacity = broker.disk.usedByteCount + 1 << 20
+        broker.advance(by: .seconds(2))
+        _ = try client.produce(Batches.batch("a", producer: 7, sequence: 1))
+        broker.disk.capacity = .max
+        broker.advance(by: .seconds(12))
+        let next = try client.produce(Batches.batch("b", producer: 7, sequence: 2))
+        #expect(next.error == .outOfOrderSequenceNumber)
+    }
+
+    @Test("a leader whose term has not begun keeps batches instead of refusing them")
+    func heldUntilTermBegins() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        cluster.advance(by: .seconds(1))
+        #expect(cluster.leaders(topic) == [0])
+        #expect(
+            try cluster.connect(to: 0).produce(Batches.batch("a", producer: 7, sequence: 0))
+                .errorCode == 0
+        )
+        cluster.advance(by: .seconds(1))
+        // Nobody's answers reach the next leader once it leads.
+        func isLeader(_ place: Int) -> Bool {
+            place > 0 && cluster.partition(topic, at: place)?.replica.isLeader == true
+        }
+        cluster.losesRaft = { _, _, target in isLeader(target) }
+        cluster.kill(0)
+        #expect(cluster.wait { isLeader(1) || isLeader(2) })
+        let next = isLeader(1) ? 1 : 2
+        #expect(cluster.leaders(topic).isEmpty)
+        let client = cluster.connect(to: next)
+        let again = try client.sendProduce(Batches.batch("a", producer: 7, sequence: 0))
+        let second = try client.sendProduce(Batches.batch("b", producer: 7, sequence: 1))
+        cluster.advance(by: .milliseconds(100))
+        #expect(!client.hasAnswer)
+        cluster.losesRaft = nil
+        #expect(cluster.wait { cluster.leaders(topic) == [next] })
+        #expect(try client.produced(again).baseOffset == 0)
+        #expect(try client.produced(second).baseOffset == 1)
     }
 
     @Test("an epoch that is over is fenced (IDEM-2)")

@@ -25,6 +25,9 @@ final class Partition {
     private var isAtWorker = false
     /// Retries of batches that are in flight; each looks again when the original's entry is applied.
     private var parkedRetries: [ParkedRetry] = []
+    private var refusedBatches = RefusedBatches()
+    /// Until when a leader whose term has not begun keeps batches.
+    private var holdEnd: Instant?
     private var watchers: [Watcher] = []
     /// How far this leader is with the partition's movement.
     var movement = MovementState()
@@ -178,11 +181,10 @@ final class Partition {
         _ records: ByteBuffer?,
         then completion: @escaping (ProduceReply) -> Void
     ) {
-        if let refusal = refusal(of: call) { return completion(refusal) }
         let byteCount = records?.readableBytes ?? 0
-        // Requests end with their timeouts while their batches still wait: retries must not pile up behind them.
-        guard shard.waitingByteCount + byteCount <= shard.settings.inFlightByteLimit else {
-            return completion(.refused(.requestTimedOut, "too many bytes wait for the journal"))
+        if let refusal = refusal(of: call, byteCount) {
+            noteRefused(records, refusal)
+            return completion(refusal)
         }
         shard.waitingByteCount += byteCount
         admissions.append(
@@ -197,23 +199,45 @@ final class Partition {
         admitWaiting()
     }
 
-    private func refusal(of call: ProduceCall) -> ProduceReply? {
-        guard replica.isServing else { return .refused(.notLeaderOrFollower, hint: hint) }
-        if call.acks == .all, let shortage { return .refused(.notEnoughReplicas, shortage) }
+    private func refusal(of call: ProduceCall, _ byteCount: Int) -> ProduceReply? {
+        guard replica.isServing || isAboutToServe else {
+            return .refused(.notLeaderOrFollower, hint: hint)
+        }
+        // Requests end with their timeouts while their batches still wait: retries must not pile up behind them.
+        guard shard.waitingByteCount + byteCount <= shard.settings.inFlightByteLimit else {
+            return .refused(.requestTimedOut, "too many bytes wait for the journal")
+        }
         return nil
     }
 
+    /// Remembers the producer of a batch that was refused before it was looked at; one that nobody can read has none.
+    private func noteRefused(_ records: ByteBuffer?, _ reply: ProduceReply) {
+        guard let records, let header = try? RecordBatchHeader(parsing: records.readableBytesSpan)
+        else { return }
+        noteRefused(ProducerBatch(header), reply)
+    }
+
+    private func noteRefused(_ batch: ProducerBatch?, _ reply: ProduceReply) {
+        guard let batch else { return }
+        refusedBatches.note(batch, reply.error, now: shard.now)
+    }
+
     /// Takes the batches whose turn it is; one that goes to a worker keeps its place.
+    ///
+    /// A leader whose term has yet to begin keeps them: its clients need not ask again.
     func admitWaiting() {
+        guard !isAboutToServe else { return }
         while !isAtWorker, let admission = admissions.first {
             // What the disk has no room for is refused, also where the journal has none and the others wait for it.
             guard !shard.isJournalFull || shard.isVolumeFull else { return }
+            if admission.acks == .all, let shortage {
+                refuseFirst(.refused(.notEnoughReplicas, shortage))
+                continue
+            }
             let room = shard.takeRoom(for: admission.records?.readableBytes ?? 0)
             if room == .unknown { return }
-            admissions.removeFirst()
-            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
             guard room == .granted else {
-                admission.completion(
+                refuseFirst(
                     .refused(
                         .kafkaStorageError,
                         "\(shard.settings.dataDirectory): the disk is nearly full; records are refused until there is room"
@@ -221,6 +245,8 @@ final class Partition {
                 )
                 continue
             }
+            admissions.removeFirst()
+            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
             let check = BatchCheck(
                 rules: rules,
                 records: admission.records,
@@ -244,6 +270,13 @@ final class Partition {
         }
     }
 
+    private func refuseFirst(_ reply: ProduceReply) {
+        guard let admission = admissions.popFirst() else { return }
+        shard.waitingByteCount -= admission.records?.readableBytes ?? 0
+        noteRefused(admission.records, reply)
+        admission.completion(reply)
+    }
+
     private func finish(_ result: Result<RecordBatch, BatchRefusal>, _ admission: Admission) {
         switch result {
         case .success(let batch): append(batch, admission.acks, admission.completion)
@@ -256,13 +289,29 @@ final class Partition {
         _ acks: Acks,
         _ completion: @escaping (ProduceReply) -> Void
     ) {
+        let producer = ProducerBatch(batch.header)
         guard replica.isServing else {
-            return completion(.refused(.notLeaderOrFollower, hint: hint))
+            let reply = ProduceReply.refused(.notLeaderOrFollower, hint: hint)
+            noteRefused(producer, reply)
+            return completion(reply)
         }
         var note: InFlightNote?
-        if let producer = ProducerBatch(batch.header) {
-            switch producers.state.check(producer) {
+        if let producer {
+            let verdict = producers.state.check(producer)
+            if !producers.state.continues(producer, verdict),
+                let error = refusedBatches.error(for: producer, now: shard.now)
+            {
+                return completion(
+                    .refused(
+                        error,
+                        "a batch before it was refused and has not come again",
+                        hint: hint
+                    )
+                )
+            }
+            switch verdict {
             case .append:
+                refusedBatches.forget(producer.producer)
                 note = producers.state.noteAppended(producer, at: replica.nextProposalIndex)
             case .duplicate(let baseOffset, let timestamp):
                 return completion(
@@ -293,7 +342,9 @@ final class Partition {
                     completion(self.accepted(at: placed.baseOffset, logAppendTime: appendTime))
                 case .failure(let error):
                     if let note { self.producers.state.withdraw(note) }
-                    completion(self.refusal(for: error))
+                    let reply = self.refusal(for: error)
+                    self.noteRefused(producer, reply)
+                    completion(reply)
                 }
             }
         )
@@ -383,13 +434,36 @@ final class Partition {
         // What was removed before the last stop is known as removed only now: until the log's own entries are applied
         // it looks as if it were missing.
         guard !replica.isServing else {
+            holdEnd = nil
             servesSince = shard.now
             lookAtReplicas()
             for damage in replica.log.damage { shard.report(.damaged(damage), in: replica.group) }
-            return
+            return admitWaiting()
         }
+        holdEnd = replica.isLeader ? shard.now + Self.longestHold : nil
+        guard isAboutToServe else { return releaseWaiting(.notLeaderOrFollower) }
+        wakeWatchers()
+        shard.schedule(after: Self.longestHold) { [weak self] in
+            guard let self, !self.replica.isServing, !self.isAboutToServe else { return }
+            self.releaseWaiting(.notLeaderOrFollower)
+        }
+    }
+
+    /// The replica has failed: it takes nothing any more.
+    func failed() {
+        holdEnd = nil
         releaseWaiting(.notLeaderOrFollower)
     }
+
+    /// Whether the replica leads and its term will begin any moment.
+    private var isAboutToServe: Bool {
+        guard let holdEnd, replica.isLeader, !replica.isServing else { return false }
+        return shard.now < holdEnd
+    }
+
+    /// How long batches wait for a term to begin. Answers leave in order, so a client that waits gets nothing from the other
+    /// partitions of this broker either.
+    private static let longestHold = Duration.seconds(1)
 
     /// The partition is gone from this broker.
     func close(_ error: ErrorCode) {
@@ -399,14 +473,9 @@ final class Partition {
     }
 
     private func releaseWaiting(_ error: ErrorCode) {
-        let waiting = Array(admissions)
-        admissions.removeAll()
         let retries = parkedRetries
         parkedRetries.removeAll()
-        for admission in waiting {
-            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
-            admission.completion(.refused(error, hint: hint))
-        }
+        for _ in 0..<admissions.count { refuseFirst(.refused(error, hint: hint)) }
         for retry in retries { retry.completion(.refused(error, hint: hint)) }
         wakeWatchers()
     }

@@ -568,6 +568,9 @@ extension Shard: ReplicaHost {
 
     package func failed(_ replica: Replica, _ error: ReplicationError) {
         environment.log(.damaged(replica.group, description: error.description))
+        if let partition = partition(replica.group.partition), partition.replica === replica {
+            partition.failed()
+        }
         if case .storage(.syncFailed) = error, case .storage(let failure) = error {
             environment.fail(failure)
         }

@@ -185,6 +185,17 @@ package struct ProducerState: Sendable {
         return batch.baseSequence == expected ? .append : .refused(.outOfOrderSequenceNumber)
     }
 
+    /// Whether a batch is certainly the one that its producer sends next, or one that is here already.
+    ///
+    /// - Parameter verdict: what `check(_:)` says of it.
+    package func continues(_ batch: ProducerBatch, _ verdict: ProducerVerdict) -> Bool {
+        switch verdict {
+        case .append: inFlight[batch.producer] != nil || entry(batch.producer) != nil
+        case .duplicate, .inFlightDuplicate: true
+        case .refused(let error): error != .outOfOrderSequenceNumber
+        }
+    }
+
     /// Notes a batch that the leader has just appended, before the next one is checked.
     ///
     /// - Parameters:

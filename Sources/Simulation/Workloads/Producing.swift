@@ -41,7 +41,7 @@ final class Producing: Workload {
     }
 }
 
-/// One producer: one batch at a time, repeated until it is answered.
+/// One producer: one batch at a time, or a few if it is idempotent, repeated until they are answered.
 final class SimulatedProducer {
     let number: Int
     private unowned let world: World
@@ -56,6 +56,8 @@ final class SimulatedProducer {
     private var identity: (id: Int64, epoch: Int16)?
     private var sequences: [TopicPartition: Int32] = [:]
     private var sentCount = 0
+    /// Counts what was sent together: a late answer to an earlier round changes nothing.
+    private var round = 0
     private var isFinishing = false
     private(set) var isDone = false
     /// What it waits for, in words.
@@ -110,7 +112,9 @@ final class SimulatedProducer {
             topic: topic.id,
             partition: Int32(random.draw(0...(topic.partitionCount - 1)))
         )
-        send(makeBatch(topic, partition))
+        // As clients do, an idempotent producer does not wait for the first answer.
+        let count = isIdempotent ? random.draw(1...4) : 1
+        send((0..<count).map { _ in makeBatch(topic, partition) })
     }
 
     private func askForIdentity() {
@@ -151,6 +155,7 @@ final class SimulatedProducer {
             value += ":" + filling(size)
             builder.append(key: nil, value: ByteBuffer(string: value), timestamp: time)
         }
+        sequences[partition, default: 0] += Int32(values.count)
         return Batch(
             topic: topic,
             partition: partition,
@@ -166,10 +171,32 @@ final class SimulatedProducer {
         return text
     }
 
-    private func send(_ batch: Batch) {
+    /// Sends batches of one partition, one behind the other without waiting for answers.
+    private func send(_ batches: [Batch]) {
         state =
-            "waits for \(batch.values[0]) in \(batch.partition), attempt \(batch.attempt); last it was told \(batch.lastAnswer)"
-        let request = ProduceRequest(
+            "waits for \(batches[0].values[0]) and \(batches.count - 1) more in \(batches[0].partition), attempt "
+            + "\(batches[0].attempt); last it was told \(batches[0].lastAnswer)"
+        let broker = topics.broker(for: batches[0].partition)
+        guard acks != 0 else {
+            // Nothing comes back; the next one follows.
+            for batch in batches { client.send(request(batch), version: 11, to: broker) }
+            return later(pause + .milliseconds(5)) { [weak self] in self?.next() }
+        }
+        round += 1
+        let round = round
+        var fates: [Fate?] = Array(repeating: nil, count: batches.count)
+        for (place, batch) in batches.enumerated() {
+            client.ask(request(batch), version: 11, of: broker) { [weak self] result in
+                guard let self, self.round == round else { return }
+                fates[place] = self.fate(of: batch, result)
+                let known = fates.compactMap(\.self)
+                if known.count == batches.count { self.answered(batches, known) }
+            }
+        }
+    }
+
+    private func request(_ batch: Batch) -> ProduceRequest {
+        ProduceRequest(
             acks: acks,
             timeoutMs: 3_000,
             topicData: [
@@ -184,57 +211,68 @@ final class SimulatedProducer {
                 )
             ]
         )
-        let broker = topics.broker(for: batch.partition)
-        guard acks != 0 else {
-            // Nothing comes back; the next one follows.
-            client.send(request, version: 11, to: broker)
-            return later(pause + .milliseconds(5)) { [weak self] in self?.next() }
-        }
-        client.ask(request, version: 11, of: broker) { [weak self] result in
-            self?.answered(batch, result)
-        }
     }
 
-    private func answered(_ batch: Batch, _ result: Result<ProduceResponse, ClientFailure>) {
-        guard case .success(let response) = result,
-            let part = response.responses.first?.partitionResponses.first
-        else {
-            if case .failure(let failure) = result { sendAgain(batch, failure.reason) }
-            return
+    /// What becomes of a batch after an answer.
+    private enum Fate {
+        case taken
+        case sentAgain(reason: String)
+        /// Nobody knows whether it was taken, and nobody ever will.
+        case givenUp
+    }
+
+    private func fate(of batch: Batch, _ result: Result<ProduceResponse, ClientFailure>) -> Fate {
+        let part: ProduceResponse.PartitionProduceResponse
+        switch result {
+        case .failure(let failure): return .sentAgain(reason: failure.reason)
+        case .success(let response):
+            guard let first = response.responses.first?.partitionResponses.first else {
+                return .sentAgain(reason: "an empty answer")
+            }
+            part = first
         }
         switch ErrorCode(rawValue: part.errorCode) {
         case .noError, .duplicateSequenceNumber:
-            if part.errorCode == 0, part.baseOffset >= 0 {
-                if acks == -1 {
-                    history.acknowledged(batch.values, batch.partition, at: part.baseOffset)
-                }
-                sequences[batch.partition, default: 0] += Int32(batch.values.count)
+            if part.errorCode == 0, part.baseOffset >= 0, acks == -1 {
+                history.acknowledged(batch.values, batch.partition, at: part.baseOffset)
             }
-            later(pause) { [weak self] in self?.next() }
+            return .taken
         case .outOfOrderSequenceNumber, .invalidProducerEpoch:
             world.violate(
                 "\(batch.partition): an idempotent producer that skipped nothing is told error \(part.errorCode)"
             )
+            return .givenUp
         case .invalidTimestamp:
             // A clock jumped, and the broker takes no records from so far in the future. An earlier attempt may have been
             // taken all the same, so the sequence is over.
-            identity = nil
-            sequences.removeAll()
-            later(pause) { [weak self] in self?.next() }
+            return .givenUp
         default:
-            sendAgain(batch, "error \(part.errorCode)")
+            return .sentAgain(reason: "error \(part.errorCode)")
         }
     }
 
-    private func sendAgain(_ batch: Batch, _ reason: String) {
-        if topics.isDeleted(batch.partition.topic) {
+    private func answered(_ batches: [Batch], _ fates: [Fate]) {
+        var rest: [Batch] = []
+        for (batch, fate) in zip(batches, fates) {
+            switch fate {
+            case .taken: break
+            case .sentAgain(let reason):
+                var batch = batch
+                batch.attempt += 1
+                batch.lastAnswer = reason
+                rest.append(batch)
+            case .givenUp:
+                identity = nil
+                sequences.removeAll()
+            }
+        }
+        guard let first = rest.first, identity != nil || !isIdempotent,
+            !topics.isDeleted(first.partition.topic)
+        else {
             return later(pause) { [weak self] in self?.next() }
         }
-        topics.forget(batch.partition)
-        var batch = batch
-        batch.attempt += 1
-        batch.lastAnswer = reason
+        topics.forget(first.partition)
         let delay = random.draw(.milliseconds(10), .milliseconds(150))
-        later(delay) { [weak self] in self?.send(batch) }
+        later(delay) { [weak self] in self?.send(rest) }
     }
 }

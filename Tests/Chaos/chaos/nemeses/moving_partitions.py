@@ -35,8 +35,10 @@ class MovingPartitions(Nemesis):
     def another_set(self, replicas):
         """As many brokers as before, at least one of them another, in any order."""
         numbers = [broker.number for broker in self.cluster.brokers]
+        # While a movement ends there are more replicas than were asked for, perhaps one on every broker.
+        count = min(len(replicas), len(numbers) - 1)
         while True:
-            chosen = self.random.sample(numbers, len(replicas))
+            chosen = self.random.sample(numbers, count)
             if sorted(chosen) != sorted(replicas):
                 return chosen
 
