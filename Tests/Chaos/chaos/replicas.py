@@ -2,9 +2,12 @@
 
 import os
 import re
+import struct
 
 DIRECTORY = re.compile(r"(?P<partition>.+-\d+)\.(?P<epoch>\d+)")
 BLOCK = 1 << 20
+# Of a batch of records: where it starts, how long its rest is, and, further on, its producer's id and epoch and its first sequence.
+HEAD, PRODUCER, PRODUCER_AT = struct.Struct(">qi"), struct.Struct(">qhi"), 43
 
 
 def segments(data_directory):
@@ -54,3 +57,34 @@ def compare(first, second):
             position += common
             if common < BLOCK:
                 return position, None
+
+
+def new_lives(data_directories):
+    """Batches of producers that began anew in a later epoch: a client that skipped nothing was told that it had, and gave up exactly-once."""
+    found, count = [], 0
+    seen = set()
+    for number, directory in data_directories.items():
+        for partition, files in segments(directory).items():
+            if partition in seen:
+                continue
+            seen.add(partition)
+            for name, path in sorted(files.items()):
+                for position, producer, epoch in producers(path):
+                    count += 1
+                    if epoch > 0:
+                        found.append(f"{partition}/{name} on broker {number}: producer {producer} has epoch {epoch} at byte {position}")
+    return found, count
+
+
+def producers(path):
+    """Of each whole batch in a file: its place, its producer's id and epoch."""
+    with open(path, "rb") as file:
+        content = file.read()
+    position = 0
+    while position + PRODUCER_AT + PRODUCER.size <= len(content):
+        _, rest = HEAD.unpack_from(content, position)
+        if rest <= 0 or position + HEAD.size + rest > len(content):
+            return
+        producer, epoch, _ = PRODUCER.unpack_from(content, position + PRODUCER_AT)
+        yield position, producer, epoch
+        position += HEAD.size + rest

@@ -13,7 +13,7 @@ from .fabrics import Loopback, Namespaces, remains
 from .history import RULES, History, name_of, told
 from .processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, children, may
 from .processes import run as run_command
-from .replicas import differences
+from .replicas import differences, new_lives
 from .report import expect, expect_equal
 from .workload import Workload
 
@@ -192,4 +192,8 @@ def judge_replicas(cluster, name, report):
     with report.check(name, "the segments of all replicas hold the same bytes"):
         found, files, compared = differences({broker.number: broker.data_directory for broker in cluster.brokers})
         expect(files > 0 and compared > 0, "there is nothing to compare")
+        expect(not found, told(found))
+    with report.check(name, "no producer had to begin anew"):
+        found, count = new_lives({broker.number: broker.data_directory for broker in cluster.brokers})
+        expect(count > 0, "no batch was found")
         expect(not found, told(found))

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from .disks import FaultyDisk, PowerCutDisk, SmallDisk, mounts_below, sync_direc
 from .fabrics import Namespaces, remains
 from .history import PRODUCER_SPAN, RULES, History, Reading, number_in, number_of, value_of
 from .processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, TIED, children, may
-from .replicas import differences
+from .replicas import differences, new_lives
 from .report import expect, expect_equal
 
 PLACES = [("t", 0), ("t", 1)]
@@ -171,6 +172,12 @@ def check_replicas(report):
                 file.seek(1234)
                 file.write(b"!")
             expect_equal(differences(homes)[0], ["topic-0/00-1.log differs at byte 1234 on brokers 1 and 3"], "differences")
+        with report.check("checker", "a producer that began anew is found"):
+            with open(os.path.join(homes[1], "partitions", "topic-0.1", "00-1.log"), "wb") as file:
+                for epoch in 0, 1:
+                    file.write(struct.pack(">qi31xqhi4x", 0, 49, 7, epoch, 0))
+            expect_equal(
+                new_lives({1: homes[1]}), (["topic-0/00-1.log on broker 1: producer 7 has epoch 1 at byte 61"], 2), "new lives")
     finally:
         shutil.rmtree(directory)
 
