@@ -461,7 +461,9 @@ final class Partition {
         return shard.now < holdEnd
     }
 
-    /// How long batches wait for a term to begin. Answers leave in order, so a client that waits gets nothing from the other
+    /// How long batches wait for a term to begin.
+    ///
+    /// Answers leave in order, so a client that waits gets nothing from the other
     /// partitions of this broker either.
     private static let longestHold = Duration.seconds(1)
 

@@ -187,7 +187,10 @@ package struct ProducerState: Sendable {
 
     /// Whether a batch is certainly the one that its producer sends next, or one that is here already.
     ///
-    /// - Parameter verdict: what `check(_:)` says of it.
+    /// - Parameters:
+    ///   - batch: of a producer with an id.
+    ///   - verdict: what `check(_:)` says of it.
+    /// - Returns: false where a batch of the same producer may be missing before it.
     package func continues(_ batch: ProducerBatch, _ verdict: ProducerVerdict) -> Bool {
         switch verdict {
         case .append: inFlight[batch.producer] != nil || entry(batch.producer) != nil
