@@ -30,7 +30,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim sim-short fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim sim-short mutants fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -105,6 +105,9 @@ figures-cluster: static ## the same of three brokers on this machine: throughput
 
 sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES
 	$(FLOTILLA) sim --seeds $(SEEDS) --minutes $(SIM_MINUTES)
+
+mutants: deps-build ## plants one bug after the other and sees whether the simulator finds it: ONLY=1,2
+	scripts/mutants $(if $(ONLY),--only $(ONLY))
 
 sim-short: build ## ten seeds of it
 	$(FLOTILLA) sim --seeds 1..10
