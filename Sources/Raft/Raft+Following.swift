@@ -126,7 +126,7 @@ extension Raft {
         )
         effects.append(.send(.heartbeatResponse(response), to: leader, after: nil))
         let isSettled = commitIndex == lastIndex && following.verifiedIndex == lastIndex
-        if request.goesQuiet, isSettled, isElectable, writes.isEmpty {
+        if request.goesQuiet, isSettled, isElectable, writes.isEmpty, leader != lostLeader?.member {
             following.isQuiet = true
             effects.append(.quietChanged(true))
         }

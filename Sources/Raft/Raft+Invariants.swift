@@ -22,6 +22,16 @@ extension Raft {
             log.memberships.dropFirst().allSatisfy { $0.index > commitIndex },
             "of the committed memberships only the newest is kept"
         )
+        if let lost = lostLeader {
+            precondition(
+                role == .follower || role == .preCandidate,
+                "who lost a leader looks for one"
+            )
+            precondition(
+                lost.member != member && lost.ticks > 0,
+                "another member was lost, for a limited time"
+            )
+        }
         switch state {
         case .follower(let follower):
             precondition(follower.verifiedIndex >= commitIndex, "committed entries are verified")

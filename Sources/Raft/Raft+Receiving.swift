@@ -135,6 +135,9 @@ extension Raft {
             precondition(leader == sender, "a term has one leader")
         }
         guard sender != lostLeader?.member else {
+            // It is not trusted again either, if it was just named anew.
+            let ticks = max(following.ticksSinceLeader, settings.electionTimeoutTicks)
+            following.ticksSinceLeader = ticks
             return
         }
         following.ticksSinceLeader = 0

@@ -46,7 +46,7 @@ extension Raft {
         beginPreVote(into: &effects)
     }
 
-    /// Waits anew, for a time of its own.
+    /// Waits anew, for a time of its own; for a short one while a leader is known to be lost.
     ///
     /// The member preferred as leader waits least, each further one half a timeout longer, so that
     /// elections seldom split; chance separates members of the same rank.

@@ -39,7 +39,8 @@ package struct Raft: Sendable {
     var electionElapsed = 0
     /// How many such ticks make it campaign; drawn anew each time.
     var electionTimeout = 0
-    /// The leader that this member has just lost, until it is found again or a newer term begins.
+    /// The leader that this member has just lost, until it is found again, a newer term begins or an election timeout has
+    /// passed.
     var lostLeader: LostLeader?
     /// Whether the log may lack what this member once acknowledged.
     var isDamaged: Bool

@@ -37,8 +37,9 @@ extension Replica {
 
     /// Where there is no room for new entries, what a request says of the log that is there still counts.
     ///
-    /// Only by that does a member learn what is committed, and only what is committed goes to segments and makes room. Entries
-    /// that replace others are taken: only then does the journal let those go.
+    /// Only by that does a member learn what is committed, and only what is committed goes to segments and makes room; and only by
+    /// the answer does the leader learn of what it has. A request that replaces entries is taken whole: only then does the journal
+    /// let the old ones go.
     ///
     /// - Returns: false when nothing of the request is news. It is dropped then, or leader and follower would talk without end.
     private func leaveOutNew(of envelope: inout RaftEnvelope) -> Bool {
@@ -46,7 +47,10 @@ extension Replica {
         let firstNew = raft.firstEntryToTake(of: request)
         guard firstNew > raft.lastIndex else { return true }
         let newCount = Int(request.range.upperBound.rawValue - firstNew.rawValue)
-        guard request.term > raft.term || firstNew - 1 > raft.verifiedIndex else { return false }
+        let isHeld = firstNew > request.range.lowerBound
+        guard isHeld || request.term > raft.term || firstNew - 1 > raft.verifiedIndex else {
+            return false
+        }
         request.entries.removeLast(newCount)
         envelope.message = .appendRequest(request)
         envelope.entries.removeLast(newCount)

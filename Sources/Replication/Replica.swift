@@ -220,9 +220,12 @@ package final class Replica {
 
     /// The entries that only the journal holds durably, written to it once more so that it can reuse its oldest file.
     ///
-    /// - Returns: false when they are not all in memory any more; then segments must take them over.
-    package func copyForward() -> Bool {
-        guard !isInstalling, let suffix = log.journalSuffix(), !suffix.isEmpty else { return false }
+    /// - Parameter maximumByteCount: how much may be written once more.
+    /// - Returns: false when they are more, or not all in memory any more; then segments must take them over.
+    package func copyForward(atMost maximumByteCount: Int = .max) -> Bool {
+        guard !hasFailed, !isInstalling, let suffix = log.journalSuffix(), !suffix.isEmpty,
+            suffix.reduce(0, { $0 + $1.byteCount }) <= maximumByteCount
+        else { return false }
         addToJournal(.entries(suffix))
         return true
     }

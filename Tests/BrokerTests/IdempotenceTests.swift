@@ -1,4 +1,5 @@
 @testable import FlotillaBroker
+import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
@@ -102,6 +103,41 @@ struct IdempotenceTests {
         #expect(next.error == .outOfOrderSequenceNumber)
     }
 
+    @Test("a batch refused behind one that is taken later still counts")
+    func refusedAhead() {
+        var refused = RefusedBatches()
+        func batch(_ sequence: Int32, epoch: Int16 = 0, of producer: Int64 = 7) -> ProducerBatch {
+            ProducerBatch(
+                producer: ProducerID(producer),
+                epoch: epoch,
+                baseSequence: sequence,
+                lastOffsetDelta: 0
+            )
+        }
+        let now = Instant.start
+        refused.note(batch(2), .requestTimedOut, now: now)
+        refused.taken(batch(1))
+        #expect(refused.error(for: batch(3), now: now) == .requestTimedOut)
+        #expect(refused.error(for: batch(2), now: now) == nil)
+        #expect(refused.error(for: batch(3, epoch: 1), now: now) == nil)
+        #expect(refused.error(for: batch(3), now: now + RefusedBatches.memory) == nil)
+        // Of several the earliest, unless an older epoch sends it; numbers wrap.
+        refused.note(batch(Int32.max), .notLeaderOrFollower, now: now)
+        refused.note(batch(5), .requestTimedOut, now: now)
+        refused.note(batch(0, epoch: -1), .requestTimedOut, now: now)
+        #expect(refused.error(for: batch(0), now: now) == .notLeaderOrFollower)
+        refused.taken(batch(Int32.max))
+        #expect(refused.error(for: batch(3), now: now) == nil)
+        // Beyond the limit others are not remembered, those that are known are.
+        for producer in 0..<Int64(RefusedBatches.limit) {
+            refused.note(batch(9, of: producer), .requestTimedOut, now: now)
+        }
+        refused.note(batch(9, of: 5_000), .requestTimedOut, now: now)
+        #expect(refused.error(for: batch(10, of: 5_000), now: now) == nil)
+        refused.note(batch(3, of: 1), .notLeaderOrFollower, now: now)
+        #expect(refused.error(for: batch(4, of: 1), now: now) == .notLeaderOrFollower)
+    }
+
     @Test("a leader whose term has not begun keeps batches instead of refusing them")
     func heldUntilTermBegins() throws {
         let cluster = try TestCluster()
@@ -131,6 +167,23 @@ struct IdempotenceTests {
         #expect(cluster.wait { cluster.leaders(topic) == [next] })
         #expect(try client.produced(again).baseOffset == 0)
         #expect(try client.produced(second).baseOffset == 1)
+    }
+
+    @Test("a leader whose term does not begin keeps batches for a second only")
+    func heldForASecond() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        cluster.advance(by: .seconds(1))
+        func isLeader(_ place: Int) -> Bool {
+            place > 0 && cluster.partition(topic, at: place)?.replica.isLeader == true
+        }
+        cluster.losesRaft = { _, _, target in isLeader(target) }
+        cluster.kill(0)
+        #expect(cluster.wait { isLeader(1) || isLeader(2) })
+        let client = cluster.connect(to: isLeader(1) ? 1 : 2)
+        let id = try client.sendProduce(Batches.batch("a", producer: 7, sequence: 0))
+        cluster.advance(by: .milliseconds(1_500))
+        #expect(try client.produced(id).error == .notLeaderOrFollower)
     }
 
     @Test("an epoch that is over is fenced (IDEM-2)")

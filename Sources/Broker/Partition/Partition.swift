@@ -311,7 +311,7 @@ final class Partition {
             }
             switch verdict {
             case .append:
-                refusedBatches.forget(producer.producer)
+                refusedBatches.taken(producer)
                 note = producers.state.noteAppended(producer, at: replica.nextProposalIndex)
             case .duplicate(let baseOffset, let timestamp):
                 return completion(
@@ -470,6 +470,7 @@ final class Partition {
     /// The partition is gone from this broker.
     func close(_ error: ErrorCode) {
         isClosed = true
+        holdEnd = nil
         replica.close()
         releaseWaiting(error)
     }

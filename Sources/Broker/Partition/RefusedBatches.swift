@@ -28,12 +28,10 @@ struct RefusedBatches {
 
     /// Notes that a batch was refused and may come again; of one producer the earliest counts.
     mutating func note(_ batch: ProducerBatch, _ error: ErrorCode, now: Instant) {
-        if let known = refusals[batch.producer], isFresh(known, now), known.epoch == batch.epoch,
-            isAhead(batch.baseSequence, of: known.baseSequence)
-        {
-            return
-        }
-        if refusals.count >= Self.limit {
+        if let known = refusals[batch.producer], isFresh(known, now) {
+            let isCovered = isAhead(batch.baseSequence, of: known.baseSequence)
+            if known.epoch > batch.epoch || (known.epoch == batch.epoch && isCovered) { return }
+        } else if refusals.count >= Self.limit {
             refusals = refusals.filter { isFresh($0.value, now) }
             guard refusals.count < Self.limit else { return }
         }
@@ -53,19 +51,20 @@ struct RefusedBatches {
         return known.error
     }
 
-    /// A batch of the producer was taken: what was refused before it was taken as well, or given up.
-    mutating func forget(_ producer: ProducerID) {
-        guard !refusals.isEmpty else { return }
-        refusals[producer] = nil
+    /// A batch was taken: what had been refused up to it was taken as well, or given up.
+    mutating func taken(_ batch: ProducerBatch) {
+        guard !refusals.isEmpty, let known = refusals[batch.producer] else { return }
+        if known.epoch == batch.epoch, isAhead(known.baseSequence, of: batch.baseSequence) {
+            return
+        }
+        refusals[batch.producer] = nil
     }
 
     private func isFresh(_ refusal: Refusal, _ now: Instant) -> Bool {
         now - refusal.time < Self.memory
     }
 
-    /// Whether a sequence number comes after another; they wrap from 2147483647 to 0.
     private func isAhead(_ sequence: Int32, of other: Int32) -> Bool {
-        let distance = (Int64(sequence) - Int64(other)) & Int64(Int32.max)
-        return distance > 0 && distance < Int64(Int32.max) / 2
+        ProducerSequence.isAhead(sequence, of: other)
     }
 }

@@ -142,7 +142,7 @@ extension Shard {
     private func forward(_ writer: SegmentWriter) {
         let now = environment.clock.now
         if let last = writer.forwardedAt, now - last < Self.forwardInterval { return }
-        guard writer.replica.copyForward() else { return }
+        guard writer.replica.copyForward(atMost: Self.forwardByteLimit) else { return }
         writer.forwardedAt = now
         writer.demandedIndex = nil
     }
@@ -150,6 +150,8 @@ extension Shard {
     /// How often the uncommitted entries of one group are written once more at the most: together they may be more than the
     /// journal wants to keep.
     private static let forwardInterval = Duration.seconds(10)
+    /// How much of one group: it is one round, for which all other groups wait.
+    private static let forwardByteLimit = 16 << 20
 
     /// Tells of background work that failed; after a failed sync the process must not go on.
     func report(_ error: StorageError, _ what: String) {

@@ -37,7 +37,13 @@ package struct ProducerBatch: Hashable, Sendable {
 }
 
 /// The numbers of a producer's records: 31 bits that wrap to 0.
-enum ProducerSequence {
+package enum ProducerSequence {
+    /// Whether a number comes after another, by less than half of all numbers.
+    package static func isAhead(_ sequence: Int32, of other: Int32) -> Bool {
+        let distance = (Int64(sequence) - Int64(other)) & Int64(Int32.max)
+        return distance > 0 && distance < Int64(Int32.max) / 2
+    }
+
     /// The number `count` records further on.
     static func advance(_ sequence: Int32, by count: Int32) -> Int32 {
         Int32(truncatingIfNeeded: (Int64(sequence) + Int64(count)) & Int64(Int32.max))

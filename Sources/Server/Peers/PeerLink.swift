@@ -124,10 +124,8 @@ final class PeerLink {
 
     // MARK: Dialling
 
-    /// Dials now, if the link waits for its time to do so, and forgets how often that failed: the peer is there, if perhaps
-    /// not ready yet.
+    /// Dials now, if the link waits for its time to do so.
     func dialNow() {
-        failures = 0
         guard case .waiting(let timer) = state else { return }
         timer?.cancel()
         dial()
@@ -213,12 +211,18 @@ final class PeerLink {
         {
             failures = 0
         }
-        failures += 1
+        let delay: TimeAmount
+        if case .notYet = error {
+            // It is there, and will be ready soon.
+            delay = surroundings.backoff(1)
+        } else {
+            failures += 1
+            delay = surroundings.backoff(failures)
+        }
         if case .finished = ended {
             return
         }
         report(error)
-        let delay = surroundings.backoff(failures)
         state = .waiting(
             surroundings.eventLoop.assumeIsolated().scheduleTask(in: delay) { self.waited() }
         )

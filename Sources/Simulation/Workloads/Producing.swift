@@ -56,8 +56,6 @@ final class SimulatedProducer {
     private var identity: (id: Int64, epoch: Int16)?
     private var sequences: [TopicPartition: Int32] = [:]
     private var sentCount = 0
-    /// Counts what was sent together: a late answer to an earlier round changes nothing.
-    private var round = 0
     private var isFinishing = false
     private(set) var isDone = false
     /// What it waits for, in words.
@@ -182,12 +180,10 @@ final class SimulatedProducer {
             for batch in batches { client.send(request(batch), version: 11, to: broker) }
             return later(pause + .milliseconds(5)) { [weak self] in self?.next() }
         }
-        round += 1
-        let round = round
         var fates: [Fate?] = Array(repeating: nil, count: batches.count)
         for (place, batch) in batches.enumerated() {
             client.ask(request(batch), version: 11, of: broker) { [weak self] result in
-                guard let self, self.round == round else { return }
+                guard let self else { return }
                 fates[place] = self.fate(of: batch, result)
                 let known = fates.compactMap(\.self)
                 if known.count == batches.count { self.answered(batches, known) }
@@ -217,6 +213,8 @@ final class SimulatedProducer {
     private enum Fate {
         case taken
         case sentAgain(reason: String)
+        /// Told that something is missing before it.
+        case outOfOrder(Int16)
         /// Nobody knows whether it was taken, and nobody ever will.
         case givenUp
     }
@@ -238,10 +236,7 @@ final class SimulatedProducer {
             }
             return .taken
         case .outOfOrderSequenceNumber, .invalidProducerEpoch:
-            world.violate(
-                "\(batch.partition): an idempotent producer that skipped nothing is told error \(part.errorCode)"
-            )
-            return .givenUp
+            return .outOfOrder(part.errorCode)
         case .invalidTimestamp:
             // A clock jumped, and the broker takes no records from so far in the future. An earlier attempt may have been
             // taken all the same, so the sequence is over.
@@ -261,6 +256,15 @@ final class SimulatedProducer {
                 batch.attempt += 1
                 batch.lastAnswer = reason
                 rest.append(batch)
+            case .outOfOrder(let error):
+                // Behind a batch that was given up, something is.
+                if identity != nil {
+                    world.violate(
+                        "\(batch.partition): an idempotent producer that skipped nothing is told error \(error)"
+                    )
+                }
+                identity = nil
+                sequences.removeAll()
             case .givenUp:
                 identity = nil
                 sequences.removeAll()
