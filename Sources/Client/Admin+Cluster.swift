@@ -158,6 +158,14 @@ extension Admin {
         public var highWatermark: Int64
         /// Voters, then the others, each by ascending id.
         public var members: [Member]
+
+        /// What is known of a group that nobody leads.
+        public static let leaderless = Quorum(
+            leader: nil,
+            epoch: -1,
+            highWatermark: -1,
+            members: []
+        )
     }
 
     /// Describes the metadata's group.

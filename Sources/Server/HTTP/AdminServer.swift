@@ -64,7 +64,11 @@ package struct AdminServer: Service {
             eventLoopGroupProvider: .shared(group),
             logger: logger
         )
-        try await application.run()
+        do {
+            try await application.run()
+        } catch let error as IOError {
+            throw ListenError(address, for: "HTTP", error)
+        }
     }
 
     /// `::`, which takes IPv4 too, or `0.0.0.0` on a machine without IPv6.

@@ -70,7 +70,7 @@ package final class KafkaListener: Sendable {
                     )
                 }
             }
-        let channel = try await bootstrap.bind(to: address)
+        let channel = try await bootstrap.bind(to: address, for: "Kafka clients")
         return KafkaListener(channel: channel, connections: connections)
     }
 

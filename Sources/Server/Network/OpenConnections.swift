@@ -61,7 +61,21 @@ extension Channel {
 extension ServerBootstrap {
     /// Binds to the address, for an empty host to `::` (which takes IPv4 too) or, on a machine
     /// without IPv6, `0.0.0.0`.
-    func bind(to address: NetworkAddress) async throws -> any Channel {
+    ///
+    /// - Parameters:
+    ///   - address: where to listen.
+    ///   - purpose: to whom, in words.
+    /// - Returns: the socket.
+    /// - Throws: `ListenError`.
+    func bind(to address: NetworkAddress, for purpose: String) async throws -> any Channel {
+        do {
+            return try await bind(to: address)
+        } catch {
+            throw ListenError(address, for: purpose, error)
+        }
+    }
+
+    private func bind(to address: NetworkAddress) async throws -> any Channel {
         guard address.host.isEmpty else {
             return try await bind(host: address.host, port: address.port).get()
         }

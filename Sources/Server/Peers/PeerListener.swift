@@ -81,7 +81,7 @@ package final class PeerListener: Sendable {
         for (option, value) in settings.socketOptions {
             bootstrap = bootstrap.childChannelOption(option, value: value)
         }
-        let channel = try await bootstrap.bind(to: address)
+        let channel = try await bootstrap.bind(to: address, for: "other brokers")
         return PeerListener(channel: channel, connections: connections)
     }
 

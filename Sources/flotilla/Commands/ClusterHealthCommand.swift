@@ -133,8 +133,12 @@ enum Quorums {
         do throws(ClientError) {
             return try await admin.quorum()
         } catch {
-            guard case .unsupported = error else { throw error }
-            return nil
+            switch error {
+            case .unsupported: return nil
+            // Nobody is there to tell, which is an answer as well.
+            case .refused(.notLeaderOrFollower, _, _): return .leaderless
+            default: throw error
+            }
         }
     }
 }
