@@ -194,6 +194,11 @@ extension Raft {
         if case .leader(let leader) = state { leader.isReady } else { false }
     }
 
+    /// The bytes that a leader proposed and that are not committed yet.
+    package var uncommittedByteCount: Int {
+        if case .leader(let leader) = state { leader.uncommittedByteCount } else { 0 }
+    }
+
     /// Up to where a leader has acknowledged; the commit index for everyone else.
     package var acknowledgedIndex: LogIndex {
         if case .leader(let leader) = state { leader.acknowledgedIndex } else { commitIndex }

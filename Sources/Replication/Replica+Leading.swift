@@ -32,6 +32,9 @@ extension Replica {
     /// The bytes proposed in this turn.
     package var queuedByteCount: Int { queue.reduce(0) { $0 + $1.byteCount } }
 
+    /// The bytes that wait for their commit, with those proposed in this turn.
+    package var uncommittedByteCount: Int { raft.uncommittedByteCount + queuedByteCount }
+
     /// Queues something to append; it is proposed at the end of the turn.
     package func propose(_ proposal: Proposal) {
         queue.append(proposal)

@@ -243,6 +243,33 @@ struct BackPressureTests {
         #expect(cluster.wait { replica.log.lastIndex == replica.log.commitIndex })
     }
 
+    @Test(
+        "beyond so many uncommitted bytes a partition's batches wait, and go on when there is a quorum"
+    )
+    func uncommittedHold() throws {
+        let cluster = try TestCluster(
+            configs: [ConfigEntry("compression.type", "producer")],
+            adjust: { $0.uncommittedHoldByteCount = 500_000 }
+        )
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        cluster.advance(by: .seconds(1))
+        #expect(cluster.leaders(topic) == [0])
+        // Nobody's answers reach the leader, which leads on while it hears nothing for a moment.
+        cluster.losesRaft = { _, _, target in target == 0 }
+        let client = cluster.connect(to: 0)
+        let ids = try (0..<5).map { _ in try client.sendProduce(Batches.large(300_000), acks: 1) }
+        cluster.advance(by: .milliseconds(300))
+        let replica = try #require(cluster.partition(topic, at: 0)?.replica)
+        #expect(replica.isServing)
+        #expect(replica.uncommittedByteCount > 500_000 && replica.uncommittedByteCount < 700_000)
+        cluster.losesRaft = nil
+        cluster.advance(by: .seconds(2))
+        for (place, id) in ids.enumerated() {
+            let answer = try client.produced(id)
+            #expect(answer.error == .noError && answer.baseOffset == Int64(place))
+        }
+    }
+
     // MARK: Disk
 
     @Test("without room producers are told so, readers go on, and both recover")

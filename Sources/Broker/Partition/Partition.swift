@@ -228,6 +228,9 @@ final class Partition {
     func admitWaiting() {
         guard !isAboutToServe else { return }
         while !isAtWorker, let admission = admissions.first {
+            guard replica.uncommittedByteCount < shard.settings.uncommittedHoldByteCount else {
+                return
+            }
             // What the disk has no room for is refused, also where the journal has none and the others wait for it.
             guard !shard.isJournalFull || shard.isVolumeFull else { return }
             if admission.acks == .all, let shortage {
@@ -408,6 +411,7 @@ final class Partition {
     func committed() {
         shard.noteCommitted(writer)
         retryParked()
+        if !admissions.isEmpty { admitWaiting() }
         guard !watchers.isEmpty else { return }
         var woken: [Watcher] = []
         watchers.removeAll { watcher in

@@ -151,7 +151,9 @@ extension Shard {
     /// journal wants to keep.
     private static let forwardInterval = Duration.seconds(10)
     /// How much of one group: it is one round, for which all other groups wait.
-    private static let forwardByteLimit = 16 << 20
+    ///
+    /// Beyond `ShardSettings.uncommittedHoldByteCount` by a batch.
+    private static let forwardByteLimit = 48 << 20
 
     /// Tells of background work that failed; after a failed sync the process must not go on.
     func report(_ error: StorageError, _ what: String) {

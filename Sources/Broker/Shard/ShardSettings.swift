@@ -47,6 +47,9 @@ package struct ShardSettings: Sendable {
     package var segmentWriteDelay = Duration.seconds(1)
     /// Free bytes below which producers are refused: twice what the journal may hold.
     package var minimumFreeByteCount: Int64 = 1 << 30
+    /// Uncommitted bytes of a partition from which on batches wait: what no quorum commits stays in the journal, which all
+    /// partitions share.
+    package var uncommittedHoldByteCount = 32 << 20
     /// Bytes per second that this broker reads for replicas elsewhere that catch up; shared by the shards.
     package var recoveryByteRate = 100 << 20
     /// The least time between two looks at retention.

@@ -199,6 +199,8 @@ package final class BrokerNode: Service {
         shard.answerByteLimit = max(1 << 20, settings.answerByteCount / shardCount)
         shard.tailByteCount = max(1 << 20, settings.tailByteCount / shardCount)
         shard.minimumFreeByteCount = Int64(2 * settings.journalLiveByteCount)
+        let share = settings.journalLiveByteCount / 8
+        shard.uncommittedHoldByteCount = min(shard.uncommittedHoldByteCount, share)
         return shard
     }
 
