@@ -29,15 +29,13 @@ extension Replica {
     /// The index that the next proposal's entry will have, if leadership lasts until the end of the turn.
     package var nextProposalIndex: LogIndex { raft.lastIndex + UInt64(queue.count + 1) }
 
-    /// The bytes proposed in this turn.
-    package var queuedByteCount: Int { queue.reduce(0) { $0 + $1.byteCount } }
-
     /// The bytes that wait for their commit, with those proposed in this turn.
     package var uncommittedByteCount: Int { raft.uncommittedByteCount + queuedByteCount }
 
     /// Queues something to append; it is proposed at the end of the turn.
     package func propose(_ proposal: Proposal) {
         queue.append(proposal)
+        queuedByteCount += proposal.byteCount
         requestTurnEnd()
     }
 
@@ -48,6 +46,7 @@ extension Replica {
         guard !queue.isEmpty else { return }
         proposed = queue
         queue.removeAll(keepingCapacity: true)
+        queuedByteCount = 0
         guard !hasFailed else { return refuseProposed(Self.closed) }
         guard isServing, obstacle == nil else {
             return refuseProposed(.rejected(reasonNotToServe))
@@ -218,6 +217,7 @@ extension Replica {
         }
         proposed += queue
         queue.removeAll(keepingCapacity: true)
+        queuedByteCount = 0
         refuseProposed(error)
         let waiting = Array(awaitingQuorum) + Array(awaitingFlush)
         awaitingQuorum.removeAll()

@@ -48,6 +48,8 @@ package final class Replica {
     /// Whether the last role that was told is the leader's.
     var isLeading = false
     var queue: [Proposal] = []
+    /// The bytes proposed in this turn.
+    package internal(set) var queuedByteCount = 0
     /// What was proposed in the step at hand.
     var proposed: [Proposal] = []
     var awaitingQuorum = Deque<Unsettled>()
