@@ -12,6 +12,10 @@ import NIOCore
 /// broker. When one comes back it returns to its place in the partition's queue, the partition rests until
 /// all others on their way came back too, and then they are repeated in order with the sequence numbers they
 /// had, by which the broker recognizes repeats (KIP-98).
+///
+/// Whether a batch that came back is in the log is not known, so it keeps its number until the broker
+/// answers for it: numbers change only where a partition's oldest batch is refused as out of order, for then
+/// neither it nor what follows is in the log.
 final class Sender {
     let core: Core
     let accumulator: Accumulator
@@ -22,6 +26,7 @@ final class Sender {
     private var destinations: [BrokerID: Destination] = [:]
     private var unknownTopics: [String: NIODeadline] = [:]
     private var partitionCounts: [String: Int] = [:]
+    /// Given to partitions that have none, or whose own is of no more use.
     var identity = Identity.unknown
     private var timer: Scheduled<Void>?
     private var timerDeadline: NIODeadline?
@@ -32,17 +37,7 @@ final class Sender {
     private var refreshBackoff: Backoff
     var identityAfter = NIODeadline.uptimeNanoseconds(0)
     var identityBackoff: Backoff
-    private var nextOrder = 0
     private var isClosed = false
-
-    /// Who the producer is to the brokers.
-    enum Identity {
-        case unknown
-        case asking
-        case known(ProducerID, epoch: Int16)
-        /// Sequence numbers have a gap: a new identity follows when nothing is on its way.
-        case spent
-    }
 
     /// What is known of the way to a broker.
     private struct Destination {
@@ -85,25 +80,27 @@ final class Sender {
         let now = NIODeadline.now()
         expireQueued(now)
         var nextLinger: NIODeadline?
-        let isIdentified = !configuration.isIdempotent || hasIdentity(now)
+        if configuration.isIdempotent { identify(now) }
         repeat {
             let walk = accumulator.walk(
                 now: now,
                 oldest: now - TimeAmount(configuration.deliveryTimeout)
             ) { id in
-                isIdentified && wantsMore(lanes[id], now)
+                wantsMore(lanes[id], now)
             }
             for (id, draft) in walk.expired { expire(draft, of: lanes[id]) }
             for (id, draft) in walk.ready { lanes[id].queue.append(seal(draft, of: lanes[id])) }
             nextLinger = walk.nextLinger
-        } while isIdentified && sendRound(now)
+        } while sendRound(now)
         refreshIfDue(now)
         schedule(now, nextLinger)
     }
 
     /// Whether a partition's next batch could leave at once.
     private func wantsMore(_ lane: SendLane, _ now: NIODeadline) -> Bool {
-        guard lane.queue.isEmpty, lane.isSendable(now) else { return false }
+        guard lane.queue.isEmpty, lane.isSendable(now),
+            !configuration.isIdempotent || canNumber(lane)
+        else { return false }
         guard let leader = lane.leader else {
             isRefreshDue = true
             return false
@@ -174,10 +171,7 @@ final class Sender {
     ) {
         let request = makeRequest(batches)
         destinations[broker]?.inFlight += 1
-        for (lane, batch) in batches {
-            lane.inFlight += 1
-            batch.wasSent = true
-        }
+        for (lane, _) in batches { lane.inFlight += 1 }
         guard configuration.acks == .none else {
             return connection.send(request, version: version, timeout: core.requestTimeout) {
                 result in
@@ -250,7 +244,7 @@ final class Sender {
     }
 
     /// Pumps in the next turn of the loop: a callback may come from within a pump.
-    private func pumpSoon() {
+    func pumpSoon() {
         core.loop.assumeIsolated().execute { self.pump() }
     }
 
@@ -317,13 +311,11 @@ final class Sender {
         switch code {
         case .duplicateSequenceNumber where configuration.isIdempotent:
             succeed(batch, of: lane, baseOffset: nil)
-        case .outOfOrderSequenceNumber where configuration.isIdempotent && lane.isResting:
-            // A batch before this one came back: they are repeated in order.
-            retry(batch, of: lane, error)
         case .outOfOrderSequenceNumber where configuration.isIdempotent,
             .unknownProducerId where configuration.isIdempotent,
             .invalidProducerEpoch where configuration.isIdempotent:
-            identity = .spent
+            // Behind a batch that came back, or is still on its way to another broker, it waits for that.
+            if lane.outstanding.first === batch { spendIdentity(of: lane) }
             retry(batch, of: lane, error)
         case .notLeaderOrFollower, .unknownTopicOrPartition, .leaderNotAvailable,
             .fencedLeaderEpoch,
@@ -351,12 +343,12 @@ final class Sender {
     }
 
     private func succeed(_ batch: OutBatch, of lane: SendLane, baseOffset: Offset?) {
+        lane.outstanding.removeAll { $0 === batch }
         finish(batch.draft, of: lane.partition, baseOffset: baseOffset, error: nil)
     }
 
     private func fail(_ batch: OutBatch, of lane: SendLane, _ error: ClientError) {
-        // Its sequence numbers are used up, or not: what follows needs a fresh start.
-        if configuration.isIdempotent { identity = .spent }
+        lane.outstanding.removeAll { $0 === batch }
         finish(batch.draft, of: lane.partition, baseOffset: nil, error: error)
     }
 
@@ -519,18 +511,15 @@ final class Sender {
     // MARK: Batches
 
     private func seal(_ draft: Draft, of lane: SendLane) -> OutBatch {
-        if case .known(let id, let epoch) = identity {
-            draft.builder.producerID = id
-            draft.builder.producerEpoch = epoch
-            draft.builder.baseSequence = lane.nextSequence
-            lane.advanceSequence(by: draft.builder.count)
-        }
-        nextOrder += 1
-        return OutBatch(
+        lane.sealedCount += 1
+        if configuration.isIdempotent { number(draft, of: lane) }
+        let batch = OutBatch(
             draft: draft,
             batch: draft.builder.build(using: compressor),
-            order: nextOrder,
+            order: lane.sealedCount,
             deadline: draft.start + TimeAmount(configuration.deliveryTimeout)
         )
+        lane.outstanding.append(batch)
+        return batch
     }
 }

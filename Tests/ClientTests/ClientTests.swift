@@ -71,6 +71,7 @@ struct ClientTests {
             FakeBroker.Faults(dropsAfter: 10),
             FakeBroker.Faults(refusals: 20),
             FakeBroker.Faults(dropsBefore: 5, dropsAfter: 5, refusals: 10),
+            FakeBroker.Faults(dropsAfter: 10, refusals: 40),
         ],
         [Compression.none, .lz4]
     )
@@ -121,6 +122,47 @@ struct ClientTests {
                     && offset == Int64(tag) / Int64(partitions)
             )
         }
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("No batch passes a repeat by so much that the broker forgets it")
+    func recognizedRepeats() async throws {
+        let broker = try await FakeBroker.start()
+        // The first batch is appended, which the producer is not told; its repeats are refused while what
+        // follows is appended.
+        broker.set(produce: [.loseAnswer] + Array(repeating: .refuseOldest, count: 12))
+        let client = client(broker)
+        var settings = ProducerConfiguration()
+        settings.batchByteCount = 100
+        let producer = Producer(client, settings)
+        let values = (0..<30).map { "\($0)" + String(repeating: "x", count: 100) }
+        for value in values { try producer.enqueue(record(value)) }
+        await producer.close()
+        #expect(try broker.values(of: 0) == values)
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("A batch that expires without an answer does not make others appear twice")
+    func expiredBeforeRepeats() async throws {
+        let broker = try await FakeBroker.start()
+        let client = client(broker)
+        var settings = ProducerConfiguration()
+        settings.batchByteCount = 100
+        settings.deliveryTimeout = .milliseconds(400)
+        let producer = Producer(client, settings)
+        _ = try await producer.send(record("first"))
+        // In the log, but never told.
+        broker.set(FakeBroker.Faults(dropsAfter: 100))
+        let second = Task { try await producer.send(self.record("second")) }
+        try await Task.sleep(for: .milliseconds(200))
+        let third = Task { try await producer.send(self.record("third")) }
+        await #expect(throws: ClientError.self) { try await second.value }
+        broker.set(FakeBroker.Faults())
+        #expect(try await third.value.offset == Offset(2))
+        #expect(try broker.values(of: 0) == ["first", "second", "third"])
+        await producer.close()
         await client.close()
         try await broker.stop()
     }

@@ -39,6 +39,7 @@ final class FakeBroker: Sendable {
         var fetches: [Fetch] = []
         var replica: Int32?
         var fetchScript: [FetchStep] = []
+        var produceScript: [ProduceStep] = []
     }
 
     /// A fetch that came: on which connection, from where, and what it said of the rack.
@@ -53,6 +54,14 @@ final class FakeBroker: Sendable {
         case records
         case error(Int16)
         case sentOn(to: Int32)
+    }
+
+    /// What becomes of the next Produce request.
+    enum ProduceStep: Sendable {
+        /// Appended, and the connection ends.
+        case loseAnswer
+        /// The partition's first batch ever is refused, another is appended.
+        case refuseOldest
     }
 
     let address: BrokerPort
@@ -126,6 +135,10 @@ final class FakeBroker: Sendable {
 
     func set(_ faults: Faults) {
         state.withLock { $0.faults = faults }
+    }
+
+    func set(produce script: [ProduceStep]) {
+        state.withLock { $0.produceScript = script }
     }
 
     /// Names another broker in the metadata, reached here by another name, and scripts the next fetches.
@@ -256,27 +269,37 @@ final class FakeBroker: Sendable {
         try state.withLock { state in
             let chance = Int.random(in: 0..<100, using: &state.random)
             let faults = state.faults
+            let step = state.produceScript.isEmpty ? nil : state.produceScript.removeFirst()
             if chance < faults.dropsBefore { return nil }
             var response = ProduceResponse()
             for topic in request.topicData {
                 var parts: [ProduceResponse.PartitionProduceResponse] = []
                 for part in topic.partitionData {
-                    let isRefused = Int.random(in: 0..<100, using: &state.random) < faults.refusals
+                    let isOldest = try Self.batch(of: part).header.baseSequence == 0
+                    let isRefused =
+                        Int.random(in: 0..<100, using: &state.random) < faults.refusals
+                        || step == .refuseOldest && isOldest
                     let (code, offset) = isRefused ? (6, -1) : try Self.append(part, &state)
                     parts.append(.init(index: part.index, errorCode: code, baseOffset: offset))
                 }
                 response.responses.append(.init(name: topic.name, partitionResponses: parts))
             }
-            if chance < faults.dropsBefore + faults.dropsAfter { return nil }
+            if chance < faults.dropsBefore + faults.dropsAfter || step == .loseAnswer { return nil }
             return response
         }
+    }
+
+    private static func batch(
+        of part: ProduceRequest.PartitionProduceData
+    ) throws -> RecordBatch {
+        try RecordBatch(parsing: part.records?.buffer ?? ByteBuffer())
     }
 
     private static func append(
         _ part: ProduceRequest.PartitionProduceData,
         _ state: inout State
     ) throws -> (Int16, Int64) {
-        let batch = try RecordBatch(parsing: part.records?.buffer ?? ByteBuffer())
+        let batch = try batch(of: part)
         let index = Int(part.index)
         let header = batch.header
         let key = SequenceKey(producer: header.producerID, partition: part.index)
