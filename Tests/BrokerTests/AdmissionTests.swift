@@ -1,6 +1,9 @@
-import FlotillaBroker
+@testable import FlotillaBroker
 import FlotillaCoordination
+import FlotillaEnvironment
 import FlotillaModel
+import FlotillaRaft
+import FlotillaReplication
 import Testing
 
 @Suite("Brokers that come to a cluster later")
@@ -26,7 +29,9 @@ struct AdmissionTests {
         in cluster: TestCluster
     ) -> MetadataReply? {
         var replies: [MetadataReply] = []
-        cluster.brokers[place].shards[0].admit(registration) { replies.append($0) }
+        cluster.brokers[place].shards[0].decide(.registerBroker(registration)) {
+            replies.append($0)
+        }
         cluster.advance(by: .seconds(12))
         #expect(replies.count == 1)
         return replies.first
@@ -95,5 +100,47 @@ struct AdmissionTests {
             return
         }
         #expect([.requestTimedOut, .notController].contains(refusal.code))
+    }
+
+    @Test(
+        "A founder that was drained and removed is not called any more, and learns that it is no member"
+    )
+    func removed() throws {
+        let cluster = try TestCluster(4)
+        let id = BrokerID(1)
+        let drain = MetadataCommand.setBrokerState(id, .draining, allowsPartial: false)
+        guard case .done = try cluster.command(drain, at: 1),
+            case .member(let before?) = try cluster.command(.findMember(id), at: 2)
+        else { throw TestFailure("broker 1 could not be drained, or is no member") }
+        #expect(before.broker == id)
+        #expect(
+            cluster.wait {
+                let group = cluster.controller.map { cluster.brokers[$0].shards[0] }
+                return group?.metadata?.replica.membership.isVoter(before) == false
+            }
+        )
+        // By way of itself: it must get the answer though it is a member no more.
+        guard case .done = try cluster.command(.unregisterBroker(id), at: 0) else {
+            throw TestFailure("broker 1 could not be removed")
+        }
+        cluster.advance(by: .seconds(4))
+        for place in 1...3 {
+            for shard in cluster.brokers[place].shards {
+                #expect(!shard.peerAddresses.contains { $0.broker == id })
+            }
+            guard case .member(nil) = try cluster.command(.findMember(id), at: place) else {
+                throw TestFailure("broker 1 is still a member at place \(place)")
+            }
+        }
+    }
+
+    @Test("A leader that the others cannot hear does not say who is no member")
+    func staleWord() throws {
+        let cluster = try TestCluster()
+        let controller = try #require(cluster.controller)
+        for place in 0..<3 where place != controller { cluster.kill(place) }
+        guard case .refused = try cluster.command(.findMember(BrokerID(9)), at: controller) else {
+            throw TestFailure("a leader without a quorum answered")
+        }
     }
 }

@@ -68,7 +68,7 @@ private let commands: [MetadataCommand] = [
     ),
     .finishMovement(partition, revision: 8), .renewReplica(member, of: partition),
     .setBrokerState(BrokerID(1), .draining, allowsPartial: true), .unregisterBroker(BrokerID(2)),
-    .setFeatureLevel(-1, validateOnly: true),
+    .setFeatureLevel(-1, validateOnly: true), .findMember(BrokerID(4)),
 ]
 
 private let place = PartitionImage(replicas: [member])
@@ -178,8 +178,8 @@ struct MetadataCommandTests {
         ) {
             try MetadataCommand(decoding: ByteBuffer(bytes: [2, 6]))
         }
-        #expect(throws: CoordinationError.unknownCommandKind(17)) {
-            try MetadataCommand(decoding: ByteBuffer(bytes: [1, 17]))
+        #expect(throws: CoordinationError.unknownCommandKind(18)) {
+            try MetadataCommand(decoding: ByteBuffer(bytes: [1, 18]))
         }
         #expect(throws: CoordinationError.unknownCommandKind(12)) {
             try MetadataReply(decoding: ByteBuffer(bytes: [1, 12]))

@@ -150,13 +150,13 @@ struct ClientTests {
         let client = client(broker)
         var settings = ProducerConfiguration()
         settings.batchByteCount = 100
-        settings.deliveryTimeout = .milliseconds(400)
+        settings.deliveryTimeout = .seconds(4)
         let producer = Producer(client, settings)
         _ = try await producer.send(record("first"))
         // In the log, but never told.
         broker.set(FakeBroker.Faults(dropsAfter: 100))
         let second = Task { try await producer.send(self.record("second")) }
-        try await Task.sleep(for: .milliseconds(200))
+        try await Task.sleep(for: .seconds(2))
         let third = Task { try await producer.send(self.record("third")) }
         await #expect(throws: ClientError.self) { try await second.value }
         broker.set(FakeBroker.Faults())

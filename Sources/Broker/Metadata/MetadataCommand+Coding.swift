@@ -30,6 +30,7 @@ package import struct NIOCore.ByteBuffer
 /// | 13 unregisterBroker | broker i32 |
 /// | 14 setFeatureLevel | level i16, flag |
 /// | 15 readIndex, 16 describeQuorum | nothing |
+/// | 17 findMember | broker i32 |
 extension MetadataCommand {
     /// The most bytes that a command or a reply may have; a client's request that makes more is refused.
     package static let byteLimit = 16 << 20
@@ -81,6 +82,7 @@ extension MetadataCommand {
         case .setFeatureLevel: 14
         case .readIndex: 15
         case .describeQuorum: 16
+        case .findMember: 17
         }
     }
 
@@ -121,7 +123,8 @@ extension MetadataCommand {
             writer.integer(broker.rawValue)
             writer.integer(state.rawValue)
             writer.flag(allowsPartial)
-        case .unregisterBroker(let broker): writer.integer(broker.rawValue)
+        case .unregisterBroker(let broker), .findMember(let broker):
+            writer.integer(broker.rawValue)
         case .setFeatureLevel(let level, let validateOnly):
             writer.integer(level)
             writer.flag(validateOnly)
@@ -163,6 +166,7 @@ extension MetadataCommand {
             return .setFeatureLevel(level, validateOnly: try reader.flag("validate only"))
         case 15: return .readIndex
         case 16: return .describeQuorum
+        case 17: return .findMember(try reader.brokerID("broker"))
         default: throw .unknownCommandKind(Int(kind))
         }
     }

@@ -30,6 +30,8 @@ package enum MetadataCommand: Hashable, Sendable {
     case readIndex
     /// The metadata's group, as its leader knows it.
     case describeQuorum
+    /// Which member of the metadata's group a broker is now.
+    case findMember(BrokerID)
 }
 
 /// What became of a command, after the change is committed.
@@ -46,7 +48,7 @@ package enum MetadataReply: Sendable {
     case registered(RegistrationOutcome)
     /// Answers `alterReassignments`.
     case reassignments([ReassignmentOutcome])
-    /// Answers `renewReplica`; nil when the old member is not wanted any more.
+    /// Answers `renewReplica` and `findMember`; nil when the member is not wanted any more.
     case member(GroupMember?)
     /// Answers `readIndex`.
     case index(LogIndex)

@@ -396,6 +396,37 @@ final class MetadataService {
             }
         case .describeQuorum:
             completion(.quorum(quorum))
+        case .findMember(let broker):
+            findMember(of: broker, then: completion)
+        }
+    }
+
+    /// A leader that others have replaced knows nothing of brokers that came since: it does not say that they are gone.
+    private func findMember(
+        of broker: BrokerID,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
+        replica.readIndex { [unowned self] result in
+            switch result {
+            case .success(let index):
+                self.after(index) {
+                    let image = self.machine.controller.image
+                    guard image.appliedIndex >= index else {
+                        return completion(
+                            .refused(Refusal(.requestTimedOut, "the metadata is behind; ask again"))
+                        )
+                    }
+                    completion(
+                        .member(
+                            image.metadataMembers[broker].map {
+                                GroupMember(broker: broker, epoch: $0.epoch)
+                            }
+                        )
+                    )
+                }
+            case .failure(let error):
+                completion(.refused(Refusal(.notController, error.description)))
+            }
         }
     }
 
@@ -463,7 +494,7 @@ final class MetadataService {
             settle(decision, .configs(decision.outcomes), completion)
         case .allocateProducerIDs, .replicaRemoved, .registerBroker, .alterReassignments,
             .finishMovement, .renewReplica, .setBrokerState, .unregisterBroker, .setFeatureLevel,
-            .readIndex, .describeQuorum:
+            .readIndex, .describeQuorum, .findMember:
             preconditionFailure("decided by the caller")
         }
     }
@@ -496,7 +527,7 @@ final class MetadataService {
             settle(decision, .done, completion)
         case .createTopics, .deleteTopics, .createPartitions, .incrementalAlterConfigs,
             .alterConfigs, .allocateProducerIDs, .replicaRemoved, .alterReassignments,
-            .finishMovement, .renewReplica, .readIndex, .describeQuorum:
+            .finishMovement, .renewReplica, .readIndex, .describeQuorum, .findMember:
             preconditionFailure("decided by the caller")
         }
     }

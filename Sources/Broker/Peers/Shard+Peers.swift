@@ -40,11 +40,15 @@ extension Shard: PeerReceiver {
 
     // MARK: Connections
 
-    /// Connects to every broker that the metadata names, and until it is known to those that founded the cluster.
+    /// Connects to every broker that the metadata names, and to those of the beginning that have yet to register or are not known to
+    /// have been removed.
     func connectPeers() {
         guard settings.isClustered else { return }
         var addresses: [BrokerID: NetworkAddress] = [:]
-        for seed in settings.seeds { addresses[seed.broker] = seed.address }
+        for seed in settings.seeds
+        where image.clusterID == nil || image.metadataMembers[seed.broker] != nil {
+            addresses[seed.broker] = seed.address
+        }
         for (id, registration) in image.brokers {
             guard let endpoint = registration.endpoint(named: BrokerEndpoint.peerListener) else {
                 continue
@@ -52,6 +56,7 @@ extension Shard: PeerReceiver {
             addresses[id] = endpoint.address
         }
         addresses[settings.broker] = nil
+        keepLeaving(in: &addresses)
         let wanted = addresses.map { PeerAddress(broker: $0.key, address: $0.value) }.sorted {
             $0.broker < $1.broker
         }
@@ -61,6 +66,25 @@ extension Shard: PeerReceiver {
         environment.peers.setPeers(wanted)
         if index == 0 { watch(.peers(wanted.map(\.broker))) }
     }
+
+    /// Keeps the connection to a broker that was removed for a moment: it may have asked for that itself, and waits for the answer.
+    private func keepLeaving(in addresses: inout [BrokerID: NetworkAddress]) {
+        for broker in addresses.keys { peers.leaving[broker] = nil }
+        for peer in peers.addresses where addresses[peer.broker] == nil {
+            if peers.leaving[peer.broker] == nil {
+                peers.leaving[peer.broker] = now + Self.farewell
+                schedule(after: Self.farewell) { [unowned self] in self.connectPeers() }
+            }
+            guard let end = peers.leaving[peer.broker], end > now else {
+                peers.leaving[peer.broker] = nil
+                continue
+            }
+            addresses[peer.broker] = peer.address
+        }
+    }
+
+    /// How long a removed broker is still spoken to; longer than an answer waits for what it tells of.
+    private static let farewell = Duration.seconds(3)
 
     package func linkChanged(
         _ broker: BrokerID,
@@ -329,6 +353,8 @@ package enum PeerChange: Sendable {
 struct PeerTable {
     /// Whom it is connected to.
     var addresses: [PeerAddress] = []
+    /// Brokers that were removed, and until when this one still speaks to them.
+    var leaving: [BrokerID: Instant] = [:]
     /// The brokers that answer.
     var reachable: Set<BrokerID> = []
     /// The brokers that have yet to be told what this broker leads on this shard.

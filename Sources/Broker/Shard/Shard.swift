@@ -162,6 +162,16 @@ package final class Shard {
     /// The cluster, once it is known.
     package var clusterID: String? { image.clusterID }
 
+    /// Shard 0: whether a leader of the metadata speaks to this broker; without one it may not belong to the cluster any more.
+    package var hearsMetadataLeader: Bool {
+        guard settings.isClustered else { return true }
+        guard let leader = metadata?.replica.leader else { return false }
+        return isReachable(leader.broker)
+    }
+
+    /// The other brokers, as far as this one knows.
+    package var peerAddresses: [PeerAddress] { peers.addresses }
+
     /// Why the metadata's log here will never be of use; nil where it is, or where another broker can tell what it lacks.
     package var metadataObstacle: String? {
         guard index == 0 else { return nil }

@@ -105,6 +105,7 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case notReady(String)
     case metadataUnusable(String, isAlone: Bool)
     case notAdmitted(String)
+    case removed(Int32)
     case memoryLost(String)
     case recoveryInterrupted(directory: String)
     case noFixedPort
@@ -119,6 +120,9 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
             "\(path): version \(version) is newer than this program knows; start a newer one"
         case .notAdmitted(let sentence):
             "the cluster does not take this broker: \(sentence)"
+        case .removed(let broker):
+            "the cluster has removed broker \(broker), or another directory has its place; to let it join again, set data.dir and "
+                + "journal.dir aside and start it empty"
         case .memoryLost(let reason):
             "\(reason). Without it nobody knows what this broker promised. A broker of a cluster that is started with cluster.join "
                 + "comes back as a new member; alone, bring the journal back, or accept what may be lost with "

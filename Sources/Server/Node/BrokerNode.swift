@@ -267,9 +267,16 @@ package final class BrokerNode: Service {
 
     // MARK: Stop
 
-    /// Serves until the process is asked to stop, and then stops cleanly.
+    /// Serves until the process is asked to stop or the cluster has removed the broker, and then stops cleanly.
+    ///
+    /// - Throws: `StartError.removed`.
     package func run() async throws {
-        try? await gracefulShutdown()
+        do {
+            try await running.whileMember { try? await gracefulShutdown() }
+        } catch {
+            await stop()
+            throw error
+        }
         await stop()
     }
 

@@ -46,7 +46,7 @@ extension ClusterPlace {
         )
     }
 
-    /// Asks a broker of the cluster to have this one registered.
+    /// Sends the controller a command about this broker, through a broker of the cluster.
     static func petition(
         _ address: NetworkAddress,
         _ body: ByteBuffer,
@@ -72,7 +72,7 @@ extension ClusterPlace {
         )
     }
 
-    /// Has the controller decide a newcomer's petition.
+    /// Has the controller decide what a broker asks about itself.
     static func decide(
         _ hello: PeerHello,
         _ accepted: PeerHelloAnswer,
@@ -81,11 +81,11 @@ extension ClusterPlace {
     ) -> EventLoopFuture<PeerHelloAnswer> {
         var answer = accepted
         do {
-            guard
-                case .registerBroker(let registration) = try MetadataCommand(decoding: hello.body),
-                registration.id == hello.broker, registration.incarnation == hello.incarnation
-            else {
-                answer.verdict = .refused("a broker can only ask for itself to be registered")
+            let command = try MetadataCommand(decoding: hello.body)
+            guard isAboutItself(hello.broker, hello.incarnation, command) else {
+                answer.verdict = .refused(
+                    "a broker can only ask to be registered, and whether it is"
+                )
                 return eventLoop.makeSucceededFuture(answer)
             }
             guard let (home, shard) = receivers.first else {
@@ -94,7 +94,7 @@ extension ClusterPlace {
             }
             let decided = home.makePromise(of: ByteBuffer.self)
             home.execute {
-                shard.value.admit(registration) { reply in
+                shard.value.decide(command) { reply in
                     decided.completeWith(Result { try reply.encoded() })
                 }
             }
@@ -106,6 +106,19 @@ extension ClusterPlace {
         } catch {
             answer.verdict = .refused("a petition that cannot be read: \(error)")
             return eventLoop.makeSucceededFuture(answer)
+        }
+    }
+
+    private static func isAboutItself(
+        _ broker: BrokerID,
+        _ incarnation: BrokerIncarnation,
+        _ command: MetadataCommand
+    ) -> Bool {
+        switch command {
+        case .registerBroker(let registration):
+            registration.id == broker && registration.incarnation == incarnation
+        case .findMember(let asked): asked == broker
+        default: false
         }
     }
 }

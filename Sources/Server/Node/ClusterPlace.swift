@@ -24,6 +24,7 @@ final class ClusterPlace: Sendable {
     private let listener: PeerListener?
     private let receivers: PeerReceivers
     private let identity: BrokerIdentity
+    private let ask: Admission.Ask
     private let logger: Logger
 
     private init(
@@ -35,6 +36,7 @@ final class ClusterPlace: Sendable {
         listener: PeerListener?,
         receivers: PeerReceivers,
         identity: BrokerIdentity,
+        ask: @escaping Admission.Ask,
         logger: Logger
     ) {
         self.metadataMember = metadataMember
@@ -45,6 +47,7 @@ final class ClusterPlace: Sendable {
         self.listener = listener
         self.receivers = receivers
         self.identity = identity
+        self.ask = ask
         self.logger = logger
     }
 
@@ -131,10 +134,14 @@ final class ClusterPlace: Sendable {
                 settings,
                 settings.advertisedPeerAddress ?? namedAddress ?? reached
             )
+            let ask: Admission.Ask = { try await petition($0, $1, registration, board, on: group) }
             if case .join(let invitation) = result {
-                let admission = Admission(registration, progress: progress, logger: logger) {
-                    try await petition($0, $1, registration, board, on: group)
-                }
+                let admission = Admission(
+                    registration,
+                    progress: progress,
+                    logger: logger,
+                    ask: ask
+                )
                 try await join(invitation, admission, board, logger)
             }
             let (membership, invited) = place(result, board)
@@ -147,6 +154,7 @@ final class ClusterPlace: Sendable {
                 listener: listener,
                 receivers: receivers,
                 identity: identity,
+                ask: ask,
                 logger: logger
             )
         } catch {
@@ -294,6 +302,11 @@ final class ClusterPlace: Sendable {
                 )
             )
         )
+    }
+
+    /// What notices that the cluster has removed this broker; `home` is shard 0.
+    func removalWatch(_ home: Place) -> RemovalWatch {
+        RemovalWatch(metadataMember, home: home, logger: logger, ask: ask)
     }
 
     /// Stops taking links.

@@ -32,11 +32,33 @@ struct Running: Sendable {
     /// - Parameter progress: told what is missing.
     /// - Throws: `StartError.notReady` for a broker by itself, and `CancellationError`.
     func waitUntilReady(_ progress: StartProgress) async throws {
+        try await whileMember { try await waitForPartitions(progress) }
+    }
+
+    /// Works as long as the broker belongs to its cluster.
+    ///
+    /// - Throws: what `work` throws, and `StartError.removed` when the cluster has removed the broker.
+    func whileMember(_ work: @escaping @Sendable () async throws -> Void) async throws {
+        guard cluster.isClustered else { return try await work() }
+        let watch = cluster.removalWatch(places[0])
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await work() }
+            tasks.addTask { try await watch.run() }
+            defer { tasks.cancelAll() }
+            try await tasks.next()
+        }
+    }
+
+    private func waitForPartitions(_ progress: StartProgress) async throws {
         let clock = ContinuousClock()
         let begin = clock.now
         var report = WaitReport()
         while true {
-            let missing = try await missing()
+            var missing = try await missing()
+            // A broker that was removed finds nothing missing, and nobody who leads it.
+            if missing.isEmpty, try await !hearsMetadataLeader() {
+                missing = ["no leader of the cluster's metadata has called yet"]
+            }
             if missing.isEmpty { return }
             if let obstacle = try await metadataObstacle() {
                 throw StartError.metadataUnusable(obstacle, isAlone: !cluster.isClustered)
@@ -66,6 +88,10 @@ struct Running: Sendable {
     /// The cluster's id; nil while the metadata is not known.
     func knownClusterID() async throws -> String? {
         try await places[0].eventLoop.submit { places[0].shard.value.clusterID }.get()
+    }
+
+    private func hearsMetadataLeader() async throws -> Bool {
+        try await places[0].eventLoop.submit { places[0].shard.value.hearsMetadataLeader }.get()
     }
 
     private func metadataObstacle() async throws -> String? {

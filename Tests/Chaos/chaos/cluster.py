@@ -114,7 +114,7 @@ class BrokerProcess:
             self.process.send_signal(signal.SIGTERM)
 
     def finish_stop(self):
-        """Waits for the end; returns the exit code, or what came of waiting for it."""
+        """Waits for the end, asked for or not; returns the exit code, or what came of waiting for it."""
         if self.process is None:
             return "it does not run"
         try:

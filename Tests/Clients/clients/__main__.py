@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 
-from . import bad_input, bad_settings, cluster, full_disk, kills, restart
+from . import bad_input, bad_settings, cluster, full_disk, kills, removal, restart
 from .broker import Broker
 from .peers import PEERS
 from .report import Report
 
 CLIENTS_AT_ONCE = 2
-GROUPS = ("peers", "cluster", "kills", "restart", "input", "disk", "settings")
+GROUPS = ("peers", "cluster", "removal", "kills", "restart", "input", "disk", "settings")
 
 
 def run_peers(arguments, report):
@@ -85,6 +85,7 @@ def main():
     groups = {
         "peers": lambda: run_peers(arguments, report),
         "cluster": lambda: cluster.run(arguments.binary, report),
+        "removal": lambda: removal.run(arguments.binary, report),
         "kills": lambda: kills.run(arguments.binary, report, count, seconds, arguments.seed),
         "restart": lambda: restart.run(arguments.binary, report),
         "input": lambda: bad_input.run(arguments.binary, report),

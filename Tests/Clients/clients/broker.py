@@ -62,6 +62,8 @@ class Broker:
 
     def start(self):
         """Starts the process and waits until it says that it serves."""
+        if self.is_running():
+            raise BrokerFailure("it runs already")
         position = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(

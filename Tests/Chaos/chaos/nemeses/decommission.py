@@ -6,10 +6,11 @@ from ..report import expect_equal
 from .nemesis import Nemesis
 
 DRAIN_SECONDS = 120
+REMOVED_EXIT_CODE = 1
 
 
 class Decommission(Nemesis):
-    """A broker is drained, removed, stopped and its disk wiped; an empty one joins under its number."""
+    """A broker is drained and removed, stops, and its disk is wiped; an empty one joins under its number."""
 
     name = "decommission"
     sentence = "a broker is drained and removed, and an empty one joins in its place"
@@ -25,7 +26,8 @@ class Decommission(Nemesis):
             self.flotilla("cluster", "drain", str(broker.number), "--admin", other.admin, seconds=DRAIN_SECONDS)
             self.note(f"drained {broker.number}")
             self.flotilla("cluster", "remove", str(broker.number), seconds=DRAIN_SECONDS)
-            expect_equal(broker.stop(), 0, f"end of broker {broker.number} after its removal")
+            # It finds out by itself that it does not belong to the cluster any more.
+            expect_equal(broker.finish_stop(), REMOVED_EXIT_CODE, f"end of broker {broker.number} after its removal")
             shutil.rmtree(broker.data_directory)
             self.note(f"removed and wiped {broker.number}")
             self.cluster.start([broker])
