@@ -115,6 +115,22 @@ extension Raft {
         }
     }
 
+    /// Asks a probed member for an answer alone about what it has verified: the one to the probe was lost, or its disk is slow.
+    ///
+    /// A member without room for new entries drops a request that brings nothing else: it would never say again what it has, and
+    /// never learn how much of that is committed.
+    ///
+    /// - Returns: whether there was something to ask.
+    private mutating func askForMatch(of slot: Int, into effects: inout [Effect]) -> Bool {
+        let progress = leading.progress[slot]
+        guard progress.state == .probe, progress.verifiedIndex > progress.match,
+            let term = log.term(at: progress.verifiedIndex)
+        else { return false }
+        let verified = LogPosition(term: term, index: progress.verifiedIndex)
+        send([], after: verified, to: slot, into: &effects)
+        return true
+    }
+
     // MARK: Entries from the driver
 
     private mutating func orderRead(for slot: Int, into effects: inout [Effect]) {
@@ -382,7 +398,7 @@ extension Raft {
             // What a probe took along has arrived; it is not sent again.
             leading.progress[slot].next = max(progress.next, response.verifiedIndex.next)
         }
-        leading.progress[slot].isPaused = false
+        leading.progress[slot].isPaused = askForMatch(of: slot, into: &effects)
         sendAppends(to: slot, into: &effects)
         confirmReads(into: &effects)
         if leader.isQuiet, response.commitIndex < lastIndex {
