@@ -78,6 +78,7 @@ final class JournalService: JournalRounds {
             note(result.obstacle)
         }
         while let demand = journal.nextDemand() { post(demand) }
+        instruments.liveBytes.set(Double(journal.liveByteCount))
         guard journal.isHoldingBack != wasHoldingBack else { return }
         wasHoldingBack = journal.isHoldingBack
         for mailbox in mailboxes { mailbox.post(.journalFull(wasHoldingBack)) }
@@ -116,8 +117,9 @@ struct JournalInstruments: Sendable {
     let syncSeconds: HistogramMetric
     let rounds: CounterMetric
     let bytes: CounterMetric
+    let liveBytes: GaugeMetric
 
-    init(_ registry: MetricsRegistry) {
+    init(_ registry: MetricsRegistry, liveByteLimit: Int) {
         syncSeconds = registry.histogram(
             "flotilla_fsync_seconds",
             "Time of a journal round: write and fdatasync."
@@ -130,6 +132,14 @@ struct JournalInstruments: Sendable {
             "flotilla_journal_bytes_total",
             "Bytes that the journal made durable, padding included."
         )
+        liveBytes = registry.gauge(
+            "flotilla_journal_live_bytes",
+            "Bytes of journal files that hold what is in no segment yet; at the limit, writes wait."
+        )
+        registry.gauge(
+            "flotilla_journal_live_limit_bytes",
+            "The limit of flotilla_journal_live_bytes: journal.live.bytes."
+        ).set(Double(liveByteLimit))
     }
 
     func note(_ result: JournalRoundResult, took duration: Duration) {

@@ -75,7 +75,10 @@ struct Opening: Sendable {
     private struct Refused: Error {}
 
     private func openJournal() async throws -> (JournalThread<JournalService>, JournalRecovery) {
-        let instruments = JournalInstruments(metrics)
+        let instruments = JournalInstruments(
+            metrics,
+            liveByteLimit: settings.journalLiveByteCount
+        )
         let directory = settings.dataDirectory
         let (outcome, continuation) = AsyncThrowingStream<JournalRecovery, any Error>.makeStream()
         let journal = JournalThread<JournalService>(
