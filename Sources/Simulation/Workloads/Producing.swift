@@ -144,14 +144,13 @@ final class SimulatedProducer {
         let size = random.chance(3) ? random.draw(20_000...120_000) : random.draw(0...400)
         for _ in 0..<random.draw(1...5) {
             sentCount += 1
-            var value = "p\(number)-\(sentCount)"
+            let value = "p\(number)-\(sentCount)"
             history.log(partition).note(
                 sent: value,
                 ReferenceLog.Sent(producer: number, number: sentCount, isIdempotent: isIdempotent)
             )
             values.append(value)
-            value += ":" + filling(size)
-            builder.append(key: nil, value: ByteBuffer(string: value), timestamp: time)
+            builder.append(key: nil, value: filled(value + ":", by: size), timestamp: time)
         }
         sequences[partition, default: 0] += Int32(values.count)
         return Batch(
@@ -162,11 +161,17 @@ final class SimulatedProducer {
         )
     }
 
-    /// Text that does not compress much.
-    private func filling(_ count: Int) -> String {
-        var text = ""
-        while text.utf8.count < count { text += String(random.next(), radix: 36) }
-        return text
+    /// A text, and behind it some more that does not compress much.
+    private func filled(_ text: String, by count: Int) -> ByteBuffer {
+        var bytes = ByteBuffer()
+        bytes.reserveCapacity(text.utf8.count + count + 8)
+        bytes.writeString(text)
+        for _ in 0..<(count + 7) / 8 {
+            // Eight times six random bits as ASCII.
+            let six: UInt64 = 0x3F3F_3F3F_3F3F_3F3F
+            bytes.writeInteger(random.next() & six &+ 0x3030_3030_3030_3030)
+        }
+        return bytes
     }
 
     /// Sends batches of one partition, one behind the other without waiting for answers.
