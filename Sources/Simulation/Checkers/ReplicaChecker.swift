@@ -13,9 +13,14 @@ final class ReplicaChecker {
     /// The checksums of committed entries; each covers all before it.
     private var committed: [TopicPartition: [LogIndex: UInt32]] = [:]
     /// How far a replica's committed entries were compared in this life.
-    private var compared: [GroupID: (life: Int, index: LogIndex)] = [:]
+    private var compared: [Replicated: (life: Int, index: LogIndex)] = [:]
     /// Looks between two comparisons of entries.
     private var countdown = 0
+
+    private struct Replicated: Hashable {
+        var group: GroupID
+        var broker: BrokerID
+    }
 
     private struct Key: Hashable {
         var partition: TopicPartition
@@ -58,8 +63,9 @@ final class ReplicaChecker {
         guard !replica.hasFailed, !replica.isInstalling else { return }
         let partition = replica.group.partition
         let log = replica.log
+        let replicated = Replicated(group: replica.group, broker: replica.member.broker)
         var next = LogIndex(1)
-        if let last = compared[replica.group], last.life == life { next = last.index }
+        if let last = compared[replicated], last.life == life { next = last.index }
         next = max(next, log.firstIndex)
         while next <= log.commitIndex {
             if let frame = log.frame(at: next) {
@@ -72,6 +78,6 @@ final class ReplicaChecker {
             }
             next = next.next
         }
-        compared[replica.group] = (life, next)
+        compared[replicated] = (life, next)
     }
 }

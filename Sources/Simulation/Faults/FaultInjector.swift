@@ -3,13 +3,13 @@ import struct NIOCore.ByteBuffer
 
 /// Brings a plan's faults about, one after the other.
 ///
-/// The fault atlas: bits rot on one broker only, so that every committed byte stays readable on the others.
+/// The fault atlas: what disks hold is changed and lost on one broker only, so that every committed byte stays on the others.
 final class FaultInjector {
     private unowned let world: World
     private var random: SeededRandom
     private let kinds: [FaultClass]
-    /// The broker on whose disk bits may rot.
-    private let rotten: Int
+    /// The broker whose disk may change or lose what it holds.
+    private let unsound: Int
     private var isOver = false
     /// How many faults there were, by kind.
     private(set) var counts: [FaultClass: Int] = [:]
@@ -18,7 +18,7 @@ final class FaultInjector {
         self.world = world
         random = SeededRandom(seed: world.plan.seed ^ 0xFA17)
         kinds = world.plan.faults.subtracting([.clockDrift]).sorted()
-        rotten = random.draw(0...(world.plan.brokerCount - 1))
+        unsound = random.draw(0...(world.plan.brokerCount - 1))
     }
 
     /// Begins.
@@ -74,6 +74,8 @@ final class FaultInjector {
         case .syncError: failOnce(broker, isSync: true)
         case .readError: failOnce(broker, isSync: false)
         case .bitRot: rot()
+        case .wipedDisk: lose { $0.loseDisk() }
+        case .lostJournal: lose { $0.loseJournal() }
         case .clockDrift: break
         case .clockJump: broker.clock.jump += Int64(random.draw(-3_600_000...3_600_000))
         }
@@ -155,13 +157,20 @@ final class FaultInjector {
         path.contains("/partitions/") || path.hasSuffix(".journal")
     }
 
+    /// The unsound broker's process ends, and when it comes again something of its disk is gone.
+    private func lose(_ loss: (SimulatedBroker) -> Void) {
+        world.crash(unsound, .dropUnsynced)
+        loss(world.brokers[unsound])
+        world.admit(unsound, after: random.draw(.milliseconds(20), .seconds(3)))
+    }
+
     private func rot() {
-        let disk = world.brokers[rotten].disk
+        let disk = world.brokers[unsound].disk
         let paths = disk.paths.filter { disk.contents($0).readableBytes > 0 && Self.mayRot($0) }
         guard !paths.isEmpty else { return }
         let path = paths[random.draw(0...(paths.count - 1))]
         let position = random.draw(0...(disk.contents(path).readableBytes - 1))
-        world.tell("bit rot in \(path) at \(position) of broker \(rotten + 1)")
+        world.tell("bit rot in \(path) at \(position) of broker \(unsound + 1)")
         disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
     }
 }

@@ -32,6 +32,10 @@ package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
     case readError = "read-error"
     /// Bits change on one broker's disk.
     case bitRot = "bit-rot"
+    /// One broker comes back with an empty disk.
+    case wipedDisk = "wiped-disk"
+    /// The same broker comes back without its journal.
+    case lostJournal = "lost-journal"
     /// Monotonic clocks run at different speeds.
     case clockDrift = "clock-drift"
     /// Wall clocks jump.

@@ -10,9 +10,13 @@ final class SimulatedBroker {
     static let directory = "/data"
 
     let id: BrokerID
-    let disk = MemoryDisk()
+    private(set) var disk = MemoryDisk()
     let clock: SimulatedClock
-    let incarnation: BrokerIncarnation
+    private(set) var incarnation: BrokerIncarnation
+    /// Its place in the metadata's group, where it is not a founder any more.
+    private var member: GroupMember?
+    /// It lost its memory, and has to be taken in as another member before it starts again.
+    private(set) var isOutside = false
     private unowned let world: World
     private let number: Int
     private let shardCount: Int
@@ -50,6 +54,44 @@ final class SimulatedBroker {
 
     private static func incarnation(of id: BrokerID) -> BrokerIncarnation {
         BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
+    }
+
+    // MARK: Lost memory
+
+    /// Everything on the disk is gone.
+    func loseDisk() {
+        disk = MemoryDisk()
+        loseMemory()
+    }
+
+    /// The journal is gone, and segments are left.
+    func loseJournal() {
+        var random = SeededRandom(seed: UInt64(number) &+ incarnation.low)
+        let journal = "\(Self.directory)/journal"
+        do {
+            if try disk.exists(journal) { try disk.removeTree(journal) }
+            try Journal.beginIncarnation(
+                JournalDirectories(journal: journal, data: Self.directory),
+                disk: disk,
+                newIdentity: { DirectoryID(high: random.next(), low: random.next()) }
+            )
+        } catch {
+            world.violate("broker \(id) cannot begin anew without its journal: \(error)")
+        }
+        loseMemory()
+    }
+
+    private func loseMemory() {
+        precondition(!isUp, "a process that runs has its memory")
+        incarnation = BrokerIncarnation(high: incarnation.high, low: incarnation.low + 1)
+        hasSyncFailed = false
+        isOutside = true
+    }
+
+    /// The cluster has taken in what the broker is now.
+    func isTakenIn(as member: GroupMember) {
+        self.member = member
+        isOutside = false
     }
 
     // MARK: Life
@@ -132,19 +174,23 @@ final class SimulatedBroker {
         )
         settings.incarnation = incarnation
         settings.isClustered = true
-        settings.metadataMember = GroupMember(broker: id, epoch: CreationEpoch(1))
+        settings.metadataMember =
+            member ?? GroupMember(broker: id, epoch: CreationEpoch(1))
         settings.minimumFreeByteCount = 1 << 20
         settings.tailByteCount = 256 << 10
         settings.retentionInterval = .seconds(1)
         settings.seeds = world.founders.map { broker in
             PeerAddress(broker: broker, address: NetworkAddress(host: "peer-\(broker)", port: 9093))
         }
-        settings.metadataFounders = world.founders.map { broker in
-            ClusterFounder(
-                member: GroupMember(broker: broker, epoch: CreationEpoch(1)),
-                incarnation: Self.incarnation(of: broker)
-            )
-        }
+        settings.metadataFounders =
+            member != nil
+            ? []
+            : world.founders.map { broker in
+                ClusterFounder(
+                    member: GroupMember(broker: broker, epoch: CreationEpoch(1)),
+                    incarnation: Self.incarnation(of: broker)
+                )
+            }
         environments = (0..<shardCount).map { shard in
             SimulatedShardEnvironment(
                 ShardPlace(broker: number, shard: shard, life: life),
@@ -176,7 +222,7 @@ final class SimulatedBroker {
         }
     }
 
-    private var registration: BrokerRegistration {
+    var registration: BrokerRegistration {
         BrokerRegistration(
             id: id,
             incarnation: incarnation,

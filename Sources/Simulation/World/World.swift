@@ -200,7 +200,7 @@ final class World {
 
     /// Starts a broker that is down.
     func restart(_ number: Int) {
-        guard !brokers[number].isUp else { return }
+        guard !brokers[number].isUp, !brokers[number].isOutside else { return }
         tell("broker \(number + 1) starts")
         brokers[number].start()
     }
