@@ -158,8 +158,8 @@ let package = Package(
         .executableTarget(
             name: "flotilla",
             dependencies: [
-                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaServer",
-                "FlotillaClient", "FlotillaSimulation", "CFlotilla", byteBuffer,
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaCoordination",
+                "FlotillaServer", "FlotillaClient", "FlotillaSimulation", "CFlotilla", byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

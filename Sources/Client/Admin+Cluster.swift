@@ -169,9 +169,11 @@ extension Admin {
     }
 
     /// Describes the metadata's group.
+    ///
+    /// - Throws: among others `NOT_LEADER_OR_FOLLOWER` when nobody leads it, which is told and not waited for.
     public func quorum() async throws(ClientError) -> Quorum {
         let response = try await client.retrying { () async throws(ClientError) in
-            let response = try await client.request(to: .controller) { _ in
+            try await client.request(to: .controller) { _ in
                 DescribeQuorumRequest(
                     topics: [
                         .init(
@@ -181,9 +183,8 @@ extension Admin {
                     ]
                 )
             }
-            try Self.check(response.errorCode, "metadata quorum", response.errorMessage)
-            return response
         }
+        try Self.check(response.errorCode, "metadata quorum", response.errorMessage)
         guard let answer = response.topics.first?.partitions.first else {
             throw .malformedResponse("a quorum that was asked for is not described")
         }
@@ -216,6 +217,39 @@ extension Admin {
     }
 
     // MARK: Brokers
+
+    /// A broker that the cluster knows, whether it is there or not.
+    public struct RegisteredBroker: Hashable, Sendable {
+        /// Its id.
+        public var id: BrokerID
+        /// Where clients reach it, when it is there.
+        public var address: BrokerAddress
+        /// The rack that it says it stands in.
+        public var rack: String?
+        /// Whether the cluster hears of it.
+        public var isAlive: Bool
+    }
+
+    /// The brokers that the cluster knows, by ascending id; one that is too old to tell of dead ones names only the others.
+    ///
+    /// - Source: KIP-1073.
+    public func registeredBrokers() async throws(ClientError) -> [RegisteredBroker] {
+        let response = try await client.retrying { () async throws(ClientError) in
+            let response = try await client.request(to: .anyone) { version in
+                DescribeClusterRequest(includeFencedBrokers: version >= 2)
+            }
+            try Self.check(response.errorCode, "cluster", response.errorMessage)
+            return response
+        }
+        return response.brokers.map { broker in
+            RegisteredBroker(
+                id: BrokerID(broker.brokerId),
+                address: BrokerAddress(host: broker.host, port: Int(broker.port)),
+                rack: broker.rack,
+                isAlive: !broker.isFenced
+            )
+        }.sorted { $0.id < $1.id }
+    }
 
     /// Removes a broker from the cluster for good.
     ///

@@ -23,6 +23,14 @@ extension Admin {
             }
         }
 
+        /// What an error code means that was answered about it.
+        func error(_ code: Int16, _ message: String?) -> ClientError? {
+            switch self {
+            case .topic(let name): ClientError(code: code, topic: name, message: message)
+            case .broker: ClientError(code: code, subject: description, message: message)
+            }
+        }
+
         /// `topic <name>`, `broker <id>`.
         public var description: String {
             switch self {
@@ -89,13 +97,7 @@ extension Admin {
                 )
             }
             for result in response.results {
-                if let error = ClientError(
-                    code: result.errorCode,
-                    subject: resource.description,
-                    message: result.errorMessage
-                ) {
-                    throw error
-                }
+                if let error = resource.error(result.errorCode, result.errorMessage) { throw error }
             }
             return response
         }
@@ -141,13 +143,7 @@ extension Admin {
             }
         }
         for answer in response.responses {
-            if let error = ClientError(
-                code: answer.errorCode,
-                subject: resource.description,
-                message: answer.errorMessage
-            ) {
-                throw error
-            }
+            if let error = resource.error(answer.errorCode, answer.errorMessage) { throw error }
         }
     }
 
@@ -173,40 +169,61 @@ extension Admin {
         public var usableByteCount: Int64?
     }
 
-    /// The directories of every broker.
-    public func logDirectories() async throws(ClientError) -> [LogDirectory] {
-        var directories: [LogDirectory] = []
-        for broker in try await client.metadata(topics: []).brokers {
-            let response = try await client.request(to: .broker(broker.id)) { _ in
-                DescribeLogDirsRequest(topics: nil)
-            }
-            if let error = ClientError(code: response.errorCode, subject: "broker \(broker.id)") {
-                throw error
-            }
-            for result in response.results {
-                if let error = ClientError(code: result.errorCode, subject: result.logDir) {
-                    throw error
-                }
-                var sizes: [NamedPartition: Int64] = [:]
-                for topic in result.topics {
-                    for partition in topic.partitions {
-                        let name = NamedPartition(
-                            topic: topic.name,
-                            index: partition.partitionIndex
-                        )
-                        sizes[name] = partition.partitionSize
+    /// The directories of brokers, or why one does not tell; all are asked at the same time.
+    ///
+    /// `limit`: how long one may take; nil for as long as any request.
+    public func logDirectories(
+        of brokers: [BrokerID],
+        within limit: Duration? = nil
+    ) async -> [BrokerID: Result<[LogDirectory], ClientError>] {
+        await withTaskGroup(of: (BrokerID, Result<[LogDirectory], ClientError>).self) { group in
+            for broker in brokers {
+                group.addTask {
+                    do throws(ClientError) {
+                        let limit = limit ?? client.configuration.requestTimeout
+                        let found = try await client.within(limit) { () async throws(ClientError) in
+                            try await logDirectories(of: broker)
+                        }
+                        return (broker, .success(found))
+                    } catch {
+                        return (broker, .failure(error))
                     }
                 }
-                directories.append(
-                    LogDirectory(
-                        broker: broker.id,
-                        path: result.logDir,
-                        partitionByteCounts: sizes,
-                        totalByteCount: result.totalBytes < 0 ? nil : result.totalBytes,
-                        usableByteCount: result.usableBytes < 0 ? nil : result.usableBytes
-                    )
-                )
             }
+            var answers: [BrokerID: Result<[LogDirectory], ClientError>] = [:]
+            for await (broker, answer) in group { answers[broker] = answer }
+            return answers
+        }
+    }
+
+    private func logDirectories(of broker: BrokerID) async throws(ClientError) -> [LogDirectory] {
+        let response = try await client.request(to: .broker(broker)) { _ in
+            DescribeLogDirsRequest(topics: nil)
+        }
+        if let error = ClientError(code: response.errorCode, subject: "broker \(broker)") {
+            throw error
+        }
+        var directories: [LogDirectory] = []
+        for result in response.results {
+            if let error = ClientError(code: result.errorCode, subject: result.logDir) {
+                throw error
+            }
+            var sizes: [NamedPartition: Int64] = [:]
+            for topic in result.topics {
+                for partition in topic.partitions {
+                    let name = NamedPartition(topic: topic.name, index: partition.partitionIndex)
+                    sizes[name] = partition.partitionSize
+                }
+            }
+            directories.append(
+                LogDirectory(
+                    broker: broker,
+                    path: result.logDir,
+                    partitionByteCounts: sizes,
+                    totalByteCount: result.totalBytes < 0 ? nil : result.totalBytes,
+                    usableByteCount: result.usableBytes < 0 ? nil : result.usableBytes
+                )
+            )
         }
         return directories
     }

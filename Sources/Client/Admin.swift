@@ -13,8 +13,11 @@ public struct Admin: Sendable {
         self.client = client
     }
 
+    /// How long a broker may wait for what it is asked: a little less than we wait, so that it can still say what it
+    /// waited for.
     var timeoutMillis: Int32 {
-        Int32(clamping: client.configuration.requestTimeout.milliseconds)
+        let left = client.deadline() - .now()
+        return Int32(clamping: max(1, left.nanoseconds / 1_000_000 * 4 / 5))
     }
 
     /// A topic to create.
@@ -109,7 +112,7 @@ public struct Admin: Sendable {
         for result in response.results {
             if let error = ClientError(
                 code: result.errorCode,
-                subject: "topic \(topic)",
+                topic: topic,
                 message: result.errorMessage
             ) {
                 throw error
@@ -121,7 +124,7 @@ public struct Admin: Sendable {
         var outcomes: [String: ClientError?] = [:]
         for (name, code, message) in results {
             outcomes.updateValue(
-                ClientError(code: code, subject: "topic \(name)", message: message),
+                ClientError(code: code, topic: name, message: message),
                 forKey: name
             )
         }
@@ -133,13 +136,22 @@ public struct Admin: Sendable {
         _ make: @escaping @Sendable (Int16) -> Request,
         needsRetry: (Request.Response) -> Bool
     ) async throws(ClientError) -> Request.Response {
-        try await client.retrying { () async throws(ClientError) in
-            let response = try await client.request(to: .controller, make)
-            if needsRetry(response) {
-                _ = try await client.metadata(topics: [])
-                throw .refused(.notController, subject: Request.apiKey.name, message: nil)
+        var last: Request.Response?
+        do throws(ClientError) {
+            return try await client.retrying { () async throws(ClientError) in
+                let response = try await client.request(to: .controller, make)
+                last = nil
+                if needsRetry(response) {
+                    _ = try await client.metadata(topics: [])
+                    last = response
+                    throw .refused(.notController, subject: Request.apiKey.name, message: nil)
+                }
+                return response
             }
-            return response
+        } catch {
+            // It says in its own words why nobody decided.
+            if case .refused(.notController, _, _) = error, let last { return last }
+            throw error
         }
     }
 

@@ -33,7 +33,8 @@ public struct BrokerAddress: Hashable, Sendable, CustomStringConvertible {
             host = rest[..<colon]
             port = Int(rest[rest.index(after: colon)...])
         }
-        guard let port, (1...65535).contains(port), !host.isEmpty else { return nil }
+        guard let port, (1...65535).contains(port), !host.isEmpty, !host.contains("/")
+        else { return nil }
         self.init(host: String(host), port: port)
     }
 

@@ -3,7 +3,11 @@ public import FlotillaModel
 /// Why a call of the client failed; each message says what was tried.
 public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     /// No broker of the list could be reached.
-    case unreachable(brokers: [BrokerAddress], reason: String)
+    ///
+    /// It is a refusal where every address said at once that nobody is there.
+    case unreachable(brokers: [BrokerAddress], reason: String, isRefusal: Bool = false)
+    /// Who listens there speaks something else than Kafka's protocol.
+    case notKafka(BrokerAddress, speaks: String)
     /// The connection to a broker broke before its answer came.
     case disconnected(BrokerAddress, reason: String)
     /// A broker did not answer in time.
@@ -22,6 +26,8 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     case recordTooLarge(byteCount: Int, limit: Int)
     /// The producer holds as many bytes as it may; wait for room.
     case bufferFull
+    /// There is no such topic.
+    case noSuchTopic(String)
     /// A topic has no such partition.
     case noSuchPartition(NamedPartition)
     /// The client, or the producer, was closed.
@@ -34,8 +40,8 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .unreachable, .disconnected, .requestTimedOut, .bufferFull: true
         case .refused(let code, _, _): code.isRetriable
-        case .deliveryTimedOut, .unsupported, .malformedResponse, .corruptRecords, .recordTooLarge,
-            .noSuchPartition, .closed, .cancelled:
+        case .notKafka, .deliveryTimedOut, .unsupported, .malformedResponse, .corruptRecords,
+            .recordTooLarge, .noSuchTopic, .noSuchPartition, .closed, .cancelled:
             false
         }
     }
@@ -44,17 +50,25 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     public var isNotFound: Bool {
         switch self {
         case .refused(.unknownTopicOrPartition, _, _), .refused(.unknownTopicId, _, _),
-            .noSuchPartition:
+            .noSuchTopic, .noSuchPartition:
             true
         default: false
         }
     }
 
+    /// Addresses as a list.
+    static func list(_ brokers: [BrokerAddress]) -> String {
+        brokers.map(\.description).joined(separator: ", ")
+    }
+
     /// The error as a sentence.
     public var description: String {
         switch self {
-        case .unreachable(let brokers, let reason):
-            "no broker reached at \(brokers.map(\.description).joined(separator: ", ")): \(reason)"
+        case .unreachable(let brokers, let reason, _):
+            "no broker reached at \(Self.list(brokers)): \(reason)"
+        case .notKafka(let address, let speech):
+            "\(address) speaks \(speech), not Kafka's protocol; a broker's port for clients is "
+                + "\(BrokerAddress.defaultPort) by default"
         case .disconnected(let broker, let reason):
             "connection to \(broker) lost: \(reason)"
         case .requestTimedOut(let api, let broker):
@@ -73,8 +87,10 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
             "a record of \(byteCount) bytes is beyond the producer's limit of \(limit)"
         case .bufferFull:
             "the producer's buffer is full"
+        case .noSuchTopic(let name):
+            "topic \(name) does not exist"
         case .noSuchPartition(let partition):
-            "\(partition) does not exist"
+            "partition \(partition) does not exist"
         case .closed:
             "the client is closed"
         case .cancelled:
@@ -84,6 +100,15 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension ClientError {
+    /// What an error code means that was answered about a topic; nil for `NONE`.
+    init?(code: Int16, topic: String, message: String? = nil) {
+        if code == ErrorCode.unknownTopicOrPartition.rawValue {
+            self = .noSuchTopic(topic)
+        } else {
+            self.init(code: code, subject: "topic \(topic)", message: message)
+        }
+    }
+
     /// The refusal that an error code means; nil for `NONE`.
     init?(code: Int16, subject: String, message: String? = nil) {
         guard code != 0 else { return nil }

@@ -45,6 +45,9 @@ final class Connection: ChannelInboundHandler {
         self.clientID = clientID
     }
 
+    /// The request that is to be answered next; nil while none is.
+    var awaitedAPI: APIKey? { awaited.first?.api }
+
     /// Whether requests can be sent.
     var isOpen: Bool {
         failure == nil && context != nil
@@ -191,6 +194,9 @@ final class Connection: ChannelInboundHandler {
         } else {
             inbound.writeBuffer(&bytes)
         }
+        if let speech = Speech(inbound, isFirst: versions.isEmpty) {
+            return close(.notKafka(address, speaks: speech.rawValue))
+        }
         while failure == nil, let frame = nextFrame() {
             deliver(frame)
         }
@@ -274,14 +280,35 @@ final class Connection: ChannelInboundHandler {
         guard failure == nil, let first = awaited.first else { return }
         // Answers come in order, so one that is late holds up all behind it.
         if let late = awaited.first(where: { $0.deadline <= .now() }) {
+            let isFirst = late.correlationID == first.correlationID
             return close(
                 .requestTimedOut(
-                    api: "\(late.api.name) (awaiting \(first.api.name))",
+                    api: late.api.name + (isFirst ? "" : " (awaiting \(first.api.name))"),
                     broker: address
                 )
             )
         }
         startTicking()
+    }
+}
+
+/// What somebody speaks who is not a broker, by the first bytes of an answer.
+enum Speech: String {
+    case http = "HTTP"
+    case tls = "TLS"
+
+    /// Nil for what may be Kafka's protocol; only the first answer of a connection is looked at.
+    init?(_ answer: ByteBuffer, isFirst: Bool) {
+        guard isFirst, let word = answer.getInteger(at: answer.readerIndex, as: UInt32.self) else {
+            return nil
+        }
+        switch word {
+        // "HTTP" would be a frame of a gigabyte.
+        case 0x4854_5450: self = .http
+        // An alert record of TLS 1.0 to 1.3; so large would no frame be either.
+        case 0x1503_0000...0x1503_04FF: self = .tls
+        default: return nil
+        }
     }
 }
 

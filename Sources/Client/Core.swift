@@ -1,6 +1,5 @@
 import FlotillaKafkaWire
 import FlotillaModel
-import Glibc
 import Logging
 import NIOCore
 import NIOPosix
@@ -38,6 +37,11 @@ final class Core {
     private(set) var brokers: [BrokerID: BrokerAddress] = [:]
     private(set) var controller: BrokerID?
     private(set) var topics: [String: ClusterMetadata.Topic] = [:]
+    /// Addresses that kept us waiting the last time; others are asked first.
+    private var slow: Set<BrokerAddress> = []
+    /// Why the last connection that did not come about failed.
+    private var lastFailure: ClientError?
+    private var hasToldWaiting = false
 
     init(loop: any EventLoop, configuration: ClientConfiguration, logger: Logger) {
         self.loop = loop
@@ -120,8 +124,12 @@ final class Core {
             .whenComplete { result in
                 switch result {
                 case .failure(let error):
-                    let reason = Self.reason(error)
-                    self.settle(key, .failure(.unreachable(brokers: [key.address], reason: reason)))
+                    let failure = ClientError.unreachable(
+                        brokers: [key.address],
+                        reason: ClientError.reason(error),
+                        isRefusal: ClientError.isRefusal(error)
+                    )
+                    self.settle(key, .failure(failure))
                 case .success:
                     connection.negotiate(timeout: self.requestTimeout) { negotiated in
                         if case .failure(let error) = negotiated { connection.close(error) }
@@ -139,7 +147,9 @@ final class Core {
         switch result {
         case .success(let connection):
             links[key] = .ready(connection)
+            slow.remove(key.address)
             connection.onClose = { [weak self] reason in
+                if case .requestTimedOut = reason { self?.noteSlow(key.address) }
                 self?.logger.debug(
                     "connection closed",
                     metadata: ["broker": "\(key.address)", "reason": "\(reason)"]
@@ -154,19 +164,64 @@ final class Core {
                 metadata: ["broker": "\(key.address)", "reason": "\(error)"]
             )
             links[key] = nil
+            lastFailure = error
         }
         for waiter in waiters { waiter(result) }
     }
 
-    /// A connection error in few words.
-    private static func reason(_ error: any Error) -> String {
-        if let system = error as? IOError {
-            // Safe: the text is static, or a thread's own, and copied at once.
-            return unsafe String(cString: strerror(system.errnoCode))
+    /// Remembers that an address kept us waiting.
+    func noteSlow(_ address: BrokerAddress) {
+        slow.insert(address)
+    }
+
+    /// A completion that is told `failure` where nothing else comes by the deadline; what comes later is dropped.
+    private func bounded<Value>(
+        by deadline: NIODeadline?,
+        _ failure: @escaping () -> ClientError,
+        _ complete: @escaping Completion<Value>
+    ) -> Completion<Value> {
+        guard let deadline else { return complete }
+        var isOver = false
+        let timer = loop.assumeIsolated().scheduleTask(deadline: deadline) {
+            guard !isOver else { return }
+            isOver = true
+            complete(.failure(failure()))
         }
-        guard let failure = error as? NIOConnectionError else { return "\(error)" }
-        if let last = failure.connectionErrors.last { return reason(last.error) }
-        return failure.dnsAError.map { "\($0)" } ?? "the name has no address"
+        return { result in
+            timer.cancel()
+            guard !isOver else { return }
+            isOver = true
+            complete(result)
+        }
+    }
+
+    // MARK: Waiting
+
+    /// What is waited for, in words; told to `onWait` once, by the first call that takes long.
+    func tellWaiting() {
+        guard !hasToldWaiting, !isClosed, let tell = configuration.onWait else { return }
+        hasToldWaiting = true
+        tell(waitText)
+    }
+
+    private var waitText: String {
+        var asked: [String] = []
+        var pending: Set<BrokerAddress> = []
+        for (key, link) in links {
+            switch link {
+            case .connecting: pending.insert(key.address)
+            case .ready(let connection):
+                guard let api = connection.awaitedAPI else { continue }
+                asked.append("waiting for \(key.address) to answer \(api.name)")
+            }
+        }
+        if let text = asked.min() { return text }
+        if pending.isEmpty, let lastFailure {
+            let reason = ConnectionSearch.reason(lastFailure)
+            return "waiting for a broker at \(ClientError.list(configuration.brokers)): \(reason)"
+        }
+        let names = ClientError.list(pending.sorted { $0.description < $1.description })
+        return "waiting for " + (names.isEmpty ? "the cluster" : "\(names) to answer")
     }
 
     // MARK: Requests
@@ -179,15 +234,18 @@ final class Core {
     }
 
     /// Sends a request, built for the version that both sides speak, and hands over the answer.
+    ///
+    /// `deadline`: when connecting and answering must be over; without it only the answer has its `timeout`.
     func send<Request: KafkaRequest>(
         to target: Target,
         for purpose: Purpose = .control,
         limit: Int16 = .max,
         timeout: TimeAmount? = nil,
+        by deadline: NIODeadline? = nil,
         _ make: @escaping (Int16) -> Request,
         complete: @escaping Completion<Request.Response>
     ) {
-        withConnection(to: target, for: purpose) { result in
+        withConnection(to: target, for: purpose, by: deadline) { result in
             switch result {
             case .failure(let error): complete(.failure(error))
             case .success(let connection):
@@ -198,10 +256,11 @@ final class Core {
                     )
                     return complete(.failure(error))
                 }
+                let timeout = timeout ?? self.requestTimeout
                 connection.send(
                     make(version),
                     version: version,
-                    timeout: timeout ?? self.requestTimeout,
+                    timeout: deadline.map { min(timeout, $0 - .now()) } ?? timeout,
                     complete: complete
                 )
             }
@@ -211,6 +270,7 @@ final class Core {
     private func withConnection(
         to target: Target,
         for purpose: Purpose,
+        by deadline: NIODeadline?,
         _ complete: @escaping Completion<Connection>
     ) {
         let wanted: BrokerID?
@@ -221,10 +281,10 @@ final class Core {
         }
         if let wanted {
             if let address = brokers[wanted] {
-                return withConnection(to: address, for: purpose, complete)
+                return withConnection(to: address, for: purpose, by: deadline, complete)
             }
             // Known by id only: who it is must be asked first.
-            return refreshMetadata(topics: [], allowsCreation: false) { result in
+            return refreshMetadata(topics: [], allowsCreation: false, by: deadline) { result in
                 // Each broker names itself as the controller, and another one than before may have answered.
                 let wanted = target == .controller ? self.controller ?? wanted : wanted
                 guard case .success = result, let address = self.brokers[wanted] else {
@@ -235,25 +295,48 @@ final class Core {
                     )
                     return complete(.failure(result.failure ?? error))
                 }
-                self.withConnection(to: address, for: purpose, complete)
+                self.withConnection(to: address, for: purpose, by: deadline, complete)
             }
         }
         if target == .controller {
-            return refreshMetadata(topics: [], allowsCreation: false) { result in
+            return refreshMetadata(topics: [], allowsCreation: false, by: deadline) { result in
                 if let error = result.failure { return complete(.failure(error)) }
                 let target = self.controller.map { Target.broker($0) } ?? .anyone
-                self.withConnection(to: target, for: purpose, complete)
+                self.withConnection(to: target, for: purpose, by: deadline, complete)
             }
         }
-        tryAll(candidates(), for: purpose, reason: nil, complete)
+        search(for: purpose, by: deadline, complete)
     }
 
-    /// Every address that may answer: connected first, then those of the cluster, then those we started with.
+    private func withConnection(
+        to address: BrokerAddress,
+        for purpose: Purpose,
+        by deadline: NIODeadline?,
+        _ complete: @escaping Completion<Connection>
+    ) {
+        let late = {
+            ClientError.unreachable(brokers: [address], reason: "no answer in time")
+        }
+        withConnection(to: address, for: purpose, bounded(by: deadline, late, complete))
+    }
+
+    private func search(
+        for purpose: Purpose,
+        by deadline: NIODeadline?,
+        _ complete: @escaping Completion<Connection>
+    ) {
+        ConnectionSearch(self, candidates(), for: purpose, complete).start(by: deadline)
+    }
+
+    /// Every address that may answer: connected first, then those of the cluster, then those we started with; of these
+    /// the ones that kept us waiting come last.
     private func candidates() -> [BrokerAddress] {
         var seen: Set<BrokerAddress> = []
         let known = brokers.values.shuffled() + configuration.brokers.shuffled()
         let all = known.filter { seen.insert($0).inserted }
-        return all.filter(isConnected) + all.filter { !isConnected($0) }
+        let quick = all.filter { !isConnected($0) && !slow.contains($0) }
+        return all.filter(isConnected) + quick
+            + all.filter { !isConnected($0) && slow.contains($0) }
     }
 
     private func isConnected(_ address: BrokerAddress) -> Bool {
@@ -262,36 +345,13 @@ final class Core {
         return connection.isOpen
     }
 
-    private func tryAll(
-        _ addresses: [BrokerAddress],
-        for purpose: Purpose,
-        reason: String?,
-        _ complete: @escaping Completion<Connection>
-    ) {
-        guard let address = addresses.first else {
-            let error = ClientError.unreachable(
-                brokers: configuration.brokers,
-                reason: reason ?? "none given"
-            )
-            return complete(.failure(error))
-        }
-        withConnection(to: address, for: purpose) { result in
-            switch result {
-            case .success, .failure(.closed): complete(result)
-            case .failure(let error):
-                var text = error.description
-                if case .unreachable(_, let inner) = error { text = inner }
-                self.tryAll(Array(addresses.dropFirst()), for: purpose, reason: text, complete)
-            }
-        }
-    }
-
     // MARK: Metadata
 
     /// Asks a broker about the cluster and about `topics` (nil: about all), and remembers the answer.
     func refreshMetadata(
         topics names: [String]?,
         allowsCreation: Bool,
+        by deadline: NIODeadline? = nil,
         complete: @escaping Completion<ClusterMetadata>
     ) {
         let make: (Int16) -> MetadataRequest = { version in
@@ -301,7 +361,7 @@ final class Core {
                 allowAutoTopicCreation: version < 4 || allowsCreation
             )
         }
-        send(to: .anyone, make) { result in
+        send(to: .anyone, by: deadline, make) { result in
             complete(
                 result.map { response in
                     let metadata = ClusterMetadata(response)

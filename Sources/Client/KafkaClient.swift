@@ -73,24 +73,76 @@ public final class KafkaClient: Sendable {
         limit: Int16 = .max,
         _ make: @escaping @Sendable (Int16) -> Request
     ) async throws(ClientError) -> Request.Response {
-        try await call { core, complete in
-            core.send(to: target, limit: limit, make, complete: complete)
+        let deadline = deadline()
+        return try await call { core, complete in
+            core.send(to: target, limit: limit, by: deadline, make, complete: complete)
         }
+    }
+
+    // MARK: Deadlines
+
+    /// When the call must be over that this task is in; nil outside of calls.
+    @TaskLocal static var callDeadline: NIODeadline?
+
+    /// When a request that begins now must be answered.
+    func deadline() -> NIODeadline {
+        let own = NIODeadline.now() + TimeAmount(configuration.requestTimeout)
+        return min(own, Self.callDeadline ?? own)
+    }
+
+    /// Runs a call that must be over after a time, whatever it asks for on the way.
+    func within<Value: Sendable>(
+        _ limit: Duration,
+        _ body: () async throws(ClientError) -> Value
+    ) async throws(ClientError) -> Value {
+        let own = NIODeadline.now() + TimeAmount(limit)
+        let deadline = min(own, Self.callDeadline ?? own)
+        let result = await Self.$callDeadline.withValue(deadline) {
+            () async -> Result<Value, ClientError> in
+            do throws(ClientError) {
+                return .success(try await body())
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
     }
 
     /// Repeats `attempt` with growing pauses while it fails with what may pass, up to the retry timeout.
     func retrying<Value: Sendable>(
-        for limit: Duration? = nil,
         _ attempt: () async throws(ClientError) -> Value
     ) async throws(ClientError) -> Value {
-        let end = ContinuousClock.now + (limit ?? configuration.retryTimeout)
+        let isOutermost = Self.callDeadline == nil
+        let notice =
+            isOutermost
+            ? loop.scheduleTask(in: TimeAmount(configuration.waitNoticeDelay)) {
+                self.core.value.tellWaiting()
+            } : nil
+        defer { notice?.cancel() }
+        let limit = max(configuration.retryTimeout, configuration.requestTimeout)
+        return try await within(limit) { () async throws(ClientError) in
+            try await repeating(attempt)
+        }
+    }
+
+    private func repeating<Value: Sendable>(
+        _ attempt: () async throws(ClientError) -> Value
+    ) async throws(ClientError) -> Value {
+        let begin = ContinuousClock.now
         var backoff = Backoff(configuration)
         while true {
             do throws(ClientError) {
                 return try await attempt()
             } catch {
+                var limit = configuration.retryTimeout
+                if case .unreachable(_, _, isRefusal: true) = error {
+                    limit = configuration.refusalTimeout ?? limit
+                }
                 let pause = backoff.next()
-                guard error.isRetriable, ContinuousClock.now + pause < end else { throw error }
+                let isInTime =
+                    ContinuousClock.now + pause < begin + limit
+                    && Self.callDeadline.map { .now() + TimeAmount(pause) < $0 } ?? true
+                guard error.isRetriable, isInTime else { throw error }
                 try await Self.sleep(pause)
             }
         }
@@ -115,10 +167,12 @@ public final class KafkaClient: Sendable {
         allowsCreation: Bool = false
     ) async throws(ClientError) -> ClusterMetadata {
         try await retrying { () async throws(ClientError) in
-            try await call { core, complete in
+            let deadline = deadline()
+            return try await call { core, complete in
                 core.refreshMetadata(
                     topics: topics,
                     allowsCreation: allowsCreation,
+                    by: deadline,
                     complete: complete
                 )
             }

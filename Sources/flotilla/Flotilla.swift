@@ -37,9 +37,29 @@ extension Flotilla {
         } catch {
             let code = exitCode(for: error)
             guard code == .validationFailure else { exit(withError: error) }
-            CommandOutput.note(fullMessage(for: error))
+            let arguments = Array(CommandLine.arguments.dropFirst())
+            let text = UsageMessage.text(
+                message(for: error),
+                full: fullMessage(for: error),
+                arguments: arguments,
+                commands: commandNames(below: arguments)
+            )
+            CommandOutput.note("flotilla: \(text)")
             exit(withError: ExitCode(2))
         }
+    }
+
+    /// The names of the subcommands that may follow, as far as the arguments name commands.
+    static func commandNames(below arguments: [String]) -> [String] {
+        var command: any ParsableCommand.Type = Flotilla.self
+        for argument in arguments {
+            let next = command.configuration.subcommands.first {
+                $0.configuration.commandName == argument
+            }
+            guard let next else { break }
+            command = next
+        }
+        return command.configuration.subcommands.compactMap { $0.configuration.commandName }
     }
 }
 

@@ -1,5 +1,6 @@
 @testable import FlotillaBroker
 import FlotillaCoordination
+import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
 import FlotillaRaft
@@ -213,6 +214,84 @@ struct ClusterAdminTests {
             let silence = try #require(silences[cluster.brokers[place].id.rawValue])
             #expect(place == other ? silence >= 15_000 : silence <= 1_000)
         }
+    }
+
+    @Test(
+        "What a member has of which a new leader never heard is not known, and told as -1 (ADM-6)"
+    )
+    func describeUnheardMember() throws {
+        let cluster = try TestCluster()
+        let first = try #require(cluster.controller)
+        cluster.kill(first)
+        cluster.advance(by: .seconds(3))
+        let controller = try #require(cluster.controller)
+        let answer = try cluster.connect(to: controller).describeQuorum()
+        let told = try only(only(answer.topics).partitions)
+        #expect(told.leaderId == cluster.brokers[controller].id.rawValue)
+        for voter in told.currentVoters {
+            let isDead = voter.replicaId == cluster.brokers[first].id.rawValue
+            #expect(voter.logEndOffset == (isDead ? -1 : told.highWatermark))
+            #expect((voter.lastCaughtUpTimestamp == -1) == isDead)
+        }
+    }
+
+    @Test("That nobody leads the metadata is told within a second or so, and not waited for")
+    func describeLeaderlessQuorum() throws {
+        let cluster = try TestCluster()
+        let controller = try #require(cluster.controller)
+        cluster.kill(controller)
+        cluster.kill((controller + 1) % 3)
+        cluster.advance(by: .seconds(5))
+        let begin = cluster.clock.now
+        let answer = try cluster.connect(to: (controller + 2) % 3).describeQuorum()
+        #expect(code(answer.errorCode) == .notLeaderOrFollower)
+        #expect(cluster.clock.now - begin <= .milliseconds(1_500))
+    }
+
+    @Test(
+        "A change of the metadata waits for a leader as long as the client says, and ten seconds at most"
+    )
+    func commandPatience() throws {
+        let cluster = try TestCluster()
+        let controller = try #require(cluster.controller)
+        cluster.kill(controller)
+        cluster.kill((controller + 1) % 3)
+        cluster.advance(by: .seconds(5))
+        let client = cluster.connect(to: (controller + 2) % 3)
+        for (millis, expected) in [(1_500, 1_500), (60_000, 10_000), (0, 10_000)] as [(Int32, Int)]
+        {
+            let begin = cluster.clock.now
+            let answer = try client.ask(
+                CreateTopicsRequest(
+                    topics: [.init(name: "t", numPartitions: 1, replicationFactor: 1)],
+                    timeoutMs: millis
+                ),
+                version: 7
+            )
+            #expect(try code(only(answer.topics).errorCode) == .requestTimedOut)
+            let taken = cluster.clock.now - begin
+            #expect(taken >= .milliseconds(expected) && taken <= .milliseconds(expected + 500))
+        }
+    }
+
+    @Test("Brokers that do not answer are named as fenced to whoever asks for them (KIP-1073)")
+    func describeFencedBrokers() throws {
+        let cluster = try TestCluster()
+        let client = cluster.connect(to: 0)
+        cluster.kill(2)
+        cluster.advance(by: .seconds(10))
+        func ask(_ isWithFenced: Bool) throws -> [Int32: Bool] {
+            let request = DescribeClusterRequest(
+                endpointType: 1,
+                includeFencedBrokers: isWithFenced
+            )
+            let answer = try client.ask(request, version: 2)
+            return Dictionary(
+                uniqueKeysWithValues: answer.brokers.map { ($0.brokerId, $0.isFenced) }
+            )
+        }
+        #expect(try ask(false) == [1: false, 2: false])
+        #expect(try ask(true) == [1: false, 2: false, 3: true])
     }
 
     /// Since when each voter of the metadata's group is silent, in milliseconds before the last that was heard.

@@ -17,7 +17,7 @@ struct BrokerAddressTests {
 
     @Test(
         "What is no address is refused",
-        arguments: ["", ":1", "a:", "a:x", "a:0", "a:65536", "[::1", "[::1]x"]
+        arguments: ["", ":1", "a:", "a:x", "a:0", "a:65536", "[::1", "[::1]x", "http://a:1"]
     )
     func refuses(text: String) {
         #expect(BrokerAddress(text) == nil)

@@ -135,42 +135,54 @@ struct ClusterCommandTests {
 
     // MARK: Health
 
-    private func quorum(_ heard: [Int64], leader: Int32? = 1) -> Admin.Quorum {
-        Admin.Quorum(
-            leader: leader.map { BrokerID($0) },
-            epoch: 3,
-            highWatermark: 10,
-            members: heard.enumerated().map { place, time in
-                .init(
-                    broker: BrokerID(Int32(place + 1)),
-                    isVoter: true,
-                    logEnd: 10,
-                    lastHeard: Timestamp(time),
-                    lastCaughtUp: Timestamp(time)
-                )
-            }
+    /// The metadata's group, with when its members were heard; nil where one never was.
+    private func group(
+        _ heard: [Int64?],
+        leader: Int32? = 1,
+        problem: String? = nil
+    ) -> MetadataGroup {
+        MetadataGroup(
+            quorum: Admin.Quorum(
+                leader: leader.map { BrokerID($0) },
+                epoch: 3,
+                highWatermark: 10,
+                members: heard.enumerated().map { place, time in
+                    .init(
+                        broker: BrokerID(Int32(place + 1)),
+                        isVoter: true,
+                        logEnd: time == nil ? nil : 10,
+                        lastHeard: time.map { Timestamp($0) },
+                        lastCaughtUp: time.map { Timestamp($0) }
+                    )
+                }
+            ),
+            problem: problem
         )
+    }
+
+    private func health(_ cluster: ClusterMetadata, _ group: MetadataGroup) -> ClusterHealth {
+        ClusterHealth(cluster, ClusterView(cluster, group))
     }
 
     @Test("A cluster that lacks nothing is healthy")
     func healthy() {
         let cluster = metadata((1...3).map { broker($0) }, [partition(0, [1, 2, 3])])
-        let health = ClusterHealth(cluster, quorum([50_000, 49_900, 49_000]))
-        #expect(health.isHealthy)
-        #expect(health.checks.map(\.name) == ["brokers", "leaders", "replicas", "metadata"])
-        #expect(ClusterHealth(cluster, nil).checks.count == 3)
+        let found = health(cluster, group([50_000, 49_900, 49_000]))
+        #expect(found.isHealthy)
+        #expect(found.checks.map(\.name) == ["brokers", "leaders", "replicas", "metadata"])
+        #expect(health(cluster, MetadataGroup()).checks.count == 3)
     }
 
     @Test("What is wrong is said in words, and names at most ten partitions")
     func unhealthy() {
         var partitions = (0..<12).map { partition($0, [1, 2, 3], inSync: [1, 2]) }
         partitions[0].leader = nil
-        let health = ClusterHealth(
+        let found = health(
             metadata((1...2).map { broker($0) }, partitions),
-            quorum([50_000, 49_900, 20_000], leader: nil)
+            group([50_000, 49_900, 20_000], leader: nil, problem: "the metadata has no leader")
         )
-        let problems = health.checks.map(\.problems)
-        #expect(!health.isHealthy)
+        let problems = found.checks.map(\.problems)
+        #expect(!found.isHealthy)
         #expect(problems[0] == ["broker 3 does not answer"])
         #expect(problems[1] == ["1 partition without a leader: t[0]"])
         #expect(problems[2].first?.hasPrefix("12 partitions under-replicated: t[0], ") == true)
@@ -180,6 +192,82 @@ struct ClusterCommandTests {
                 "broker 3 has not taken metadata for 30 s", "the metadata has no leader",
             ]
         )
+    }
+
+    @Test(
+        "A member that is gone and was never heard of is told, one that a new leader awaits is not"
+    )
+    func unheard() {
+        let cluster = metadata((1...2).map { broker($0) }, [])
+        let found = health(cluster, group([50_000, nil, nil]))
+        #expect(
+            found.checks.last?.problems == [
+                "broker 3 has taken no metadata since broker 1 leads it"
+            ]
+        )
+    }
+
+    // MARK: Brokers
+
+    private func registered(_ id: Int32, isAlive: Bool) -> Admin.RegisteredBroker {
+        .init(
+            id: BrokerID(id),
+            address: BrokerAddress(host: "b\(id)", port: 9092),
+            rack: nil,
+            isAlive: isAlive
+        )
+    }
+
+    @Test("Brokers that are down are shown as such, whether they hold anything or not")
+    func downBrokers() {
+        let cluster = metadata(
+            [broker(1), broker(2)],
+            [partition(0, [1, 2, 3], leader: 2, inSync: [1, 2])]
+        )
+        let all =
+            [1, 2].map { registered($0, isAlive: true) }
+            + [3, 4].map { registered($0, isAlive: false) }
+        let view = ClusterView(cluster, registered: all, group([9, 9, nil], leader: 2))
+        #expect(view.nodes.map(\.id) == ids(1, 2, 3, 4))
+        #expect(view.nodes.map(\.state) == ["up", "up", "down", "down"])
+        #expect(view.nodes.map(\.replicas) == [1, 1, 1, 0])
+        #expect(view.nodes.map(\.leads) == [0, 1, 0, 0])
+        #expect(view.nodes.map(\.role) == ["voter", "leader", "voter", nil])
+        #expect(view.nodes[3].address == BrokerAddress(host: "b4", port: 9092))
+        #expect(throws: CommandFailure.self) { try view.expect(BrokerID(9)) }
+    }
+
+    @Test("The controller is who leads the metadata, not who answers")
+    func controllers() {
+        var cluster = metadata((1...3).map { broker($0) }, [])
+        cluster.controller = BrokerID(3)
+        #expect(ClusterView(cluster, group([9, 9, 9], leader: 2)).controller == BrokerID(2))
+        let leaderless = MetadataGroup(quorum: .leaderless, problem: "the metadata has no leader")
+        #expect(ClusterView(cluster, leaderless).controller == nil)
+        #expect(ClusterView(cluster, MetadataGroup(problem: "nobody told")).controller == nil)
+        // A cluster without such a group means what it says.
+        #expect(ClusterView(cluster).controller == BrokerID(3))
+    }
+
+    @Test("Members of the metadata's group that are no brokers are not shown as such")
+    func controllersOfKafka() {
+        let view = ClusterView(
+            metadata([broker(1)], []),
+            registered: [registered(1, isAlive: true)],
+            group([9, 9, 9], leader: 2)
+        )
+        #expect(view.nodes.map(\.id) == ids(1))
+        #expect(view.controller == BrokerID(2))
+    }
+
+    @Test(
+        "What is not known of a member is told as unknown, and of one that is down nothing is now"
+    )
+    func caughtUp() {
+        let told = [(nil, true), (0, true), (0, false), (999, true), (2500, true)].map {
+            PartitionRaftCommand.caughtUp(behindMillis: $0.0, isUp: $0.1)
+        }
+        #expect(told == ["unknown", "now", "0 s ago", "now", "2 s ago"])
     }
 
     // MARK: Command lines
@@ -241,12 +329,28 @@ struct ClusterCommandTests {
         }
     }
 
-    @Test("Where nobody listens, the failure says so")
+    @Test(
+        "A wrong list of brokers is told what is wrong with it",
+        arguments: [
+            ("1,1", "names broker 1 twice"), ("1,-1", "-1 in"), ("1,x", "is no list of brokers"),
+            ("", "is no list of brokers"),
+        ]
+    )
+    func wrongBrokerLists(text: String, expected: String) {
+        let failure = #expect(throws: CommandFailure.self) { try Brokers.parse(text) }
+        #expect(failure?.text.contains(expected) == true)
+        #expect(failure?.exitCode == 2)
+    }
+
+    @Test("Where nobody listens, the failure says so, and names --admin")
     func nobody() async throws {
         let failure = await #expect(throws: CommandFailure.self) {
             try await AdminRequest(method: "POST", path: "/v1/brokers/1/drain")
                 .send(to: BrokerAddress(host: "127.0.0.1", port: 1), timeout: .seconds(5))
         }
         #expect(failure?.exitCode == 4)
+        #expect(
+            failure?.text.contains("127.0.0.1:1: Connection refused; --admin HOST:PORT") == true
+        )
     }
 }

@@ -18,7 +18,10 @@ extension Shard {
         let allowsChange = context.version == 0 || request.allowReplicationFactorChange
         ask(
             0,
-            .metadata(.alterReassignments(wanted, allowsReplicationFactorChange: allowsChange))
+            .metadata(
+                .alterReassignments(wanted, allowsReplicationFactorChange: allowsChange),
+                within: CommandRelay.patience(millis: request.timeoutMs)
+            )
         ) { reply in
             guard case .metadata(let reply) = reply else {
                 preconditionFailure("a command is answered as one")

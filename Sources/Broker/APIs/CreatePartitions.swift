@@ -12,8 +12,9 @@ extension Shard {
                 assignments: topic.assignments?.map { $0.brokerIds.map { BrokerID($0) } }
             )
         }
-        ask(0, .metadata(.createPartitions(topics, validateOnly: request.validateOnly))) {
-            [unowned self] reply in
+        let command = MetadataCommand.createPartitions(topics, validateOnly: request.validateOnly)
+        let patience = CommandRelay.patience(millis: request.timeoutMs)
+        ask(0, .metadata(command, within: patience)) { [unowned self] reply in
             guard case .metadata(let reply) = reply else {
                 preconditionFailure("a command is answered as one")
             }

@@ -19,8 +19,9 @@ extension Shard {
                 configs: topic.configs.map { ConfigChange($0.name, $0.value) }
             )
         }
-        ask(0, .metadata(.createTopics(topics, validateOnly: request.validateOnly))) {
-            [unowned self] reply in
+        let command = MetadataCommand.createTopics(topics, validateOnly: request.validateOnly)
+        let patience = CommandRelay.patience(millis: request.timeoutMs)
+        ask(0, .metadata(command, within: patience)) { [unowned self] reply in
             guard case .metadata(let reply) = reply else {
                 preconditionFailure("a command is answered as one")
             }

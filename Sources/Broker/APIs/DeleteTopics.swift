@@ -21,7 +21,8 @@ extension Shard {
             default: break
             }
         }
-        ask(0, .metadata(.deleteTopics(references))) { [unowned self] reply in
+        let patience = CommandRelay.patience(millis: request.timeoutMs)
+        ask(0, .metadata(.deleteTopics(references), within: patience)) { [unowned self] reply in
             guard case .metadata(let reply) = reply else {
                 preconditionFailure("a command is answered as one")
             }

@@ -7,8 +7,12 @@ extension Shard {
     /// Kafka's name of the metadata log.
     static let metadataTopicName = "__cluster_metadata"
 
+    /// How long the group may take to be described: longer than an election, and short enough for somebody who asks what
+    /// is wrong.
+    private static let quorumWait = Duration.seconds(1)
+
     func handle(_ request: DescribeQuorumRequest, _ context: RequestContext) {
-        ask(0, .metadata(.describeQuorum)) { [unowned self] reply in
+        ask(0, .metadata(.describeQuorum, within: Self.quorumWait)) { [unowned self] reply in
             guard case .metadata(let reply) = reply else {
                 preconditionFailure("a command is answered as one")
             }
@@ -80,7 +84,8 @@ extension Shard {
             replicaId: member.member.broker.rawValue,
             // Kafka's directory id tells lives of a replica apart, and so does the creation epoch.
             replicaDirectoryId: TopicID(high: 0, low: member.member.epoch.rawValue),
-            logEndOffset: Int64(clamping: member.logEndIndex.rawValue),
+            logEndOffset: member.logEndIndex == .zero
+                ? -1 : Int64(clamping: member.logEndIndex.rawValue),
             lastFetchTimestamp: member.lastHeard.rawValue,
             lastCaughtUpTimestamp: member.lastCaughtUp.rawValue
         )

@@ -180,9 +180,9 @@ extension Shard {
         var rack: String?
     }
 
-    /// The brokers with the addresses that this client can use (META-2).
-    func brokers(as context: RequestContext) -> [KnownBroker] {
-        image.brokers.filter { isReachable($0.key) }.map { id, registration in
+    /// The brokers with the addresses that this client can use (META-2): those that answer, or all that are registered.
+    func brokers(as context: RequestContext, isWithSilent: Bool = false) -> [KnownBroker] {
+        image.brokers.filter { isWithSilent || isReachable($0.key) }.map { id, registration in
             if id == settings.broker {
                 let address: NetworkAddress =
                     switch settings.advertised {

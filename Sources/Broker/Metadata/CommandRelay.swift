@@ -12,6 +12,13 @@ final class CommandRelay {
     /// How long a command may stay unanswered.
     static let timeout = Duration.seconds(10)
 
+    /// How long a command may stay unanswered for a client that waits so many milliseconds.
+    ///
+    /// It is never longer than for any other; nothing and less is what clients say that leave the field alone.
+    static func patience(millis: Int32) -> Duration {
+        millis > 0 ? min(timeout, .milliseconds(Int(millis))) : timeout
+    }
+
     private struct Sent {
         var leader: BrokerID
         var timer: TimerQueue.ID
@@ -30,6 +37,7 @@ final class CommandRelay {
     func send(
         _ command: MetadataCommand,
         to leader: BrokerID,
+        within patience: Duration,
         then completion: @escaping (MetadataReply, LogIndex) -> Void
     ) {
         let bytes: ByteBuffer
@@ -40,7 +48,7 @@ final class CommandRelay {
         }
         lastNumber += 1
         let number = lastNumber
-        let timer = shard.schedule(after: Self.timeout) { [unowned self] in
+        let timer = shard.schedule(after: patience) { [unowned self] in
             self.fail(number, "the controller on broker \(leader) did not answer in time")
         }
         sent[number] = Sent(leader: leader, timer: timer, completion: completion)

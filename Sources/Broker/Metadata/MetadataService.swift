@@ -312,10 +312,17 @@ final class MetadataService {
 
     /// Has a command decided, here or by the broker that leads, and answers when what it changed is committed and
     /// applied here.
-    func perform(_ command: MetadataCommand, then completion: @escaping (MetadataReply) -> Void) {
+    ///
+    /// `patience`: how long it may wait for a leader, or for that one's answer.
+    func perform(
+        _ command: MetadataCommand,
+        within patience: Duration = CommandRelay.timeout,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
         if isTaking { return run(command, for: shard.settings.broker, then: completion) }
         if let remoteLeader {
-            return relay.send(command, to: remoteLeader) { [unowned self] reply, index in
+            return relay.send(command, to: remoteLeader, within: patience) {
+                [unowned self] reply, index in
                 self.after(index) { self.afterAllShards { completion(reply) } }
             }
         }
@@ -328,7 +335,7 @@ final class MetadataService {
         }
         waiting.append(
             WaitingCommand(
-                deadline: shard.environment.clock.now + CommandRelay.timeout,
+                deadline: shard.environment.clock.now + patience,
                 command: command,
                 completion: completion
             )
@@ -342,7 +349,10 @@ final class MetadataService {
         guard isTaking || remoteLeader != nil, !waiting.isEmpty else { return }
         let commands = waiting
         waiting.removeAll()
-        for each in commands { perform(each.command, then: each.completion) }
+        let now = shard.environment.clock.now
+        for each in commands {
+            perform(each.command, within: each.deadline - now, then: each.completion)
+        }
     }
 
     /// Decides a command of a broker; only the leader does.
@@ -442,7 +452,9 @@ final class MetadataService {
                 isVoter: each.isVoter,
                 description: QuorumDescription.Member(
                     member: each.member,
-                    logEndIndex: each.matchIndex.next,
+                    // Nothing of it was heard since this broker leads: what it has is not known.
+                    logEndIndex: each.matchIndex == .zero && each.lastHeard == nil
+                        ? .zero : each.matchIndex.next,
                     lastHeard: time(each.lastHeard),
                     lastCaughtUp: time(each.lastCaughtUp)
                 )

@@ -5,7 +5,7 @@ package struct QuorumDescription: Hashable, Sendable {
     /// One member and how far it is.
     package struct Member: Hashable, Sendable {
         package var member: GroupMember
-        /// One past the last entry that it is known to have.
+        /// One past the last entry that it is known to have; zero when nothing is known.
         package var logEndIndex: LogIndex
         /// When it was last heard; none when that is not known.
         package var lastHeard: Timestamp = .none

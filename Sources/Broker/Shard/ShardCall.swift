@@ -25,8 +25,8 @@ package enum ShardCall: Sendable {
     case logSizes([TopicPartition]?)
     /// Lists the producers known to partitions.
     case producers([TopicPartition])
-    /// Changes the cluster's metadata; only to the shard of the metadata log.
-    case metadata(MetadataCommand)
+    /// Changes the cluster's metadata, or gives up after a time; only to the shard of the metadata log.
+    case metadata(MetadataCommand, within: Duration)
     /// Answers `barrier` when this broker's disk has the metadata up to an index; to the shard of the metadata log.
     case metadataIsDurable(LogIndex)
     /// Has a partition led by another of its replicas; to the shard of the partition where this broker leads it, else to the
@@ -34,6 +34,11 @@ package enum ShardCall: Sendable {
     case transfer(LeaderTransfer)
     /// Answers when everything posted before it has been taken in.
     case barrier
+
+    /// Changes the cluster's metadata, and waits for it as long as for any command.
+    static func metadata(_ command: MetadataCommand) -> ShardCall {
+        .metadata(command, within: CommandRelay.timeout)
+    }
 }
 
 /// A shard's answer; each case answers the call of the same name, in the order of its items.

@@ -20,16 +20,12 @@ struct ClusterHealth {
     /// All checks, in the order in which they are told.
     let checks: [Check]
 
-    /// Judges a cluster; `quorum` is nil where it does not tell of the metadata's group.
-    init(_ metadata: ClusterMetadata, _ quorum: Admin.Quorum?) {
-        let known = Set(metadata.brokers.map(\.id))
+    /// Judges a cluster.
+    init(_ metadata: ClusterMetadata, _ view: ClusterView) {
         let partitions = metadata.topics.flatMap { topic in
             topic.partitions.map { (NamedPartition(topic: topic.name, index: $0.index), $0) }
         }
-        let holders = Set(
-            partitions.flatMap { $0.1.replicas } + (quorum?.members ?? []).map(\.broker)
-        )
-        let absent = holders.subtracting(known).sorted()
+        let absent = view.nodes.filter { !$0.isUp }.map(\.id)
         var checks = [
             Check(name: "brokers", problems: absent.map { "broker \($0) does not answer" }),
             Check(
@@ -47,23 +43,32 @@ struct ClusterHealth {
                 )
             ),
         ]
-        if let quorum { checks.append(Self.metadata(quorum)) }
+        if view.group.quorum != nil || view.group.problem != nil {
+            checks.append(Self.metadata(view.group, absent: absent))
+        }
         self.checks = checks
     }
 
     /// Whether nothing is wrong.
     var isHealthy: Bool { checks.allSatisfy(\.problems.isEmpty) }
 
-    private static func metadata(_ quorum: Admin.Quorum) -> Check {
-        let newest = quorum.members.compactMap(\.lastHeard?.rawValue).max() ?? 0
-        var problems = quorum.members.compactMap { member -> String? in
-            guard let heard = member.lastHeard?.rawValue, newest - heard > silenceMillis else {
-                return nil
+    private static func metadata(_ group: MetadataGroup, absent: [BrokerID]) -> Check {
+        let members = group.quorum?.members ?? []
+        let newest = members.compactMap(\.lastHeard?.rawValue).max() ?? 0
+        var problems = members.compactMap { member -> String? in
+            guard let heard = member.lastHeard?.rawValue else {
+                // Whoever has just begun to lead has not heard of everybody yet: that is no silence.
+                guard let leader = group.quorum?.leader, absent.contains(member.broker) else {
+                    return nil
+                }
+                return
+                    "broker \(member.broker) has taken no metadata since broker \(leader) leads it"
             }
+            guard newest - heard > silenceMillis else { return nil }
             return "broker \(member.broker) has not taken metadata for "
                 + "\((newest - heard) / 1000) s"
         }
-        if quorum.leader == nil { problems.append("the metadata has no leader") }
+        if let problem = group.problem { problems.append(problem) }
         return Check(name: "metadata", problems: problems)
     }
 
@@ -90,9 +95,8 @@ struct ClusterHealthCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await client.run { client in
-            let metadata = try await client.metadata()
-            let quorum = try await Quorums.find(Admin(client))
-            let health = ClusterHealth(metadata, quorum)
+            let (metadata, view) = try await ClusterView.find(client)
+            let health = ClusterHealth(metadata, view)
             switch output.format {
             case .json:
                 print(
@@ -126,23 +130,6 @@ struct ClusterHealthCommand: AsyncParsableCommand {
     }
 }
 
-/// The metadata's group, where the cluster tells of it.
-enum Quorums {
-    /// Nil for a cluster that keeps its metadata elsewhere, as older ones do.
-    static func find(_ admin: Admin) async throws(ClientError) -> Admin.Quorum? {
-        do throws(ClientError) {
-            return try await admin.quorum()
-        } catch {
-            switch error {
-            case .unsupported: return nil
-            // Nobody is there to tell, which is an answer as well.
-            case .refused(.notLeaderOrFollower, _, _): return .leaderless
-            default: throw error
-            }
-        }
-    }
-}
-
 /// `flotilla cluster nodes`.
 struct ClusterNodesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -153,55 +140,24 @@ struct ClusterNodesCommand: AsyncParsableCommand {
     @OptionGroup var client: ClientOptions
     @OptionGroup var output: OutputOptions
 
-    /// A broker as a line.
-    private struct Node {
-        var id: BrokerID
-        var broker: ClusterMetadata.Broker?
-        var replicas: Int
-        var leads: Int
-        var byteCount: Int64?
-        var metadata: String?
-    }
-
     func run() async throws {
         try await client.run { client in
-            let metadata = try await client.metadata()
-            let admin = Admin(client)
-            let quorum = try await Quorums.find(admin)
-            var byteCounts: [BrokerID: Int64] = [:]
-            do {
-                for directory in try await admin.logDirectories() {
-                    byteCounts[directory.broker, default: 0] += directory.partitionByteCounts
-                        .values.reduce(0, +)
-                }
-            } catch {
-                self.client.note("sizes are not known: \(error)")
-            }
-            let partitions = metadata.topics.flatMap(\.partitions)
-            let ids = Set(
-                metadata.brokers.map(\.id) + partitions.flatMap(\.replicas)
-                    + (quorum?.members ?? []).map(\.broker)
+            let (_, view) = try await ClusterView.find(client)
+            let up = view.nodes.filter(\.isUp).map(\.id)
+            let answers = await Admin(client).logDirectories(
+                of: up,
+                within: self.client.sizePatience
             )
-            let nodes = ids.sorted().map { id in
-                Node(
-                    id: id,
-                    broker: metadata.brokers.first { $0.id == id },
-                    replicas: partitions.count { $0.replicas.contains(id) },
-                    leads: partitions.count { $0.leader == id },
-                    byteCount: byteCounts[id],
-                    metadata: Self.role(id, quorum)
-                )
+            for (broker, answer) in answers.sorted(by: { $0.key < $1.key }) {
+                guard case .failure(let error) = answer else { continue }
+                self.client.note("the size of broker \(broker) is not known: \(error)")
             }
-            show(nodes)
+            show(view, answers.compactMapValues { try? $0.get() })
+            if let problem = view.group.problem { self.client.note(problem) }
         }
     }
 
-    private static func role(_ id: BrokerID, _ quorum: Admin.Quorum?) -> String? {
-        if quorum?.leader == id { return "leader" }
-        return quorum?.members.first { $0.broker == id }.map { $0.isVoter ? "voter" : "learner" }
-    }
-
-    private func show(_ nodes: [Node]) {
+    private func show(_ view: ClusterView, _ directories: [BrokerID: [Admin.LogDirectory]]) {
         var table = Table(
             "BROKER",
             "ADDRESS",
@@ -212,32 +168,34 @@ struct ClusterNodesCommand: AsyncParsableCommand {
             "SIZE",
             "METADATA"
         )
-        for node in nodes {
-            let state = node.broker == nil ? "down" : "up"
+        for node in view.nodes {
+            let byteCount = directories[node.id].map { directories in
+                directories.flatMap(\.partitionByteCounts.values).reduce(0, +)
+            }
             switch output.format {
             case .name: print(node.id)
             case .json:
                 print(
                     JSONText.object([
                         "id": node.id.description,
-                        "address": JSONText.optional(node.broker?.address.description),
-                        "rack": JSONText.optional(node.broker?.rack),
-                        "state": JSONText.quoted(state), "replicas": String(node.replicas),
+                        "address": JSONText.optional(node.address?.description),
+                        "rack": JSONText.optional(node.rack),
+                        "state": JSONText.quoted(node.state), "replicas": String(node.replicas),
                         "leads": String(node.leads),
-                        "bytes": node.byteCount?.description ?? "null",
-                        "metadata": JSONText.optional(node.metadata),
+                        "bytes": byteCount?.description ?? "null",
+                        "metadata": JSONText.optional(node.role),
                     ])
                 )
             case .table:
                 table.add(
                     node.id.description,
-                    node.broker?.address.description ?? "",
-                    node.broker?.rack ?? "",
-                    state,
+                    node.address?.description ?? "",
+                    node.rack ?? "",
+                    node.state,
                     String(node.replicas),
                     String(node.leads),
-                    node.byteCount.map { Size(Int($0)).description } ?? "?",
-                    node.metadata ?? ""
+                    byteCount.map { Size(Int($0)).description } ?? Table.unknown,
+                    node.role ?? ""
                 )
             }
         }

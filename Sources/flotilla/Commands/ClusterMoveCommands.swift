@@ -33,11 +33,16 @@ struct ClusterDrainCommand: AsyncParsableCommand {
             let answer = try await AdminRequest(
                 method: cancel ? "DELETE" : "POST",
                 path: "/v1/brokers/\(broker)/drain"
-            ).send(to: try admin.address(), timeout: self.client.timeout.duration)
+            ).send(to: try admin.address(), timeout: self.client.patience)
             switch answer.status {
             case 200: self.client.note("broker \(broker) is \(answer.body)")
             case 503: throw CommandFailure.unreachable(answer.body)
-            default: throw CommandFailure.failed(answer.body)
+            default:
+                // It refuses an id that it does not know as it refuses others.
+                if let found = try? await ClusterView.find(client) {
+                    try found.view.expect(BrokerID(broker))
+                }
+                throw CommandFailure.failed(answer.body)
             }
             if !cancel, movement.wait { try await waitUntilEmpty(client) }
         }
@@ -47,11 +52,10 @@ struct ClusterDrainCommand: AsyncParsableCommand {
     private func show(_ client: KafkaClient) async throws {
         let admin = Admin(client)
         let id = BrokerID(broker)
+        let (metadata, view) = try await ClusterView.find(client)
+        try view.expect(id)
         let targets = try await Movements.find(admin).map { ($0.partition, $0.target) }
-        var plan = ReplicaPlan(
-            try await client.metadata(),
-            moving: Dictionary(targets) { first, _ in first }
-        )
+        var plan = ReplicaPlan(metadata, moving: Dictionary(targets) { first, _ in first })
         let (moves, stuck) = plan.draining(id)
         guard stuck.isEmpty else {
             let names = stuck.prefix(ClusterHealth.namedLimit).map(\.description)
@@ -109,7 +113,9 @@ struct ClusterRemoveCommand: AsyncParsableCommand {
     }
 
     private func check(_ id: BrokerID, _ client: KafkaClient) async throws {
-        let held = try await client.metadata().topics.flatMap { topic in
+        let (metadata, view) = try await ClusterView.find(client)
+        try view.expect(id)
+        let held = metadata.topics.flatMap { topic in
             topic.partitions.filter { $0.replicas.contains(id) }.map {
                 NamedPartition(topic: topic.name, index: $0.index).description
             }

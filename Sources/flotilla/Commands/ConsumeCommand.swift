@@ -134,21 +134,9 @@ struct ConsumeCommand: AsyncParsableCommand {
         _ client: KafkaClient,
         _ range: PlaceRange
     ) async throws -> (starts: [NamedPartition: StartOffset], ends: [NamedPartition: Offset]?) {
-        let names = Set(topics).sorted()
-        let metadata = try await client.metadata(topics: names)
         var wanted: [NamedPartition] = []
-        for name in names {
-            guard let topic = metadata.topic(name), topic.error == .noError else {
-                let code = metadata.topic(name)?.error ?? .unknownTopicOrPartition
-                throw ClientError.refused(code, subject: "topic \(name)", message: nil)
-            }
-            let known = topic.partitions.map(\.index)
-            for index in partitions where !known.contains(index) {
-                throw ClientError.noSuchPartition(NamedPartition(topic: name, index: index))
-            }
-            wanted += (partitions.isEmpty ? known : partitions).map {
-                NamedPartition(topic: name, index: $0)
-            }
+        for topic in try await Topics.find(Set(topics).sorted(), client) {
+            wanted += try Topics.partitions(partitions, of: topic)
         }
         let admin = Admin(client)
         // The end of what a reader of committed records gets to see comes before an open transaction.

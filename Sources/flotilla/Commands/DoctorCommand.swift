@@ -184,8 +184,7 @@ struct DoctorCommand: AsyncParsableCommand {
         let configuration: ClientConfiguration
         do throws(CommandFailure) {
             var found = try client.configuration()
-            found.retryTimeout = .seconds(2)
-            found.connectTimeout = .seconds(2)
+            found.limit(to: min(client.patience, .seconds(2)))
             configuration = found
         } catch {
             return [Finding(check: "cluster", verdict: .failed, text: error.text)]

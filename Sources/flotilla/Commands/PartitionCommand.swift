@@ -70,8 +70,8 @@ struct PartitionDescribeCommand: AsyncParsableCommand {
                         Brokers.list(known.inSyncReplicas),
                         Brokers.list(movement?.adding ?? []),
                         Brokers.list(movement?.removing ?? []),
-                        starts[name]?.description ?? "?",
-                        ends[name]?.description ?? "?"
+                        starts[name]?.description ?? Table.unknown,
+                        ends[name]?.description ?? Table.unknown
                     )
                 }
             }
@@ -122,21 +122,45 @@ struct PartitionRaftCommand: AsyncParsableCommand {
     func run() async throws {
         try await client.run { client in
             guard let topic else {
-                return show(try await Admin(client).quorum())
+                guard partition.isEmpty else {
+                    throw CommandFailure.usage("-p needs a topic: the metadata has one partition")
+                }
+                let group = try await MetadataGroup.find(Admin(client))
+                if let problem = group.problem {
+                    throw group.quorum == nil
+                        ? CommandFailure.unreachable(problem) : CommandFailure.failed(problem)
+                }
+                // Only to learn that the cluster cannot be asked.
+                guard let quorum = group.quorum else {
+                    _ = try await Admin(client).quorum()
+                    return
+                }
+                return show(quorum, try await client.metadata(topics: []).brokers.map(\.id))
             }
             let names = try await Topics.partitions(topic, partition, client)
             let found = try await Topics.find([topic], client).flatMap(\.partitions)
-            let sizes = try await Admin(client).logDirectories()
+            let up = Set(found.flatMap { Set($0.replicas).subtracting($0.offlineReplicas) })
+            let answers = await Admin(client).logDirectories(
+                of: up.sorted(),
+                within: self.client.sizePatience
+            )
             show(
                 names.compactMap { name in
                     found.first { $0.index == name.index }.map { (name, $0) }
                 },
-                sizes
+                answers.values.flatMap { (try? $0.get()) ?? [] }
             )
         }
     }
 
-    private func show(_ quorum: Admin.Quorum) {
+    /// When a member last had everything, told against the one that had it last.
+    static func caughtUp(behindMillis: Int64?, isUp: Bool) -> String {
+        guard let behindMillis else { return "unknown" }
+        // Of a group at rest a leader believes the best until it knows that a broker is gone.
+        return isUp && behindMillis < 1000 ? "now" : "\(behindMillis / 1000) s ago"
+    }
+
+    private func show(_ quorum: Admin.Quorum, _ alive: [BrokerID]) {
         if output.format == .table {
             print(
                 "metadata  leader \(quorum.leader?.description ?? "none")  term \(quorum.epoch)  "
@@ -144,18 +168,20 @@ struct PartitionRaftCommand: AsyncParsableCommand {
             )
         }
         let newest = quorum.members.compactMap(\.lastCaughtUp?.rawValue).max() ?? 0
-        var table = Table("BROKER", "ROLE", "LOG END", "LAG", "CAUGHT UP")
+        var table = Table("BROKER", "ROLE", "STATE", "LOG END", "LAG", "CAUGHT UP")
         for member in quorum.members {
             let role =
                 member.broker == quorum.leader ? "leader" : member.isVoter ? "voter" : "learner"
             let lag = member.logEnd.map { max(0, quorum.highWatermark - $0) }
             let behind = member.lastCaughtUp.map { newest - $0.rawValue }
+            let isUp = alive.contains(member.broker)
             switch output.format {
             case .name: print(member.broker)
             case .json:
                 print(
                     JSONText.object([
                         "broker": member.broker.description, "role": JSONText.quoted(role),
+                        "state": JSONText.quoted(isUp ? "up" : "down"),
                         "term": String(quorum.epoch),
                         "log_end": member.logEnd?.description ?? "null",
                         "lag": lag?.description ?? "null",
@@ -166,9 +192,10 @@ struct PartitionRaftCommand: AsyncParsableCommand {
                 table.add(
                     member.broker.description,
                     role,
-                    member.logEnd?.description ?? "?",
-                    lag?.description ?? "?",
-                    behind.map { $0 < 1000 ? "now" : "\($0 / 1000) s ago" } ?? "?"
+                    isUp ? "up" : "down",
+                    member.logEnd?.description ?? Table.unknown,
+                    lag?.description ?? Table.unknown,
+                    Self.caughtUp(behindMillis: behind, isUp: isUp)
                 )
             }
         }
@@ -203,7 +230,7 @@ struct PartitionRaftCommand: AsyncParsableCommand {
                         String(partition.leaderEpoch),
                         broker.description,
                         role,
-                        byteCount.map { Size(Int($0)).description } ?? "?"
+                        byteCount.map { Size(Int($0)).description } ?? Table.unknown
                     )
                 }
             }

@@ -134,7 +134,7 @@ struct ProduceCommand: AsyncParsableCommand {
             )
         }
         if let partition, partition < 0 || partition >= found.partitions.count {
-            throw CommandFailure.notFound("topic \(topic) has no partition \(partition)")
+            throw ClientError.noSuchPartition(NamedPartition(topic: topic, index: partition))
         }
         if !found.error.isRetriable, found.error != .noError {
             throw ClientError.refused(found.error, subject: "topic \(topic)", message: nil)

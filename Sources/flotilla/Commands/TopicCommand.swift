@@ -79,13 +79,23 @@ enum Topics {
         let metadata = try await client.metadata(topics: names)
         var topics: [ClusterMetadata.Topic] = []
         for name in names {
-            guard let topic = metadata.topic(name), topic.error == .noError else {
-                let code = metadata.topic(name)?.error ?? .unknownTopicOrPartition
-                throw .refused(code, subject: "topic \(name)", message: nil)
+            guard let topic = metadata.topic(name), topic.error != .unknownTopicOrPartition else {
+                throw .noSuchTopic(name)
+            }
+            guard topic.error == .noError else {
+                throw .refused(topic.error, subject: "topic \(name)", message: nil)
             }
             topics.append(topic)
         }
         return topics
+    }
+
+    /// Says which topic may have been meant, where one was named that does not exist.
+    static func explain(_ error: any Error, _ client: KafkaClient) async -> any Error {
+        guard case ClientError.noSuchTopic(let name)? = error as? ClientError else { return error }
+        let known = try? await client.metadata().topics.filter { !$0.isInternal }.map(\.name)
+        guard let nearest = Words.nearest(to: name, among: known ?? []) else { return error }
+        return CommandFailure.notFound("topic \(name) does not exist; did you mean \(nearest)?")
     }
 
     /// Some partitions of a topic; all where none are named.
@@ -95,11 +105,21 @@ enum Topics {
         _ client: KafkaClient
     ) async throws(ClientError) -> [NamedPartition] {
         guard let topic = try await find([name], client).first else { return [] }
+        return try partitions(indexes, of: topic)
+    }
+
+    /// Some partitions of a topic that was found; all where none are named.
+    static func partitions(
+        _ indexes: [Int32],
+        of topic: ClusterMetadata.Topic
+    ) throws(ClientError) -> [NamedPartition] {
         let known = topic.partitions.map(\.index)
         for index in indexes where !known.contains(index) {
-            throw .noSuchPartition(NamedPartition(topic: name, index: index))
+            throw .noSuchPartition(NamedPartition(topic: topic.name, index: index))
         }
-        return (indexes.isEmpty ? known : indexes).map { NamedPartition(topic: name, index: $0) }
+        return (indexes.isEmpty ? known : indexes).map {
+            NamedPartition(topic: topic.name, index: $0)
+        }
     }
 }
 
@@ -160,8 +180,8 @@ struct TopicDescribeCommand: AsyncParsableCommand {
                 String(partition.leaderEpoch),
                 partition.replicas.map(\.description).joined(separator: ","),
                 partition.inSyncReplicas.map(\.description).joined(separator: ","),
-                starts[name]?.description ?? "?",
-                ends[name]?.description ?? "?"
+                starts[name]?.description ?? Table.unknown,
+                ends[name]?.description ?? Table.unknown
             )
         }
         print(table.text)
@@ -533,7 +553,7 @@ struct TopicOffsetsCommand: AsyncParsableCommand {
     ) {
         var lines: [[String]] = []
         for partition in partitions.sorted() {
-            let offsets = columns.map { $0.value[partition]?.description ?? "?" }
+            let offsets = columns.map { $0.value[partition]?.description ?? Table.unknown }
             switch output.format {
             case .json:
                 let members = zip(columns, offsets).map { JSONText.quoted($0.key) + ":" + $1 }

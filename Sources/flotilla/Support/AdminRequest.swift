@@ -16,7 +16,7 @@ struct AdminOptions: ParsableArguments {
         let environment = ProcessInfo.processInfo.environment
         let text = admin ?? environment["FLOTILLA_ADMIN"] ?? "localhost:9644"
         guard let address = BrokerAddress(text.contains(":") ? text : "\(text):9644") else {
-            throw .usage("\"\(text)\" is no address of an HTTP listener; write HOST:PORT")
+            throw .usage("--admin: \(Addresses.problem(text))")
         }
         return address
     }
@@ -74,8 +74,9 @@ struct AdminRequest {
 
     /// Sends it.
     ///
-    /// - Throws: `.unreachable` when nobody answers in time.
+    /// - Throws: `.unreachable` when nobody answers in time, and how to name somebody else.
     func send(to address: BrokerAddress, timeout: Duration) async throws(CommandFailure) -> Answer {
+        let end = NIODeadline.now() + .init(timeout)
         let loop = MultiThreadedEventLoopGroup.singleton.next()
         let answer = loop.makePromise(of: ByteBuffer.self)
         let request =
@@ -83,7 +84,7 @@ struct AdminRequest {
         do {
             let channel = try await ClientBootstrap(group: loop).connectTimeout(.init(timeout))
                 .connect(host: address.host, port: address.port).get()
-            let deadline = loop.scheduleTask(in: .init(timeout)) {
+            let deadline = loop.scheduleTask(deadline: end) {
                 answer.fail(ChannelError.connectTimeout(.init(timeout)))
                 channel.close(promise: nil)
             }
@@ -94,7 +95,9 @@ struct AdminRequest {
             let bytes = try await answer.futureResult.get()
             deadline.cancel()
             guard let answer = Answer(bytes) else {
-                throw CommandFailure.unreachable("\(address) did not answer as an HTTP server")
+                throw CommandFailure.unreachable(
+                    "\(address) does not speak HTTP; \(Self.advice)"
+                )
             }
             return answer
         } catch let failure as CommandFailure {
@@ -102,7 +105,13 @@ struct AdminRequest {
         } catch {
             // Nobody waits for what a connection that was never made would have said.
             answer.fail(error)
-            throw .unreachable("\(address): no HTTP listener of a broker answers: \(error)")
+            throw .unreachable(
+                "no broker's HTTP listener reached at \(address): \(ClientError.reason(error)); \(Self.advice)"
+            )
         }
     }
+
+    /// What to do where nobody answers.
+    private static let advice =
+        "--admin HOST:PORT ($FLOTILLA_ADMIN) names the one that a broker's --admin or http.listen says"
 }

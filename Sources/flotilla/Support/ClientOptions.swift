@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlotillaClient
+import FlotillaCoordination
 import FlotillaModel
 import FoundationEssentials
 import Logging
@@ -17,8 +18,19 @@ struct ClientOptions: ParsableArguments {
     @Flag(name: [.customShort("q"), .long], help: "Say nothing on standard error but errors.")
     var quiet = false
 
-    @Option(help: "How long to wait for a cluster that does not answer.")
-    var timeout = Span(.seconds(15))
+    @Option(
+        help: ArgumentHelp(
+            "How long each request may take, with connecting and repeating (15s; 3s where every address refuses connections)."
+        )
+    )
+    var timeout: Span?
+
+    /// How long each request may take.
+    var patience: Duration { timeout?.duration ?? .seconds(15) }
+    /// How long a broker may take to tell sizes, which are worth less than an answer soon.
+    var sizePatience: Duration { min(patience, .seconds(3)) }
+    /// The same while nobody is there: long enough for a broker that is just starting.
+    private static let refusalPatience = Duration.seconds(3)
 
     /// What the flags, the environment and the property file say together.
     func configuration() throws(CommandFailure) -> ClientConfiguration {
@@ -28,12 +40,13 @@ struct ClientOptions: ParsableArguments {
             text = try PropertyFile.read(path)["bootstrap.servers"]
         }
         let list = text ?? "localhost:\(BrokerAddress.defaultPort)"
-        guard let addresses = BrokerAddress.list(list) else {
-            throw .usage("\"\(list)\" is no list of brokers; write HOST:PORT,HOST:PORT")
+        guard patience > .zero else {
+            throw .usage("--timeout takes a time above zero, such as 5s")
         }
-        var configuration = ClientConfiguration(brokers: addresses)
-        configuration.retryTimeout = timeout.duration
-        configuration.connectTimeout = min(configuration.connectTimeout, timeout.duration)
+        var configuration = ClientConfiguration(brokers: try Addresses.brokers(list))
+        configuration.limit(to: patience)
+        if timeout == nil { configuration.refusalTimeout = Self.refusalPatience }
+        if !quiet { configuration.onWait = { CommandOutput.note($0) } }
         return configuration
     }
 
@@ -44,8 +57,9 @@ struct ClientOptions: ParsableArguments {
             do {
                 try await body(client)
             } catch {
+                let explained = await Topics.explain(error, client)
                 await client.close()
-                throw error
+                throw explained
             }
             await client.close()
         } catch let error as ClientError {
@@ -63,6 +77,44 @@ struct ClientOptions: ParsableArguments {
     /// Says something beside the data, unless it should not.
     func note(_ text: String) {
         if !quiet { CommandOutput.note(text) }
+    }
+}
+
+extension ClientConfiguration {
+    /// Lets nothing that is asked of the cluster take longer.
+    mutating func limit(to patience: Duration) {
+        connectTimeout = min(connectTimeout, patience)
+        requestTimeout = patience
+        retryTimeout = patience
+    }
+}
+
+/// Addresses on the command line.
+enum Addresses {
+    /// Reads `HOST:PORT,HOST:PORT`; the port may be left out.
+    static func brokers(_ text: String) throws(CommandFailure) -> [BrokerAddress] {
+        var addresses: [BrokerAddress] = []
+        for part in text.split(separator: ",") where !Words.trimmed(part).isEmpty {
+            guard let address = BrokerAddress(part) else { throw .usage(problem(part)) }
+            addresses.append(address)
+        }
+        guard !addresses.isEmpty else {
+            throw .usage("the list of brokers is empty; write HOST:PORT,HOST:PORT")
+        }
+        return addresses
+    }
+
+    /// Why a text is no address.
+    static func problem(_ text: some StringProtocol) -> String {
+        let name = Words.trimmed(text)
+        let port = name.split(separator: ":", omittingEmptySubsequences: false).last ?? ""
+        if name.contains(":"), Int(port).map({ !(1...65535).contains($0) }) ?? false {
+            return "\"\(name)\" is no address: ports lie between 1 and 65535"
+        }
+        if let end = name.firstRange(of: "://") {
+            return "\"\(name)\" is no address: write HOST:PORT without \(name[..<end.upperBound])"
+        }
+        return "\"\(name)\" is no address; write HOST:PORT"
     }
 }
 
@@ -89,6 +141,19 @@ enum Words {
         var rest = text[...].drop(while: \.isWhitespace)
         while rest.last?.isWhitespace == true { rest.removeLast() }
         return String(rest)
+    }
+
+    /// The word that a person may have meant; nil when none is like it.
+    static func nearest(to word: String, among words: some Sequence<String>) -> String? {
+        guard word.count <= EditDistance.maximumCharacterCount else { return nil }
+        // A slip or two; of a short word less, or everything would be like it.
+        let limit = min(2, word.count / 3)
+        let near = words.compactMap { other -> (distance: Int, word: String)? in
+            guard other != word, abs(other.count - word.count) <= limit else { return nil }
+            let distance = EditDistance.between(word, other)
+            return distance <= limit ? (distance, other) : nil
+        }
+        return near.min { ($0.distance, $0.word) < ($1.distance, $1.word) }?.word
     }
 
     static func counted(_ count: Int, _ noun: String) -> String {

@@ -25,7 +25,7 @@ enum CommandFailure: Error {
         let text = error.description
         switch error {
         case _ where error.isNotFound: self = .notFound(text)
-        case .unreachable, .disconnected, .requestTimedOut, .deliveryTimedOut:
+        case .unreachable, .notKafka, .disconnected, .requestTimedOut, .deliveryTimedOut:
             self = .unreachable(text)
         case .refused(let code, _, _): self = Self.refusal(code, text)
         default: self = .failed(text)
@@ -40,7 +40,9 @@ enum CommandFailure: Error {
             .transactionalIdAuthorizationFailed, .delegationTokenAuthorizationFailed:
             .denied(text)
         case .requestTimedOut, .brokerNotAvailable, .leaderNotAvailable: .unreachable(text)
-        case .groupIdNotFound, .resourceNotFound, .transactionalIdNotFound: .notFound(text)
+        case .groupIdNotFound, .resourceNotFound, .transactionalIdNotFound,
+            .brokerIdNotRegistered:
+            .notFound(text)
         default: .failed(text)
         }
     }

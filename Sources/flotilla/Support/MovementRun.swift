@@ -118,8 +118,16 @@ enum Brokers {
     static func parse(_ text: String) throws(CommandFailure) -> [BrokerID] {
         var brokers: [BrokerID] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-            guard let number = Int32(part), number >= 0, !brokers.contains(BrokerID(number)) else {
+            guard let number = Int32(part) else {
                 throw .usage("\"\(text)\" is no list of brokers; write their ids, as in 1,2,3")
+            }
+            guard number >= 0 else {
+                throw .usage("\(number) in \"\(text)\" is no broker's id: ids begin at 0")
+            }
+            guard !brokers.contains(BrokerID(number)) else {
+                throw .usage(
+                    "\"\(text)\" names broker \(number) twice; a broker holds one replica of a partition"
+                )
             }
             brokers.append(BrokerID(number))
         }

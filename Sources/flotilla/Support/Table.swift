@@ -1,5 +1,8 @@
 /// Columns with a heading, as wide as they must be.
 struct Table {
+    /// What stands in the place of what nobody knows.
+    static let unknown = "-"
+
     private var rows: [[String]]
 
     init(_ headings: String...) {
@@ -24,7 +27,10 @@ struct Table {
         let columns = rows[0].indices
         let widths = columns.map { column in rows.map { $0[column].count }.max() ?? 0 }
         let isNumeric = columns.map { column in
-            rows.count > 1 && rows.dropFirst().allSatisfy { $0[column].first?.isNumber ?? true }
+            rows.count > 1
+                && rows.dropFirst().allSatisfy { row in
+                    row[column] == Self.unknown || row[column].first?.isNumber ?? true
+                }
         }
         let lines = rows.map { row in
             var line = ""
