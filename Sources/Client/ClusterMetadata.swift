@@ -86,6 +86,24 @@ extension ClusterMetadata.Topic {
     }
 }
 
+extension ClusterMetadata.Topic {
+    /// The same without leaders that were deposed: a broker may name itself long after another leads.
+    func keepingNewer(_ known: Self) -> Self {
+        guard known.id == id, error == .noError, known.error == .noError else { return self }
+        let leaders = Dictionary(known.partitions.map { ($0.index, $0) }) { $1 }
+        var newest = self
+        for place in newest.partitions.indices {
+            let told = newest.partitions[place]
+            guard let other = leaders[told.index], other.leaderEpoch > told.leaderEpoch else {
+                continue
+            }
+            newest.partitions[place].leader = other.leader
+            newest.partitions[place].leaderEpoch = other.leaderEpoch
+        }
+        return newest
+    }
+}
+
 extension ClusterMetadata.Partition {
     init(_ partition: MetadataResponse.MetadataResponsePartition) {
         index = partition.partitionIndex

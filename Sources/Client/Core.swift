@@ -36,6 +36,7 @@ final class Core {
     private var links: [LinkKey: Link] = [:]
     private(set) var brokers: [BrokerID: BrokerAddress] = [:]
     private(set) var controller: BrokerID?
+    private var clusterID: String?
     private(set) var topics: [String: ClusterMetadata.Topic] = [:]
     /// Addresses that kept us waiting the last time; others are asked first.
     private var slow: Set<BrokerAddress> = []
@@ -377,7 +378,11 @@ final class Core {
             brokers = Dictionary(metadata.brokers.map { ($0.id, $0.address) }) { $1 }
         }
         controller = metadata.controller
-        for topic in metadata.topics { topics[topic.name] = topic }
+        if let known = clusterID, let told = metadata.clusterID, known != told { topics = [:] }
+        clusterID = metadata.clusterID ?? clusterID
+        for topic in metadata.topics {
+            topics[topic.name] = topics[topic.name].map { topic.keepingNewer($0) } ?? topic
+        }
     }
 
     /// Forgets where a topic's partitions are led, so that the next look asks again.

@@ -22,7 +22,10 @@ public final class Producer: Sendable {
         var configuration = configuration
         if configuration.acks != .all { configuration.isIdempotent = false }
         if configuration.isIdempotent {
-            configuration.maximumInFlight = min(configuration.maximumInFlight, 5)
+            configuration.maximumInFlight = min(
+                configuration.maximumInFlight,
+                Sender.recognizedBatchCount
+            )
         }
         let accumulator = Accumulator(configuration)
         let sender = NIOLoopBoundBox<Sender?>.makeEmptyBox(eventLoop: client.loop)

@@ -12,8 +12,9 @@ struct ProducerIdentity: Equatable {
 
 /// What numbers a producer's batches, so that the broker knows repeats.
 ///
-/// A partition keeps its identity as long as its broker goes on with it; the others are not touched by what
-/// happens to one, for their batches may be in the log without an answer.
+/// A partition keeps its identity as long as its broker goes on with it, and then takes the next epoch of the
+/// same id: what is still on its way under the old one is refused wherever it arrives (KIP-360). Other
+/// partitions are not touched, for their batches may be in the log without an answer.
 extension Sender {
     enum Identity {
         case unknown
@@ -24,18 +25,12 @@ extension Sender {
     /// How many of a partition's latest batches a broker recognizes.
     ///
     /// - Source: KIP-98, `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`.
-    private static let recognizedBatchCount = 5
+    static let recognizedBatchCount = 5
 
-    /// Asks for an identity where there is none, and renumbers partitions that wait for another.
+    /// Renumbers partitions whose identity is spent, and asks for an identity where there is none.
     func identify(_ now: NIODeadline) {
-        switch identity {
-        case .asking: break
-        case .unknown: if identityAfter <= now { ask() }
-        case .known(let identity):
-            for lane in lanes where lane.isSpent && lane.inFlight == 0 {
-                renumber(lane, as: identity)
-            }
-        }
+        for lane in lanes where lane.isSpent && lane.inFlight == 0 { renumber(lane) }
+        if case .unknown = identity, identityAfter <= now { ask() }
     }
 
     /// Whether a new batch of the partition can have a number.
@@ -50,6 +45,7 @@ extension Sender {
         return lane.identity != nil
     }
 
+    /// Gives a batch its number.
     func number(_ draft: Draft, of lane: SendLane) {
         if lane.identity == nil, case .known(let identity) = identity { lane.identity = identity }
         guard let identity = lane.identity else {
@@ -61,22 +57,23 @@ extension Sender {
         lane.advanceSequence(by: draft.builder.count)
     }
 
-    /// The broker refused the partition's oldest batch, so nothing of what waits is in its log.
-    func spendIdentity(of lane: SendLane) {
-        lane.isSpent = true
-        if case .known(let current) = identity, current == lane.identity { identity = .unknown }
-    }
-
-    /// Numbers everything that waits from 0 under a new identity.
-    private func renumber(_ lane: SendLane, as identity: ProducerIdentity) {
-        lane.identity = identity
+    /// Numbers everything that waits from 0 under the next epoch, or under a new id after the last one.
+    private func renumber(_ lane: SendLane) {
+        guard let spent = lane.identity else { return lane.isSpent = false }
+        var next = ProducerIdentity(id: spent.id, epoch: spent.epoch &+ 1)
+        if spent.epoch == .max {
+            guard case .known(let current) = identity else { return }
+            guard current.id != spent.id else { return identity = .unknown }
+            next = current
+        }
+        lane.identity = next
         lane.isSpent = false
         lane.nextSequence = 0
         for batch in lane.queue {
             let sequence = lane.nextSequence
             batch.batch = batch.batch.rewritten { header in
-                header.producerID = identity.id
-                header.producerEpoch = identity.epoch
+                header.producerID = next.id
+                header.producerEpoch = next.epoch
                 header.baseSequence = sequence
             }
             lane.advanceSequence(by: Int(batch.batch.header.recordCount))

@@ -14,8 +14,8 @@ import NIOCore
 /// had, by which the broker recognizes repeats (KIP-98).
 ///
 /// Whether a batch that came back is in the log is not known, so it keeps its number until the broker
-/// answers for it: numbers change only where a partition's oldest batch is refused as out of order, for then
-/// neither it nor what follows is in the log.
+/// answers for it. Numbers change only where a partition's oldest batch is refused as out of order: what
+/// follows is not in the log then either, since a partition's batches go to one broker at a time.
 final class Sender {
     let core: Core
     let accumulator: Accumulator
@@ -171,7 +171,10 @@ final class Sender {
     ) {
         let request = makeRequest(batches)
         destinations[broker]?.inFlight += 1
-        for (lane, _) in batches { lane.inFlight += 1 }
+        for (lane, _) in batches {
+            lane.inFlight += 1
+            lane.route = broker
+        }
         guard configuration.acks == .none else {
             return connection.send(request, version: version, timeout: core.requestTimeout) {
                 result in
@@ -315,7 +318,7 @@ final class Sender {
             .unknownProducerId where configuration.isIdempotent,
             .invalidProducerEpoch where configuration.isIdempotent:
             // Behind a batch that came back, or is still on its way to another broker, it waits for that.
-            if lane.outstanding.first === batch { spendIdentity(of: lane) }
+            if lane.outstanding.first === batch { lane.isSpent = true }
             retry(batch, of: lane, error)
         case .notLeaderOrFollower, .unknownTopicOrPartition, .leaderNotAvailable,
             .fencedLeaderEpoch,
@@ -343,12 +346,12 @@ final class Sender {
     }
 
     private func succeed(_ batch: OutBatch, of lane: SendLane, baseOffset: Offset?) {
-        lane.outstanding.removeAll { $0 === batch }
+        lane.forget(batch)
         finish(batch.draft, of: lane.partition, baseOffset: baseOffset, error: nil)
     }
 
     private func fail(_ batch: OutBatch, of lane: SendLane, _ error: ClientError) {
-        lane.outstanding.removeAll { $0 === batch }
+        lane.forget(batch)
         finish(batch.draft, of: lane.partition, baseOffset: nil, error: error)
     }
 
@@ -483,7 +486,11 @@ final class Sender {
         partitionCounts[topic.name] = max(known, topic.partitions.count)
         for index in known..<max(known, topic.partitions.count) {
             let partition = NamedPartition(topic: topic.name, index: Int32(index))
-            let lane = SendLane(partition: partition, backoff: Backoff(core.configuration))
+            let lane = SendLane(
+                partition: partition,
+                isIdempotent: configuration.isIdempotent,
+                backoff: Backoff(core.configuration)
+            )
             lane.leader = core.leader(of: partition)
             lanes.append(lane)
         }
@@ -519,7 +526,7 @@ final class Sender {
             order: lane.sealedCount,
             deadline: draft.start + TimeAmount(configuration.deliveryTimeout)
         )
-        lane.outstanding.append(batch)
+        if configuration.isIdempotent { lane.outstanding.append(batch) }
         return batch
     }
 }

@@ -124,6 +124,7 @@ extension Raft {
     private mutating func askForMatch(of slot: Int, into effects: inout [Effect]) -> Bool {
         let progress = leading.progress[slot]
         guard progress.state == .probe, progress.verifiedIndex > progress.match,
+            progress.next == progress.verifiedIndex.next,
             let term = log.term(at: progress.verifiedIndex)
         else { return false }
         let verified = LogPosition(term: term, index: progress.verifiedIndex)

@@ -110,7 +110,10 @@ struct AdmissionTests {
         let id = BrokerID(1)
         let drain = MetadataCommand.setBrokerState(id, .draining, allowsPartial: false)
         guard case .done = try cluster.command(drain, at: 1),
-            case .member(let before?) = try cluster.command(.findMember(id), at: 2)
+            case .member(let before?) = try cluster.command(
+                .findMember(id, appliedIndex: .zero),
+                at: 2
+            )
         else { throw TestFailure("broker 1 could not be drained, or is no member") }
         #expect(before.broker == id)
         #expect(
@@ -128,7 +131,12 @@ struct AdmissionTests {
             for shard in cluster.brokers[place].shards {
                 #expect(!shard.peerAddresses.contains { $0.broker == id })
             }
-            guard case .member(nil) = try cluster.command(.findMember(id), at: place) else {
+            guard
+                case .member(nil) = try cluster.command(
+                    .findMember(id, appliedIndex: .zero),
+                    at: place
+                )
+            else {
                 throw TestFailure("broker 1 is still a member at place \(place)")
             }
         }
@@ -139,8 +147,23 @@ struct AdmissionTests {
         let cluster = try TestCluster()
         let controller = try #require(cluster.controller)
         for place in 0..<3 where place != controller { cluster.kill(place) }
-        guard case .refused = try cluster.command(.findMember(BrokerID(9)), at: controller) else {
+        guard
+            case .refused = try cluster.command(
+                .findMember(BrokerID(9), appliedIndex: .zero),
+                at: controller
+            )
+        else {
             throw TestFailure("a leader without a quorum answered")
+        }
+    }
+
+    @Test("A leader that knows less than the one who asks does not say who is no member")
+    func setBackWord() throws {
+        let cluster = try TestCluster()
+        let later = cluster.image().appliedIndex + 1
+        let command = MetadataCommand.findMember(BrokerID(9), appliedIndex: later)
+        guard case .refused = try cluster.command(command, at: 0) else {
+            throw TestFailure("the leader spoke of what it cannot know")
         }
     }
 }

@@ -68,7 +68,8 @@ private let commands: [MetadataCommand] = [
     ),
     .finishMovement(partition, revision: 8), .renewReplica(member, of: partition),
     .setBrokerState(BrokerID(1), .draining, allowsPartial: true), .unregisterBroker(BrokerID(2)),
-    .setFeatureLevel(-1, validateOnly: true), .findMember(BrokerID(4)),
+    .setFeatureLevel(-1, validateOnly: true),
+    .findMember(BrokerID(4), appliedIndex: LogIndex(7)),
 ]
 
 private let place = PartitionImage(replicas: [member])

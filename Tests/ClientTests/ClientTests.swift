@@ -1,4 +1,5 @@
-import FlotillaClient
+@testable import FlotillaClient
+import FlotillaKafkaWire
 import FlotillaModel
 import NIOCore
 import Synchronization
@@ -144,19 +145,73 @@ struct ClientTests {
         try await broker.stop()
     }
 
+    @Test("A partition's batches are at one broker at a time, also when the leader moves")
+    func leaderMoves() async throws {
+        let broker = try await FakeBroker.start()
+        broker.set(replica: 2, fetches: [])
+        broker.set(produce: [.silence])
+        var configuration = ClientConfiguration(brokers: [
+            BrokerAddress(host: "127.0.0.1", port: broker.address.port)
+        ])
+        configuration.metadataMaximumAge = .milliseconds(10)
+        let client = KafkaClient(configuration)
+        let producer = Producer(client)
+        let first = Task { try await producer.send(self.record("first")) }
+        while !broker.requests.contains(where: { $0.hasPrefix("Produce/") }) {
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        broker.set(leader: 2, epoch: 1)
+        let isMetadata = { (name: String) in name.hasPrefix("Metadata/") }
+        let asked = broker.requests.count(where: isMetadata)
+        while broker.requests.count(where: isMetadata) < asked + 2 {
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        let second = Task { try await producer.send(self.record("second")) }
+        // A new leader would take it as the producer's first.
+        try await Task.sleep(for: .milliseconds(300))
+        #expect(try broker.values(of: 0).isEmpty)
+        broker.dropSilent()
+        #expect(try await first.value.offset == .zero)
+        #expect(try await second.value.offset == Offset(1))
+        #expect(try broker.values(of: 0) == ["first", "second"])
+        await producer.close()
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("A deposed leader's word about a partition is not taken")
+    func deposedLeader() {
+        func topic(_ leader: Int32, epoch: Int32, id: UInt64 = 1) -> ClusterMetadata.Topic {
+            ClusterMetadata.Topic(
+                .init(
+                    name: "t",
+                    topicId: TopicID(high: 0, low: id),
+                    partitions: [
+                        .init(partitionIndex: 0, leaderId: leader, leaderEpoch: epoch)
+                    ]
+                )
+            )
+        }
+        let known = topic(2, epoch: 5)
+        #expect(topic(1, epoch: 4).keepingNewer(known).partitions[0].leader == BrokerID(2))
+        #expect(topic(3, epoch: 6).keepingNewer(known).partitions[0].leader == BrokerID(3))
+        // Another topic of that name begins anew.
+        #expect(topic(1, epoch: 0, id: 2).keepingNewer(known).partitions[0].leader == BrokerID(1))
+    }
+
     @Test("A batch that expires without an answer does not make others appear twice")
     func expiredBeforeRepeats() async throws {
         let broker = try await FakeBroker.start()
         let client = client(broker)
         var settings = ProducerConfiguration()
         settings.batchByteCount = 100
-        settings.deliveryTimeout = .seconds(4)
+        settings.deliveryTimeout = .seconds(10)
         let producer = Producer(client, settings)
         _ = try await producer.send(record("first"))
         // In the log, but never told.
         broker.set(FakeBroker.Faults(dropsAfter: 100))
         let second = Task { try await producer.send(self.record("second")) }
-        try await Task.sleep(for: .seconds(2))
+        try await Task.sleep(for: .seconds(5))
         let third = Task { try await producer.send(self.record("third")) }
         await #expect(throws: ClientError.self) { try await second.value }
         broker.set(FakeBroker.Faults())

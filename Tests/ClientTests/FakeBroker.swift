@@ -19,7 +19,9 @@ final class FakeBroker: Sendable {
 
     /// What a producer has written to a partition.
     private struct Sequence {
-        var next: Int32 = 0
+        var epoch: Int16
+        /// What must come next; nil where anything may be the first.
+        var next: Int32?
         var recent: [(base: Int32, count: Int32, offset: Int64)] = []
     }
 
@@ -40,6 +42,9 @@ final class FakeBroker: Sendable {
         var replica: Int32?
         var fetchScript: [FetchStep] = []
         var produceScript: [ProduceStep] = []
+        var leader: (id: Int32, epoch: Int32) = (1, 0)
+        /// Connections on which a request was left without an answer.
+        var silent: [any Channel] = []
     }
 
     /// A fetch that came: on which connection, from where, and what it said of the rack.
@@ -60,6 +65,8 @@ final class FakeBroker: Sendable {
     enum ProduceStep: Sendable {
         /// Appended, and the connection ends.
         case loseAnswer
+        /// Neither looked at nor answered; the connection stays.
+        case silence
         /// The partition's first batch ever is refused, another is appended.
         case refuseOldest
     }
@@ -137,6 +144,24 @@ final class FakeBroker: Sendable {
         state.withLock { $0.faults = faults }
     }
 
+    /// Another broker leads, which is this one under its other name: see `set(replica:fetches:)`.
+    func set(leader: Int32, epoch: Int32) {
+        state.withLock { $0.leader = (leader, epoch) }
+    }
+
+    /// Ends the connections on which it kept silent.
+    func dropSilent() {
+        let channels = state.withLock { state in
+            defer { state.silent = [] }
+            return state.silent
+        }
+        for channel in channels { channel.close(promise: nil) }
+    }
+
+    fileprivate func note(silent channel: any Channel) {
+        state.withLock { $0.silent.append(channel) }
+    }
+
     func set(produce script: [ProduceStep]) {
         state.withLock { $0.produceScript = script }
     }
@@ -179,7 +204,7 @@ final class FakeBroker: Sendable {
         state.withLock { $0.requests.append("\(name)/\(header.requestApiVersion)") }
     }
 
-    /// The answer to a frame; nil ends the connection.
+    /// The answer to a frame, empty for none; nil ends the connection.
     fileprivate func answer(_ frame: ByteBuffer, on connection: ObjectIdentifier) throws
         -> ByteBuffer?
     {
@@ -197,9 +222,12 @@ final class FakeBroker: Sendable {
         case .metadata: return try reply(metadata(version))
         case .initProducerId: return try reply(initProducerID())
         case .produce:
-            guard let response = try produce(ProduceRequest(from: body, version: version)) else {
-                return nil
+            let request = try ProduceRequest(from: body, version: version)
+            if state.withLock({ $0.produceScript.first == .silence }) {
+                state.withLock { _ = $0.produceScript.removeFirst() }
+                return ByteBuffer()
             }
+            guard let response = try produce(request) else { return nil }
             return try reply(response)
         case .listOffsets:
             return try reply(listOffsets(ListOffsetsRequest(from: body, version: version)))
@@ -233,7 +261,7 @@ final class FakeBroker: Sendable {
     }
 
     private func metadata(_ version: Int16) -> MetadataResponse {
-        let (count, replica) = state.withLock { ($0.logs.count, $0.replica) }
+        let (count, replica, leader) = state.withLock { ($0.logs.count, $0.replica, $0.leader) }
         var response = MetadataResponse()
         response.brokers = [.init(nodeId: 1, host: "127.0.0.1", port: Int32(address.port))]
         if let replica {
@@ -249,7 +277,11 @@ final class FakeBroker: Sendable {
             .init(
                 name: Self.topic,
                 partitions: (0..<count).map {
-                    .init(partitionIndex: Int32($0), leaderId: 1, leaderEpoch: 0)
+                    .init(
+                        partitionIndex: Int32($0),
+                        leaderId: leader.id,
+                        leaderEpoch: leader.epoch
+                    )
                 }
             )
         ]
@@ -279,7 +311,9 @@ final class FakeBroker: Sendable {
                     let isRefused =
                         Int.random(in: 0..<100, using: &state.random) < faults.refusals
                         || step == .refuseOldest && isOldest
-                    let (code, offset) = isRefused ? (6, -1) : try Self.append(part, &state)
+                    let (code, offset) =
+                        isRefused
+                        ? try Self.refuse(part, &state) : try Self.append(part, &state)
                     parts.append(.init(index: part.index, errorCode: code, baseOffset: offset))
                 }
                 response.responses.append(.init(name: topic.name, partitionResponses: parts))
@@ -295,6 +329,19 @@ final class FakeBroker: Sendable {
         try RecordBatch(parsing: part.records?.buffer ?? ByteBuffer())
     }
 
+    /// Refuses a batch for the moment; of a producer that is not known yet its first must come again first.
+    private static func refuse(
+        _ part: ProduceRequest.PartitionProduceData,
+        _ state: inout State
+    ) throws -> (Int16, Int64) {
+        let header = try batch(of: part).header
+        let key = SequenceKey(producer: header.producerID, partition: part.index)
+        if header.hasProducerID, state.sequences[key] == nil {
+            state.sequences[key] = Sequence(epoch: header.producerEpoch, next: header.baseSequence)
+        }
+        return (6, -1)
+    }
+
     private static func append(
         _ part: ProduceRequest.PartitionProduceData,
         _ state: inout State
@@ -304,13 +351,19 @@ final class FakeBroker: Sendable {
         let header = batch.header
         let key = SequenceKey(producer: header.producerID, partition: part.index)
         if header.hasProducerID {
-            var sequence = state.sequences[key] ?? Sequence()
+            var sequence = state.sequences[key] ?? Sequence(epoch: header.producerEpoch)
+            guard header.producerEpoch >= sequence.epoch else { return (47, -1) }
+            if header.producerEpoch > sequence.epoch {
+                sequence = Sequence(epoch: header.producerEpoch, next: 0)
+            }
             if let known = sequence.recent.first(where: {
                 $0.base == header.baseSequence && $0.count == header.recordCount
             }) {
                 return (0, known.offset)
             }
-            guard header.baseSequence == sequence.next else { return (45, -1) }
+            guard header.baseSequence == sequence.next ?? header.baseSequence else {
+                return (45, -1)
+            }
             sequence.next = header.baseSequence + header.recordCount
             sequence.recent.append((header.baseSequence, header.recordCount, state.ends[index]))
             if sequence.recent.count > 5 { sequence.recent.removeFirst() }
@@ -428,6 +481,10 @@ private final class Handler: ChannelInboundHandler {
             let frame = ByteBuffer(bytes: inbound.readBytes(length: Int(length)) ?? [])
             guard let answer = try? broker.answer(frame, on: ObjectIdentifier(self)) else {
                 return context.close(promise: nil)
+            }
+            guard answer.readableBytes > 0 else {
+                broker.note(silent: context.channel)
+                continue
             }
             context.writeAndFlush(wrapOutboundOut(answer), promise: nil)
         }

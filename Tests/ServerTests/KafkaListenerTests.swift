@@ -126,7 +126,7 @@ struct KafkaListenerTests {
         try await body(listener, journal)
         try await listener.stopAccepting()
         await listener.closeConnections(.shutdown)
-        #expect(census.openCount == 0)
+        try waitUntil { census.openCount == 0 }
         try await group.shutdownGracefully()
     }
 

@@ -30,7 +30,7 @@ package import struct NIOCore.ByteBuffer
 /// | 13 unregisterBroker | broker i32 |
 /// | 14 setFeatureLevel | level i16, flag |
 /// | 15 readIndex, 16 describeQuorum | nothing |
-/// | 17 findMember | broker i32 |
+/// | 17 findMember | broker i32, log index u64 |
 extension MetadataCommand {
     /// The most bytes that a command or a reply may have; a client's request that makes more is refused.
     package static let byteLimit = 16 << 20
@@ -123,8 +123,10 @@ extension MetadataCommand {
             writer.integer(broker.rawValue)
             writer.integer(state.rawValue)
             writer.flag(allowsPartial)
-        case .unregisterBroker(let broker), .findMember(let broker):
+        case .unregisterBroker(let broker): writer.integer(broker.rawValue)
+        case .findMember(let broker, let index):
             writer.integer(broker.rawValue)
+            writer.integer(index.rawValue)
         case .setFeatureLevel(let level, let validateOnly):
             writer.integer(level)
             writer.flag(validateOnly)
@@ -166,7 +168,10 @@ extension MetadataCommand {
             return .setFeatureLevel(level, validateOnly: try reader.flag("validate only"))
         case 15: return .readIndex
         case 16: return .describeQuorum
-        case 17: return .findMember(try reader.brokerID("broker"))
+        case 17:
+            let broker = try reader.brokerID("broker")
+            let index = LogIndex(try reader.integer("applied index"))
+            return .findMember(broker, appliedIndex: index)
         default: throw .unknownCommandKind(Int(kind))
         }
     }

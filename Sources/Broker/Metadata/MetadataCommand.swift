@@ -1,7 +1,7 @@
 package import FlotillaCoordination
 package import FlotillaModel
 
-/// A change of the cluster's metadata that some shard asks for.
+/// A change of the cluster's metadata that some shard asks for, or a question to its leader.
 package enum MetadataCommand: Hashable, Sendable {
     case createTopics([TopicRequest], validateOnly: Bool)
     case deleteTopics([TopicReference])
@@ -30,8 +30,8 @@ package enum MetadataCommand: Hashable, Sendable {
     case readIndex
     /// The metadata's group, as its leader knows it.
     case describeQuorum
-    /// Which member of the metadata's group a broker is now.
-    case findMember(BrokerID)
+    /// Which member of the metadata's group a broker is now; that one has applied the metadata up to an index.
+    case findMember(BrokerID, appliedIndex: LogIndex)
 }
 
 /// What became of a command, after the change is committed.
@@ -48,7 +48,7 @@ package enum MetadataReply: Sendable {
     case registered(RegistrationOutcome)
     /// Answers `alterReassignments`.
     case reassignments([ReassignmentOutcome])
-    /// Answers `renewReplica` and `findMember`; nil when the member is not wanted any more.
+    /// Answers `renewReplica`, nil when the old member is not wanted any more, and `findMember`, nil when the broker is none.
     case member(GroupMember?)
     /// Answers `readIndex`.
     case index(LogIndex)

@@ -24,8 +24,6 @@ final class MetadataService {
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
     private(set) var isTaking = false
     private var isRegistering = false
-    /// Whether the metadata has named this life of the broker since the start.
-    private var wasRegistered = false
     /// The leader's part in changing the metadata group.
     private var guide = MovementState()
     private let balancer: Balancer
@@ -200,12 +198,13 @@ final class MetadataService {
     private func ensureRegistered() {
         let image = machine.controller.image
         let known = image.brokers[shard.settings.broker]
-        if known?.incarnation == shard.settings.incarnation { wasRegistered = true }
         guard shard.settings.isClustered, !isRegistering, !isTaking, remoteLeader != nil,
             image.clusterID != nil, known != facts.registration
         else { return }
-        // Somebody took this broker out of the cluster, and it does not come back by itself.
-        guard known != nil || !wasRegistered else { return }
+        // Else somebody took this broker out of the cluster, and it does not come back by itself.
+        guard image.metadataMembers[shard.settings.broker]?.epoch == replica.member.epoch else {
+            return
+        }
         isRegistering = true
         perform(.registerBroker(facts.registration)) { [unowned self] reply in
             guard case .refused(let refusal) = reply else {
@@ -271,7 +270,7 @@ final class MetadataService {
     }
 
     /// Goes on when this broker has applied the metadata up to an index, or when that takes too long.
-    private func after(_ index: LogIndex, _ action: @escaping () -> Void) {
+    func after(_ index: LogIndex, _ action: @escaping () -> Void) {
         guard machine.controller.image.appliedIndex < index else { return action() }
         indexWaiters.append(
             IndexWaiter(
@@ -396,77 +395,12 @@ final class MetadataService {
             settle(decision, .member(decision.outcomes[0]), completion)
         case .registerBroker, .setBrokerState, .unregisterBroker, .setFeatureLevel:
             try decideOnCluster(command, then: completion)
-        case .readIndex:
-            replica.readIndex { result in
-                switch result {
-                case .success(let index): completion(.index(index))
-                case .failure(let error):
-                    completion(.refused(Refusal(.notController, error.description)))
-                }
-            }
+        case .readIndex: answerReadIndex(then: completion)
         case .describeQuorum:
             completion(.quorum(quorum))
-        case .findMember(let broker):
-            findMember(of: broker, then: completion)
+        case .findMember(let broker, let index):
+            findMember(of: broker, appliedIndex: index, then: completion)
         }
-    }
-
-    /// A leader that others have replaced knows nothing of brokers that came since: it does not say that they are gone.
-    private func findMember(
-        of broker: BrokerID,
-        then completion: @escaping (MetadataReply) -> Void
-    ) {
-        replica.readIndex { [unowned self] result in
-            switch result {
-            case .success(let index):
-                self.after(index) {
-                    let image = self.machine.controller.image
-                    guard image.appliedIndex >= index else {
-                        return completion(
-                            .refused(Refusal(.requestTimedOut, "the metadata is behind; ask again"))
-                        )
-                    }
-                    completion(
-                        .member(
-                            image.metadataMembers[broker].map {
-                                GroupMember(broker: broker, epoch: $0.epoch)
-                            }
-                        )
-                    )
-                }
-            case .failure(let error):
-                completion(.refused(Refusal(.notController, error.description)))
-            }
-        }
-    }
-
-    /// The group, as this leader knows it.
-    private var quorum: QuorumDescription {
-        let clock = shard.environment.clock
-        let time = { (instant: Instant?) -> Timestamp in
-            guard let instant else { return .none }
-            return Timestamp(clock.wallTime.rawValue - (clock.now - instant).wholeMilliseconds)
-        }
-        let members = replica.progress.map { each in
-            (
-                isVoter: each.isVoter,
-                description: QuorumDescription.Member(
-                    member: each.member,
-                    // Nothing of it was heard since this broker leads: what it has is not known.
-                    logEndIndex: each.matchIndex == .zero && each.lastHeard == nil
-                        ? .zero : each.matchIndex.next,
-                    lastHeard: time(each.lastHeard),
-                    lastCaughtUp: time(each.lastCaughtUp)
-                )
-            )
-        }
-        return QuorumDescription(
-            leader: shard.settings.broker,
-            term: replica.term,
-            highWatermark: replica.committedIndex.next,
-            voters: members.filter(\.isVoter).map(\.description),
-            learners: members.filter { !$0.isVoter }.map(\.description)
-        )
     }
 
     private func decideOnTopics(

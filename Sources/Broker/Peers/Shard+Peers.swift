@@ -67,17 +67,22 @@ extension Shard: PeerReceiver {
         if index == 0 { watch(.peers(wanted.map(\.broker))) }
     }
 
-    /// Keeps the connection to a broker that was removed for a moment: it may have asked for that itself, and waits for the answer.
+    /// Keeps connections to brokers that were removed for a moment, and while they are members of the metadata's group.
+    ///
+    /// A broker may have asked for its removal itself, and waits for the answer; and a voter counts until the group has let it go.
     private func keepLeaving(in addresses: inout [BrokerID: NetworkAddress]) {
         for broker in addresses.keys { peers.leaving[broker] = nil }
         for peer in peers.addresses where addresses[peer.broker] == nil {
-            if peers.leaving[peer.broker] == nil {
-                peers.leaving[peer.broker] = now + Self.farewell
-                schedule(after: Self.farewell) { [unowned self] in self.connectPeers() }
-            }
-            guard let end = peers.leaving[peer.broker], end > now else {
+            let end = peers.leaving[peer.broker]
+            let isOver = end.map { $0 <= now } ?? false
+            guard !isOver || metadata?.replica.membership.contains(broker: peer.broker) == true
+            else {
                 peers.leaving[peer.broker] = nil
                 continue
+            }
+            if end == nil || isOver {
+                peers.leaving[peer.broker] = now + Self.farewell
+                schedule(after: Self.farewell) { [unowned self] in self.connectPeers() }
             }
             addresses[peer.broker] = peer.address
         }

@@ -169,6 +169,9 @@ package final class Shard {
         return isReachable(leader.broker)
     }
 
+    /// Up to where this shard has taken in the metadata.
+    package var metadataIndex: LogIndex { image.appliedIndex }
+
     /// The other brokers, as far as this one knows.
     package var peerAddresses: [PeerAddress] { peers.addresses }
 

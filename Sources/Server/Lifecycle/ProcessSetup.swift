@@ -44,6 +44,9 @@ package enum ExitCode: Int32, Sendable {
     /// the next start reads past the page cache before it votes.
     case diskFailure = 74
 
+    /// The cluster has removed this broker (`EX_NOUSER`). Not to be restarted by itself: the next start ends in the same way.
+    case removed = 67
+
     /// Ends the process at once: no buffers are flushed, no destructors run, nothing more is
     /// acknowledged.
     package func endProcess() -> Never {

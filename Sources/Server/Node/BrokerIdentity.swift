@@ -110,6 +110,11 @@ package enum StartError: Error, Hashable, CustomStringConvertible {
     case recoveryInterrupted(directory: String)
     case noFixedPort
 
+    /// Whether the cluster goes on without this broker for good.
+    package var isRemoval: Bool {
+        if case .removed = self { true } else { false }
+    }
+
     package var description: String {
         switch self {
         case .otherBroker(let path, let found, let wanted):

@@ -271,13 +271,16 @@ package final class BrokerNode: Service {
     ///
     /// - Throws: `StartError.removed`.
     package func run() async throws {
+        let removal: StartError?
         do {
             try await running.whileMember { try? await gracefulShutdown() }
+            removal = nil
         } catch {
-            await stop()
-            throw error
+            // The task was cancelled, or this.
+            removal = error as? StartError
         }
         await stop()
+        if let removal { throw removal }
     }
 
     /// Finishes what is under way, brings everything into segments, and leaves the mark of a clean stop.

@@ -82,7 +82,7 @@ extension ClusterPlace {
         var answer = accepted
         do {
             let command = try MetadataCommand(decoding: hello.body)
-            guard isAboutItself(hello.broker, hello.incarnation, command) else {
+            guard isAboutItself(command, hello) else {
                 answer.verdict = .refused(
                     "a broker can only ask to be registered, and whether it is"
                 )
@@ -109,15 +109,11 @@ extension ClusterPlace {
         }
     }
 
-    private static func isAboutItself(
-        _ broker: BrokerID,
-        _ incarnation: BrokerIncarnation,
-        _ command: MetadataCommand
-    ) -> Bool {
+    private static func isAboutItself(_ command: MetadataCommand, _ hello: PeerHello) -> Bool {
         switch command {
         case .registerBroker(let registration):
-            registration.id == broker && registration.incarnation == incarnation
-        case .findMember(let asked): asked == broker
+            registration.id == hello.broker && registration.incarnation == hello.incarnation
+        case .findMember(let broker, _): broker == hello.broker && !hello.clusterID.isEmpty
         default: false
         }
     }

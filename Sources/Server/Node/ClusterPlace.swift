@@ -306,7 +306,14 @@ final class ClusterPlace: Sendable {
 
     /// What notices that the cluster has removed this broker; `home` is shard 0.
     func removalWatch(_ home: Place) -> RemovalWatch {
-        RemovalWatch(metadataMember, home: home, logger: logger, ask: ask)
+        RemovalWatch(
+            metadataMember,
+            home: home,
+            // Before that, its seeds may be brokers of another cluster.
+            belongs: { [board] in !board.clusterID.isEmpty },
+            logger: logger,
+            ask: ask
+        )
     }
 
     /// Stops taking links.

@@ -1,5 +1,4 @@
 import FlotillaBroker
-import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaReplication
@@ -14,13 +13,10 @@ import NIOCore
 struct RemovalWatch {
     /// How often the broker looks whether it hears the leader.
     private static let tick = Duration.milliseconds(500)
-    /// An election or a start may take as long without a question.
-    private static let patience = Duration.seconds(1)
-    /// The time between two rounds of questions.
-    private static let pause = Duration.seconds(5)
 
     private let member: GroupMember
     private let home: Place
+    private let belongs: @Sendable () -> Bool
     private let logger: Logger
     private let ask: Admission.Ask
 
@@ -29,11 +25,19 @@ struct RemovalWatch {
     /// - Parameters:
     ///   - member: the broker's place in the metadata's group.
     ///   - home: shard 0.
+    ///   - belongs: whether the directory belongs to a cluster already.
     ///   - logger: told of questions that got no answer.
     ///   - ask: petitions the broker at an address.
-    init(_ member: GroupMember, home: Place, logger: Logger, ask: @escaping Admission.Ask) {
+    init(
+        _ member: GroupMember,
+        home: Place,
+        belongs: @escaping @Sendable () -> Bool,
+        logger: Logger,
+        ask: @escaping Admission.Ask
+    ) {
         self.member = member
         self.home = home
+        self.belongs = belongs
         self.logger = logger
         self.ask = ask
     }
@@ -43,42 +47,44 @@ struct RemovalWatch {
     /// - Throws: `StartError.removed` once a leader says so, and `CancellationError`.
     func run() async throws -> Never {
         let clock = ContinuousClock()
-        var heard = clock.now
-        var asked: ContinuousClock.Instant?
+        var suspicion = RemovalSuspicion(now: clock.now)
         while true {
             try await Task.sleep(for: Self.tick)
-            let (hears, peers) = try await home.eventLoop.submit { [home] in
-                (home.shard.value.hearsMetadataLeader, home.shard.value.peerAddresses)
+            let (hears, peers, index) = try await home.eventLoop.submit { [home] in
+                let shard = home.shard.value
+                return (shard.hearsMetadataLeader, shard.peerAddresses, shard.metadataIndex)
             }.get()
-            let now = clock.now
-            if hears { heard = now }
-            guard now - heard >= Self.patience, asked.map({ now - $0 >= Self.pause }) ?? true
-            else { continue }
-            for peer in peers {
-                guard let found = try await place(through: peer) else { continue }
-                guard found == member else { throw StartError.removed(member.broker.rawValue) }
-                break
-            }
-            asked = clock.now
+            guard suspicion.shouldAsk(hears: hears, now: clock.now), belongs() else { continue }
+            guard try await isRemoved(by: peers, knowing: index) else { continue }
+            throw StartError.removed(member.broker.rawValue)
         }
     }
 
-    /// The broker's place in the metadata's group as its leader knows it, no member being one; nil when that was not to be had.
-    private func place(through peer: PeerAddress) async throws -> GroupMember?? {
+    /// Asks all at once, and waits no longer than for the first word of a leader.
+    private func isRemoved(by peers: [PeerAddress], knowing index: LogIndex) async throws -> Bool {
+        let body = try MetadataCommand.findMember(member.broker, appliedIndex: index).encoded()
+        return try await withThrowingTaskGroup(of: RemovalWord.self) { words in
+            for peer in peers {
+                words.addTask { try await word(of: peer, body) }
+            }
+            defer { words.cancelAll() }
+            for try await word in words where word != .silence {
+                return word.proves(removalOf: member)
+            }
+            return false
+        }
+    }
+
+    private func word(of peer: PeerAddress, _ body: ByteBuffer) async throws -> RemovalWord {
         do {
-            let body = try MetadataCommand.findMember(member.broker).encoded()
-            let answer = try await ask(peer.address, body)
-            guard answer.verdict == .accepted,
-                case .member(let found) = try MetadataReply(decoding: answer.body)
-            else { return nil }
-            return .some(found)
+            return RemovalWord(try await ask(peer.address, body))
         } catch {
             try Task.checkCancellation()
             logger.debug(
                 "no answer to whether this broker still belongs to the cluster",
                 metadata: .of([.peer: "\(peer.broker)", .error: "\(error)"])
             )
-            return nil
+            return .silence
         }
     }
 }

@@ -10,7 +10,7 @@ package enum PeerProbe {
     /// - Parameters:
     ///   - address: a peer listener.
     ///   - hello: what to say; its purpose is `.question`, unless it is a petition.
-    ///   - timeout: for all of it.
+    ///   - timeout: for all of it; the dial alone has no more than `PeerSettings.connectTimeout`.
     ///   - group: one of its loops is used.
     ///   - settings: limits, and encryption.
     /// - Returns: the answer, whatever it says; the connection is closed.
@@ -27,7 +27,7 @@ package enum PeerProbe {
         var hello = hello
         if hello.purpose == .link { hello.purpose = .question }
         var settings = settings
-        settings.connectTimeout = timeout
+        settings.connectTimeout = min(timeout, settings.connectTimeout)
         let began = NIODeadline.now()
         let channel: any Channel
         do {

@@ -159,8 +159,11 @@ final class FaultInjector {
 
     /// The unsound broker's process ends, and when it comes again something of its disk is gone.
     private func lose(_ loss: (SimulatedBroker) -> Void) {
+        let broker = world.brokers[unsound]
         world.crash(unsound, .dropUnsynced)
-        loss(world.brokers[unsound])
+        broker.disk.fault = nil
+        broker.disk.capacity = .max
+        loss(broker)
         world.admit(unsound, after: random.draw(.milliseconds(20), .seconds(3)))
     }
 

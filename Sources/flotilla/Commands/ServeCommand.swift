@@ -92,6 +92,9 @@ struct ServeCommand: AsyncParsableCommand {
         }
         do {
             try await BrokerServices.run([broker, admin], logger: logs.logger("lifecycle"))
+        } catch let error as StartError where error.isRemoval {
+            CommandOutput.note("flotilla: \(error)")
+            ExitCode.removed.endProcess()
         } catch {
             CommandOutput.note("flotilla: \(error)")
             ExitCode.failure.endProcess()

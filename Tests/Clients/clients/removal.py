@@ -12,6 +12,7 @@ from .report import expect, expect_equal
 
 SENTENCE = "the cluster has removed broker"
 NOTICE_SECONDS = 20
+REMOVED_EXIT_CODE = 67
 
 
 def run(binary, report):
@@ -20,7 +21,7 @@ def run(binary, report):
         brokers = start(binary, stack)
         with report.check("removal", "a broker that is removed stops by itself and says why"):
             remove(binary, brokers, 3)
-            expect(end_of(brokers[2]) != 0, "the removed broker ended with 0")
+            expect_equal(end_of(brokers[2]), REMOVED_EXIT_CODE, "exit code of the removed broker")
             expect(SENTENCE in brokers[2].log(), f"its log does not say why: {brokers[2].log_tail()}")
         with report.check("removal", "started again it refuses, and serves nobody before"):
             expect_refused_start(brokers[2])
@@ -73,7 +74,7 @@ def expect_refused_start(broker):
     try:
         broker.start()
     except BrokerFailure:
-        expect(broker.process.poll() not in (None, 0), f"exit code: {broker.process.poll()}")
+        expect_equal(broker.process.poll(), REMOVED_EXIT_CODE, "exit code of a removed broker that is started again")
         expect(SENTENCE in broker.log(position), f"it does not say why: {broker.log_tail(position)}")
         return
     raise AssertionError("the removed broker became ready")

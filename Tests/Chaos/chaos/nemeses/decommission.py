@@ -6,7 +6,7 @@ from ..report import expect_equal
 from .nemesis import Nemesis
 
 DRAIN_SECONDS = 120
-REMOVED_EXIT_CODE = 1
+REMOVED_EXIT_CODE = 67
 
 
 class Decommission(Nemesis):
