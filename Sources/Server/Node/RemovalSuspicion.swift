@@ -17,9 +17,7 @@ struct RemovalSuspicion {
         heardAt = now
     }
 
-    /// Whether it is time to ask.
-    ///
-    /// - Parameter hears: whether a leader of the metadata speaks to the broker now.
+    /// Whether it is time to ask; `hears`: whether a leader of the metadata speaks to the broker now.
     mutating func shouldAsk(hears: Bool, now: ContinuousClock.Instant) -> Bool {
         if hears { heardAt = now }
         guard now - heardAt >= Self.patience, askedAt.map({ now - $0 >= Self.pause }) ?? true
