@@ -1,4 +1,3 @@
-import DequeModule
 import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
@@ -13,21 +12,15 @@ final class Partition {
     let id: TopicPartition
     private(set) var topicName: String
     private(set) var config: TopicConfig
-    private var rules: BatchRules
+    private(set) var rules: BatchRules
     private var raftSettings: Settings
     let replica: Replica
     let writer: SegmentWriter
     let producers: ProducerMachine
     unowned let shard: Shard
 
-    /// Batches whose turn has not come: an earlier one is at a worker, or the journal is full.
-    private var admissions = Deque<Admission>()
-    private var isAtWorker = false
-    /// Retries of batches that are in flight; each looks again when the original's entry is applied.
-    private var parkedRetries: [ParkedRetry] = []
-    private var refusedBatches = RefusedBatches()
-    /// Until when a leader whose term has not begun keeps batches.
-    private var holdEnd: Instant?
+    /// Batches on their way into the log.
+    var intake = BatchIntake()
     private var watchers: [Watcher] = []
     /// How far this leader is with the partition's movement.
     var movement = MovementState()
@@ -157,225 +150,6 @@ final class Partition {
         return epoch > own ? .unknownLeaderEpoch : nil
     }
 
-    // MARK: Appending
-
-    /// One batch on its way into the log.
-    private struct Admission {
-        var records: ByteBuffer?
-        var acks: Acks
-        var version: Int16
-        var isTransactional: Bool
-        var completion: (ProduceReply) -> Void
-    }
-
-    private struct ParkedRetry {
-        var batch: RecordBatch
-        var index: LogIndex
-        var acks: Acks
-        var completion: (ProduceReply) -> Void
-    }
-
-    /// Checks a batch, appends it and answers as its acks ask for.
-    func produce(
-        _ call: ProduceCall,
-        _ records: ByteBuffer?,
-        then completion: @escaping (ProduceReply) -> Void
-    ) {
-        let byteCount = records?.readableBytes ?? 0
-        if let refusal = refusal(of: call, byteCount) {
-            noteRefused(records, refusal)
-            return completion(refusal)
-        }
-        shard.waitingByteCount += byteCount
-        admissions.append(
-            Admission(
-                records: records,
-                acks: call.acks,
-                version: call.version,
-                isTransactional: call.isTransactional,
-                completion: completion
-            )
-        )
-        admitWaiting()
-    }
-
-    private func refusal(of call: ProduceCall, _ byteCount: Int) -> ProduceReply? {
-        guard replica.isServing || isAboutToServe else {
-            return .refused(.notLeaderOrFollower, hint: hint)
-        }
-        // Requests end with their timeouts while their batches still wait: retries must not pile up behind them.
-        guard shard.waitingByteCount + byteCount <= shard.settings.inFlightByteLimit else {
-            return .refused(.requestTimedOut, "too many bytes wait for the journal")
-        }
-        return nil
-    }
-
-    /// Remembers the producer of a batch that was refused before it was looked at; one that nobody can read has none.
-    private func noteRefused(_ records: ByteBuffer?, _ reply: ProduceReply) {
-        guard let records, let header = try? RecordBatchHeader(parsing: records.readableBytesSpan)
-        else { return }
-        noteRefused(ProducerBatch(header), reply)
-    }
-
-    private func noteRefused(_ batch: ProducerBatch?, _ reply: ProduceReply) {
-        guard let batch else { return }
-        refusedBatches.note(batch, reply.error, now: shard.now)
-    }
-
-    /// Takes the batches whose turn it is; one that goes to a worker keeps its place.
-    ///
-    /// A leader whose term has yet to begin keeps them: its clients need not ask again.
-    func admitWaiting() {
-        guard !isAboutToServe else { return }
-        while !isAtWorker, let admission = admissions.first {
-            guard replica.uncommittedByteCount < shard.settings.uncommittedHoldByteCount else {
-                return
-            }
-            // What the disk has no room for is refused, also where the journal has none and the others wait for it.
-            guard !shard.isJournalFull || shard.isVolumeFull else { return }
-            if admission.acks == .all, let shortage {
-                refuseFirst(.refused(.notEnoughReplicas, shortage))
-                continue
-            }
-            let room = shard.takeRoom(for: admission.records?.readableBytes ?? 0)
-            if room == .unknown { return }
-            guard room == .granted else {
-                refuseFirst(
-                    .refused(
-                        .kafkaStorageError,
-                        "\(shard.settings.dataDirectory): the disk is nearly full; records are refused until there is room"
-                    )
-                )
-                continue
-            }
-            admissions.removeFirst()
-            shard.waitingByteCount -= admission.records?.readableBytes ?? 0
-            let check = BatchCheck(
-                rules: rules,
-                records: admission.records,
-                version: admission.version,
-                now: shard.wallTime
-            )
-            if let records = admission.records, rules.wantsWorker(for: records) {
-                isAtWorker = true
-                shard.workers.run({ check.perform(using: Compressor(), Decompressor()) }) {
-                    [weak self] result in
-                    guard let self else {
-                        return admission.completion(.refused(.notLeaderOrFollower))
-                    }
-                    self.isAtWorker = false
-                    self.finish(result, admission)
-                    self.admitWaiting()
-                }
-            } else {
-                finish(check.perform(using: shard.compressor, shard.decompressor), admission)
-            }
-        }
-    }
-
-    private func refuseFirst(_ reply: ProduceReply) {
-        guard let admission = admissions.popFirst() else { return }
-        shard.waitingByteCount -= admission.records?.readableBytes ?? 0
-        noteRefused(admission.records, reply)
-        admission.completion(reply)
-    }
-
-    private func finish(_ result: Result<RecordBatch, BatchRefusal>, _ admission: Admission) {
-        switch result {
-        case .success(let batch): append(batch, admission.acks, admission.completion)
-        case .failure(let refusal): admission.completion(.refused(refusal))
-        }
-    }
-
-    private func append(
-        _ batch: RecordBatch,
-        _ acks: Acks,
-        _ completion: @escaping (ProduceReply) -> Void
-    ) {
-        let producer = ProducerBatch(batch.header)
-        guard replica.isServing else {
-            let reply = ProduceReply.refused(.notLeaderOrFollower, hint: hint)
-            noteRefused(producer, reply)
-            return completion(reply)
-        }
-        var note: InFlightNote?
-        if let producer {
-            let verdict = producers.state.check(producer)
-            if !producers.state.continues(producer, verdict),
-                let error = refusedBatches.error(for: producer, now: shard.now)
-            {
-                return completion(
-                    .refused(
-                        error,
-                        "a batch before it was refused and has not come again",
-                        hint: hint
-                    )
-                )
-            }
-            switch verdict {
-            case .append:
-                refusedBatches.taken(producer)
-                note = producers.state.noteAppended(producer, at: replica.nextProposalIndex)
-            case .duplicate(let baseOffset, let timestamp):
-                return completion(
-                    accepted(
-                        at: baseOffset,
-                        logAppendTime: config.timestampType == .logAppendTime ? timestamp : .none
-                    )
-                )
-            case .inFlightDuplicate(let index):
-                parkedRetries.append(
-                    ParkedRetry(batch: batch, index: index, acks: acks, completion: completion)
-                )
-                return
-            case .refused(let error):
-                return completion(.refused(error))
-            }
-        }
-        let isLogAppendTime = batch.header.attributes.isLogAppendTime
-        let appendTime = isLogAppendTime ? batch.header.maxTimestamp : .none
-        shard.counters.recordsIn += Int(batch.header.recordCount)
-        shard.counters.bytesIn += batch.byteCount
-        replica.propose(
-            Proposal(.batch(batch), durability: acks == .all ? .quorum : .leader) {
-                [weak self] result in
-                guard let self else { return completion(.refused(.notLeaderOrFollower)) }
-                switch result {
-                case .success(let placed):
-                    completion(self.accepted(at: placed.baseOffset, logAppendTime: appendTime))
-                case .failure(let error):
-                    if let note { self.producers.state.withdraw(note) }
-                    let reply = self.refusal(for: error)
-                    self.noteRefused(producer, reply)
-                    completion(reply)
-                }
-            }
-        )
-    }
-
-    private func accepted(at baseOffset: Offset, logAppendTime: Timestamp) -> ProduceReply {
-        ProduceReply(
-            error: .noError,
-            message: nil,
-            baseOffset: baseOffset,
-            logAppendTime: logAppendTime,
-            logStartOffset: logStartOffset
-        )
-    }
-
-    private func refusal(for error: ReplicationError) -> ProduceReply {
-        switch error {
-        case .rejected(.notLeader), .rejected(.transferring), .rejected(.notReady), .leadershipLost:
-            .refused(.notLeaderOrFollower, error.description, hint: hint)
-        case .rejected(.overloaded):
-            .refused(.requestTimedOut, error.description)
-        case .tooFewReplicas:
-            .refused(.notEnoughReplicasAfterAppend, error.description)
-        case .rejected, .storage, .unusableEntry:
-            .refused(.kafkaStorageError, error.description)
-        }
-    }
-
     // MARK: Waiting
 
     /// Somebody who waits for more to read.
@@ -411,7 +185,7 @@ final class Partition {
     func committed() {
         shard.noteCommitted(writer)
         retryParked()
-        if !admissions.isEmpty { admitWaiting() }
+        if !intake.admissions.isEmpty { admitWaiting() }
         guard !watchers.isEmpty else { return }
         var woken: [Watcher] = []
         watchers.removeAll { watcher in
@@ -422,14 +196,6 @@ final class Partition {
         for watcher in woken { watcher.wake() }
     }
 
-    private func retryParked() {
-        guard !parkedRetries.isEmpty else { return }
-        let due = parkedRetries.filter { $0.index <= replica.appliedIndex }
-        guard !due.isEmpty else { return }
-        parkedRetries.removeAll { $0.index <= replica.appliedIndex }
-        for retry in due { append(retry.batch, retry.acks, retry.completion) }
-    }
-
     /// The replica leads and serves, or does not any longer.
     func leadershipChanged() {
         movement.isDue = true
@@ -438,13 +204,13 @@ final class Partition {
         // What was removed before the last stop is known as removed only now: until the log's own entries are applied
         // it looks as if it were missing.
         guard !replica.isServing else {
-            holdEnd = nil
+            intake.holdEnd = nil
             servesSince = shard.now
             lookAtReplicas()
             for damage in replica.log.damage { shard.report(.damaged(damage), in: replica.group) }
             return admitWaiting()
         }
-        holdEnd = replica.isLeader ? shard.now + Self.longestHold : nil
+        intake.holdEnd = replica.isLeader ? shard.now + Self.longestHold : nil
         guard isAboutToServe else { return releaseWaiting(.notLeaderOrFollower) }
         wakeWatchers()
         shard.schedule(after: Self.longestHold) { [weak self] in
@@ -455,35 +221,15 @@ final class Partition {
 
     /// The replica has failed: it takes nothing any more.
     func failed() {
-        holdEnd = nil
+        intake.holdEnd = nil
         releaseWaiting(.notLeaderOrFollower)
     }
-
-    /// Whether the replica leads and its term will begin any moment.
-    private var isAboutToServe: Bool {
-        guard let holdEnd, replica.isLeader, !replica.isServing else { return false }
-        return shard.now < holdEnd
-    }
-
-    /// How long batches wait for a term to begin.
-    ///
-    /// Answers leave in order, so a client that waits gets nothing from the other
-    /// partitions of this broker either.
-    private static let longestHold = Duration.seconds(1)
 
     /// The partition is gone from this broker.
     func close(_ error: ErrorCode) {
         isClosed = true
-        holdEnd = nil
+        intake.holdEnd = nil
         replica.close()
         releaseWaiting(error)
-    }
-
-    private func releaseWaiting(_ error: ErrorCode) {
-        let retries = parkedRetries
-        parkedRetries.removeAll()
-        for _ in 0..<admissions.count { refuseFirst(.refused(error, hint: hint)) }
-        for retry in retries { retry.completion(.refused(error, hint: hint)) }
-        wakeWatchers()
     }
 }

@@ -51,6 +51,8 @@ package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable 
     case produce
     case consume
     case administer
+    /// Brokers are drained and removed, and come back empty.
+    case leave
 
     package static func < (left: WorkloadKind, right: WorkloadKind) -> Bool {
         left.rawValue < right.rawValue

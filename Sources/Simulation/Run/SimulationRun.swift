@@ -58,6 +58,9 @@ package struct SimulationRun {
         if plan.workloads.contains(.consume) {
             workloads.append(Consuming(world: world, topics: topics, history: history))
         }
+        if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
+            workloads.append(Leaving(world: world))
+        }
         world.startAll()
         world.run(until: .start + .seconds(3))
         workloads.forEach { $0.start() }
