@@ -38,6 +38,18 @@ struct HouseTests {
         #expect(findings.isEmpty, "\(report(findings))")
     }
 
+    @Test("The patches of planted bugs apply")
+    func patches() throws {
+        let paths = Checkout.files(endingWith: [".patch"])
+        let findings = try paths.flatMap { path in
+            try PatchRule.findings(path: path, patch: try Checkout.text(of: path)) {
+                try Checkout.text(of: $0)
+            }
+        }
+        #expect(findings.isEmpty, "\(report(findings))")
+        #expect(paths.count > 30)
+    }
+
     @Test("The rules read the files they are meant for")
     func reach() throws {
         let paths = Checkout.files(endingWith: [".swift"])

@@ -173,4 +173,24 @@ struct RuleTests {
     private func source(_ target: String, _ text: String) -> SwiftSource {
         SwiftSource(path: "Sources/\(target)/A.swift", text: text)
     }
+
+    @Test("A patch that does not fit its file is found, one that fits is not")
+    func patches() {
+        let patch = """
+            # What it does.
+            diff --git a/F.swift b/F.swift
+            --- a/F.swift
+            +++ b/F.swift
+            @@ -1,3 +1,3 @@
+             one
+            -two
+            +2
+             three
+            """
+        func findings(_ text: String) -> [Finding] {
+            PatchRule.findings(path: "p", patch: patch) { _ in text }
+        }
+        #expect(findings("zero\none\ntwo\nthree\n").isEmpty)
+        #expect(findings("one\n2\nthree\n").map(\.line) == [5])
+    }
 }

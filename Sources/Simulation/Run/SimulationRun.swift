@@ -79,7 +79,7 @@ package struct SimulationRun {
         {
             world.violate("nothing was ever acknowledged or read")
         }
-        return SimulationOutcome(
+        let outcome = SimulationOutcome(
             seed: plan.seed,
             violation: world.violation,
             eventCount: world.trace.eventCount,
@@ -90,6 +90,8 @@ package struct SimulationRun {
             faultCounts: faults.counts,
             transcript: world.trace.transcript
         )
+        for broker in world.brokers { broker.disk.erase() }
+        return outcome
     }
 
     /// Lets time pass until the workloads have come to their end.

@@ -60,6 +60,7 @@ final class SimulatedBroker {
 
     /// Everything on the disk is gone.
     func loseDisk() {
+        disk.erase()
         disk = MemoryDisk()
         loseMemory()
     }
