@@ -24,4 +24,21 @@ extension Shard {
         }
         metadata.perform(command, then: completion)
     }
+
+    /// Shard 0: whether this broker knows all that was committed when it asked; what it last knew may be years old.
+    ///
+    /// - Parameters:
+    ///   - patience: how long to wait for a leader of the metadata.
+    ///   - completion: called once, with false when no leader's word came in time.
+    package func confirmMetadata(
+        within patience: Duration,
+        then completion: @escaping (Bool) -> Void
+    ) {
+        environment.requestTurnEnd()
+        guard let metadata else { return completion(false) }
+        metadata.perform(.readIndex, within: patience) { [unowned metadata, unowned self] reply in
+            guard case .index(let committed) = reply else { return completion(false) }
+            metadata.after(committed) { completion(self.metadataIndex >= committed) }
+        }
+    }
 }

@@ -24,6 +24,18 @@ extension Shard {
         return silent.isEmpty ? what : "\(what): \(Self.named(silent)) not answer"
     }
 
+    /// Whether the metadata that is known here names this broker as what it is.
+    package var isNamed: Bool {
+        guard settings.isClustered else { return true }
+        return image.brokers[settings.broker] != nil
+            && image.metadataMembers[settings.broker]?.epoch == settings.metadataMember.epoch
+    }
+
+    /// Why the broker has no place in the cluster, in words; nil where it has one, and on the shards that shard 0 speaks for.
+    var whyOutside: String? {
+        index == 0 && !isNamed ? "the cluster's metadata does not name this broker" : nil
+    }
+
     /// What keeps partitions of this shard from being served, in words.
     ///
     /// `leaderless`: those without a leader; `absent`: replicas that should be here and are not open.

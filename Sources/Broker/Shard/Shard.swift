@@ -194,7 +194,7 @@ package final class Shard {
                 && partitions[local.group.partition] == nil
         }
         let missing = whatIsMissing(leaderless: waiting.map(\.id), absent: absent.map(\.group))
-        return missing ?? whatIsLost
+        return whyOutside ?? missing ?? whatIsLost
     }
 
     /// Counters since the start, and what the shard holds now.

@@ -52,7 +52,10 @@ struct RemovalWatch {
             try await Task.sleep(for: Self.tick)
             let (hears, peers, index) = try await home.eventLoop.submit { [home] in
                 let shard = home.shard.value
-                return (shard.hearsMetadataLeader, shard.peerAddresses, shard.metadataIndex)
+                return (
+                    shard.hearsMetadataLeader && shard.isNamed, shard.peerAddresses,
+                    shard.metadataIndex
+                )
             }.get()
             guard suspicion.shouldAsk(hears: hears, now: clock.now), belongs() else { continue }
             guard try await isRemoved(by: peers, knowing: index) else { continue }

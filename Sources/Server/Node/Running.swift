@@ -55,9 +55,11 @@ struct Running: Sendable {
         var report = WaitReport()
         while true {
             var missing = try await missing()
-            // A broker that was removed finds nothing missing, and nobody who leads it.
-            if missing.isEmpty, try await !hearsMetadataLeader() {
-                missing = ["no leader of the cluster's metadata has called yet"]
+            // What it knew when it stopped may name it, and the cluster has removed it since.
+            if missing.isEmpty, try await !confirmsMetadata() {
+                missing = ["no leader of the cluster's metadata has answered yet"]
+            } else if missing.isEmpty {
+                missing = try await self.missing()
             }
             if missing.isEmpty { return }
             if let obstacle = try await metadataObstacle() {
@@ -90,8 +92,20 @@ struct Running: Sendable {
         try await places[0].eventLoop.submit { places[0].shard.value.clusterID }.get()
     }
 
-    private func hearsMetadataLeader() async throws -> Bool {
-        try await places[0].eventLoop.submit { places[0].shard.value.hearsMetadataLeader }.get()
+    /// How long a start waits for a leader's word at a time.
+    private static let confirmationTimeout = Duration.milliseconds(500)
+
+    /// Whether what is known of the cluster is what holds now; a broker by itself knows all there is.
+    private func confirmsMetadata() async throws -> Bool {
+        guard cluster.isClustered else { return true }
+        let loop = places[0].eventLoop
+        return try await loop.flatSubmit {
+            let isConfirmed = loop.makePromise(of: Bool.self)
+            places[0].shard.value.confirmMetadata(within: Self.confirmationTimeout) {
+                isConfirmed.succeed($0)
+            }
+            return isConfirmed.futureResult
+        }.get()
     }
 
     private func metadataObstacle() async throws -> String? {

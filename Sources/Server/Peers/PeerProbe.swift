@@ -28,16 +28,13 @@ package enum PeerProbe {
         if hello.purpose == .link { hello.purpose = .question }
         var settings = settings
         settings.connectTimeout = min(timeout, settings.connectTimeout)
-        let began = NIODeadline.now()
-        let channel: any Channel
-        do {
-            channel = try await PeerDialler.dial(address, settings, on: eventLoop).get()
-        } catch {
-            throw PeerLinkError(dialling: address, error)
-        }
-        let left = Duration.nanoseconds((began + .init(timeout) - .now()).nanoseconds)
-        let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
-        eventLoop.execute { [hello] in
+        let deadline = NIODeadline.now() + .init(timeout)
+        let dialled = PeerDialler.dial(address, settings, on: eventLoop)
+            .flatMapErrorThrowing { throw PeerLinkError(dialling: address, $0) }
+        // On the loop from the dial to the answer: a task may wait longer for its turn than the answer may take.
+        let answered = dialled.flatMap { [hello] channel in
+            let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
+            let left = Duration.nanoseconds((deadline - .now()).nanoseconds)
             let handler = PeerDialHandler(
                 hello,
                 to: address,
@@ -46,26 +43,17 @@ package enum PeerProbe {
                 ended: { answer.fail($0) }
             )
             handler.begin(on: channel)
+            answer.futureResult.whenComplete { _ in channel.close(promise: nil) }
+            return channel.closeFuture.flatMap { answer.futureResult }
         }
         do {
-            let result = try await withTaskCancellationHandler {
-                try await answer.futureResult.get()
+            return try await withTaskCancellationHandler {
+                try await answered.get()
             } onCancel: {
-                channel.close(promise: nil)
+                dialled.whenSuccess { $0.close(promise: nil) }
             }
-            await hangUp(channel)
-            return result
         } catch PeerLinkError.noAnswer {
-            await hangUp(channel)
             throw PeerLinkError.noAnswer(address, timeout)
-        } catch {
-            await hangUp(channel)
-            throw error
         }
-    }
-
-    private static func hangUp(_ channel: any Channel) async {
-        channel.close(promise: nil)
-        await channel.hasClosed()
     }
 }
