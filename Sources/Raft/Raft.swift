@@ -175,6 +175,11 @@ extension Raft {
         log.base
     }
 
+    /// The term and the vote, once they are durable; nil while newer ones are on their way.
+    package var durableHardState: HardState? {
+        writes.hardStateTicket == nil ? writtenHardState : nil
+    }
+
     /// Up to where entries are both committed and durable on this member.
     ///
     /// Only this far may they go to segments, and only this far may a commit index be remembered. A

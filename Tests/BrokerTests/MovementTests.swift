@@ -262,6 +262,50 @@ struct MovementTests {
             .produce(Batches.batch("5"))
         #expect(answer.error == .noError)
     }
+
+    @Test(
+        "A broker that lost its disk never takes up a member of its former life, though the metadata that it reads once named it (bug 13)"
+    )
+    func formerLife() throws {
+        let cluster = try TestCluster()
+        let client = cluster.connect(to: 0)
+        let topic = try client.createTopic(partitions: 1, replicas: 3)
+        let leader = try #require(cluster.leaders(topic).first)
+        let victim = (leader + 1) % 3
+        try client.produce(Batches.batch("a"))
+        let before = try #require(cluster.partition(topic, at: victim)?.replica.member)
+        // So much that it is read in parts, the first of which are from before the loss.
+        for number in 0..<1_100 {
+            let change = IncrementalAlterConfigsRequest(resources: [
+                .init(
+                    resourceType: 2,
+                    resourceName: TestClient.topic,
+                    configs: [
+                        .init(
+                            name: "retention.ms",
+                            configOperation: 0,
+                            value: "\(100_000_000 + number)"
+                        )
+                    ]
+                )
+            ])
+            let answer = try client.ask(change, version: 1)
+            try #require(answer.responses.allSatisfy { $0.errorCode == 0 })
+        }
+        let former = cluster.brokers[victim].incarnation
+        cluster.kill(victim)
+        cluster.advance(by: .seconds(2))
+        var members: Set<GroupMember> = []
+        cluster.onStep = {
+            guard cluster.brokers[victim].incarnation != former,
+                let replica = cluster.partition(topic, at: victim)?.replica
+            else { return }
+            members.insert(replica.member)
+        }
+        try cluster.wipe(victim, through: leader)
+        #expect(cluster.wait { cluster.image(at: leader).movingPartitionCount == 0 })
+        #expect(!members.isEmpty && members.allSatisfy { $0.epoch > before.epoch })
+    }
 }
 
 extension TestClient {

@@ -66,6 +66,8 @@ final class TestCluster {
     private(set) var brokers: [TestBroker] = []
     /// The brokers that run.
     private var alive: Set<Int> = []
+    /// Looks at the cluster after each step.
+    var onStep: (() -> Void)?
     private var lanes: Set<[Int]> = []
     private let founders: [BrokerID]
     private let shardCount: Int
@@ -342,6 +344,7 @@ final class TestCluster {
         var steps = 0
         while step() {
             steps += 1
+            onStep?()
             precondition(steps < 5_000_000, "a cluster comes to rest")
         }
     }

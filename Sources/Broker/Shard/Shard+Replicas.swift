@@ -54,7 +54,7 @@ extension Shard {
                 forget(open)
                 retired[open.replica.group] = open
             }
-            guard let member else { continue }
+            guard let member, !isOfFormerLife(member) else { continue }
             open(
                 LocalReplica(
                     group: GroupID(partition: id, epoch: member.epoch),
@@ -63,6 +63,14 @@ extension Shard {
                 )
             )
         }
+    }
+
+    /// Whether a replica was given to an incarnation of this broker that is gone, with all that the replica promised.
+    ///
+    /// A broker that came back empty reads the metadata from its beginning, and on the way is told of places that it had once. Epochs
+    /// are given out in one order: what this incarnation gets comes after its own place in the metadata's group.
+    private func isOfFormerLife(_ member: GroupMember) -> Bool {
+        member.epoch < settings.metadataMember.epoch
     }
 
     private func finishStartup() {

@@ -155,6 +155,11 @@ final class ClientNetwork {
         }
     }
 
+    /// Lets go of what is connected at the end of a run; a connection and its wire hold each other.
+    func letGo() {
+        for wire in wires { wire.connection = nil }
+    }
+
     func brokerDied(_ broker: Int) {
         for wire in wires where wire.broker == broker { end(wire, .socketError) }
     }

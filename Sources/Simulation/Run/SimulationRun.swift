@@ -48,6 +48,7 @@ package struct SimulationRun {
         let topics = TopicDirectory(world: world)
         let replicas = ReplicaChecker(world: world)
         world.inspect = { broker, shard in replicas.look(at: shard, of: broker) }
+        world.mourn = { broker in replicas.dies(broker) }
         let faults = FaultInjector(world)
         var workloads: [any Workload] = [
             Administering(world: world, topics: topics, history: history)
@@ -90,7 +91,7 @@ package struct SimulationRun {
             faultCounts: faults.counts,
             transcript: world.trace.transcript
         )
-        for broker in world.brokers { broker.disk.erase() }
+        world.clients.letGo()
         return outcome
     }
 
@@ -117,11 +118,7 @@ package struct SimulationRun {
             }
             world.run(until: world.now + .milliseconds(200))
         }
-        for broker in world.brokers {
-            for shard in broker.shards {
-                for replica in shard.allReplicas { checker.compare(replica, life: -1) }
-            }
-        }
+        checker.compareAtEnd(world.brokers)
     }
 
     /// Tells how far each replica is, and what leaders know of the others.

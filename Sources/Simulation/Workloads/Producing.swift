@@ -133,7 +133,8 @@ final class SimulatedProducer {
     }
 
     private func makeBatch(_ topic: TopicDirectory.Topic, _ partition: TopicPartition) -> Batch {
-        var builder = RecordBatchBuilder(codec: codec)
+        // How well it is compressed is not the point.
+        var builder = RecordBatchBuilder(codec: codec, level: codec == .gzip ? 1 : nil)
         if let identity {
             builder.producerID = ProducerID(identity.id)
             builder.producerEpoch = identity.epoch
@@ -141,7 +142,8 @@ final class SimulatedProducer {
         }
         var values: [String] = []
         let time = Timestamp(1_700_000_000_000 + world.now.nanoseconds / 1_000_000)
-        let size = random.chance(3) ? random.draw(20_000...120_000) : random.draw(0...400)
+        let size =
+            random.chance(3) ? random.draw(20_000...Self.longestFilling) : random.draw(0...400)
         for _ in 0..<random.draw(1...5) {
             sentCount += 1
             let value = "p\(number)-\(sentCount)"
@@ -164,15 +166,26 @@ final class SimulatedProducer {
     /// A text, and behind it some more that does not compress much.
     private func filled(_ text: String, by count: Int) -> ByteBuffer {
         var bytes = ByteBuffer()
-        bytes.reserveCapacity(text.utf8.count + count + 8)
+        bytes.reserveCapacity(text.utf8.count + count)
         bytes.writeString(text)
-        for _ in 0..<(count + 7) / 8 {
-            // Eight times six random bits as ASCII.
-            let six: UInt64 = 0x3F3F_3F3F_3F3F_3F3F
-            bytes.writeInteger(random.next() & six &+ 0x3030_3030_3030_3030)
+        let start = random.draw(0...(Self.noise.readableBytes - count))
+        if let part = Self.noise.getSlice(at: start, length: count) {
+            bytes.writeImmutableBuffer(part)
         }
         return bytes
     }
+
+    /// The longest filling of a record.
+    private static let longestFilling = 120_000
+    /// What records are filled with: ASCII, with six random bits in each byte.
+    private static let noise: ByteBuffer = {
+        var random = SeededRandom(seed: 0x0153)
+        var bytes = ByteBuffer()
+        for _ in 0..<longestFilling / 4 {
+            bytes.writeInteger(random.next() & 0x3F3F_3F3F_3F3F_3F3F &+ 0x3030_3030_3030_3030)
+        }
+        return bytes
+    }()
 
     /// Sends batches of one partition, one behind the other without waiting for answers.
     private func send(_ batches: [Batch]) {

@@ -291,7 +291,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         durableNames = durableNames.filter { path, _ in
             guard path.hasPrefix(prefix) else { return true }
             let rest = path.dropFirst(prefix.count)
-            guard let slash = rest.firstIndex(of: "/") else { return false }
+            guard let slash = rest.utf8.firstIndex(of: UInt8(ascii: "/")) else { return false }
             return directories.contains(prefix + rest[..<slash])
         }
         for (path, node) in names where parent(path) == directory {
@@ -324,7 +324,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     private func parent(_ path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else {
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else {
             return ""
         }
         return String(path[..<slash])

@@ -116,6 +116,7 @@ final class MemoryFile: DiskFile, @unchecked Sendable {
     }
 
     private func reserve(upTo byteCount: Int64) throws(DiskError) {
+        guard disk.capacity < .max else { return }
         let growth = byteCount - Int64(node.content.readableBytes)
         guard growth <= 0 || disk.capacity - disk.usedByteCount >= growth else {
             throw .noSpace(path: path)

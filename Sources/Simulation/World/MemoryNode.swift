@@ -13,8 +13,10 @@ final class MemoryNode {
         guard bytes.readableBytes > 0 else {
             return
         }
-        grow(to: position + bytes.readableBytes)
+        let end = position + bytes.readableBytes
+        grow(to: position)
         content.setBuffer(bytes, at: position)
+        if end > content.readableBytes { content.moveWriterIndex(to: end) }
         markDirty(position..<position + bytes.readableBytes)
     }
 
@@ -107,45 +109,52 @@ final class MemoryNode {
 /// Sectors of a file, by number.
 private struct SectorSet {
     private var members: [Bool] = []
-    private var count = 0
+    /// All members lie in here.
+    private var extent = 0..<0
 
     mutating func insert(_ sectors: Range<Int>) {
         if members.count < sectors.upperBound {
             let missing = sectors.upperBound - members.count
             members.append(contentsOf: repeatElement(false, count: missing))
         }
-        for sector in sectors where !members[sector] {
-            members[sector] = true
-            count += 1
-        }
+        for sector in sectors { members[sector] = true }
+        extent =
+            extent.isEmpty
+            ? sectors
+            : min(
+                extent.lowerBound,
+                sectors.lowerBound
+            )..<max(
+                extent.upperBound,
+                sectors.upperBound
+            )
     }
 
     /// Takes out this sector and all behind it.
     mutating func remove(from first: Int) {
         guard first < members.count else { return }
-        count -= members[first...].count { $0 }
         members.removeSubrange(first...)
+        extent = extent.clamped(to: 0..<first)
     }
 
     mutating func removeAll() {
-        members.removeAll(keepingCapacity: true)
-        count = 0
+        for sector in extent { members[sector] = false }
+        extent = 0..<0
     }
 
     /// The members as ranges without a gap within them, ascending.
     var runs: [Range<Int>] {
-        guard count > 0 else { return [] }
         var runs: [Range<Int>] = []
         var start: Int?
-        for (sector, isMember) in members.enumerated() {
-            if isMember {
+        for sector in extent {
+            if members[sector] {
                 if start == nil { start = sector }
             } else if let first = start {
                 runs.append(first..<sector)
                 start = nil
             }
         }
-        if let start { runs.append(start..<members.count) }
+        if let start { runs.append(start..<extent.upperBound) }
         return runs
     }
 }

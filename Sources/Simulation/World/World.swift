@@ -16,6 +16,8 @@ final class World {
     private(set) var violation: String?
     /// Looks at a shard after each of its turns.
     var inspect: ((SimulatedBroker, Shard) -> Void)?
+    /// Looks at a broker before its process ends.
+    var mourn: ((SimulatedBroker) -> Void)?
 
     /// The brokers that found the cluster.
     var founders: [BrokerID] { (1...plan.brokerCount).map { BrokerID(Int32($0)) } }
@@ -193,6 +195,7 @@ final class World {
     /// Ends a broker's process, and whoever talked to it finds out.
     func crash(_ number: Int, _ fate: MemoryDisk.CrashFate) {
         guard brokers[number].isUp else { return }
+        mourn?(brokers[number])
         brokers[number].crash(fate)
         network.resetAll(of: number)
         clients.brokerDied(number)
