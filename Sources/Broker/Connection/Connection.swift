@@ -230,6 +230,7 @@ package final class Connection: FrameReceiver {
     private func markClosed() {
         guard !isClosed else { return }
         isClosed = true
+        endWaiting = nil
         deferred.removeAll()
         shard.inFlight(changedBy: -inFlightByteCount)
         inFlightByteCount = 0

@@ -155,9 +155,12 @@ final class ClientNetwork {
         }
     }
 
-    /// Lets go of what is connected at the end of a run; a connection and its wire hold each other.
-    func letGo() {
-        for wire in wires { wire.connection = nil }
+    /// A broker's process is about to end: nothing in it is to wait for clients, since who waits and what is waited for hold each other.
+    func letGo(of broker: Int) {
+        for wire in wires where wire.broker == broker && wire.isOpen && isAlive(wire) {
+            wire.connection?.connectionClosed(.socketError)
+            wire.connection = nil
+        }
     }
 
     func brokerDied(_ broker: Int) {

@@ -91,7 +91,7 @@ package struct SimulationRun {
             faultCounts: faults.counts,
             transcript: world.trace.transcript
         )
-        world.clients.letGo()
+        world.end()
         return outcome
     }
 

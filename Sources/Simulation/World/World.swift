@@ -196,9 +196,17 @@ final class World {
     func crash(_ number: Int, _ fate: MemoryDisk.CrashFate) {
         guard brokers[number].isUp else { return }
         mourn?(brokers[number])
+        clients.letGo(of: number)
         brokers[number].crash(fate)
         network.resetAll(of: number)
         clients.brokerDied(number)
+    }
+
+    /// Ends all processes, so that nothing of the run stays in memory.
+    func end() {
+        // After a broken promise a broker may be in any state.
+        guard violation == nil else { return }
+        for number in brokers.indices { crash(number, .keepUnsynced) }
     }
 
     /// Starts a broker that is down.

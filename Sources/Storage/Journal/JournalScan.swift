@@ -28,7 +28,8 @@ struct JournalRoundContent {
 /// A round whose header is valid.
 struct JournalSighting {
     var header: JournalRoundHeader
-    var file: JournalScannedFile
+    /// The file that it lies in, which has the sighting in its list.
+    unowned var file: JournalScannedFile
     var content: JournalRoundContent
 }
 
