@@ -8,7 +8,7 @@ import FlotillaModel
 struct PendingWrites: Hashable, Sendable {
     private enum Content: Hashable, Sendable {
         case hardState
-        case log(lastIndex: LogIndex, generation: UInt64)
+        case log(ClosedRange<LogIndex>, generation: UInt64)
     }
 
     private struct Write: Hashable, Sendable {
@@ -35,9 +35,17 @@ struct PendingWrites: Hashable, Sendable {
         add(.hardState, term: term)
     }
 
-    /// A write after which the log is durable up to `lastIndex`.
-    mutating func addLog(through lastIndex: LogIndex, term: Term) -> Ticket {
-        add(.log(lastIndex: lastIndex, generation: generation), term: term)
+    /// A write of entries, after which the log is durable up to the last of them.
+    mutating func addLog(_ range: ClosedRange<LogIndex>, term: Term) -> Ticket {
+        add(.log(range, generation: generation), term: term)
+    }
+
+    /// The first entry of this generation whose write is not complete.
+    var firstPendingIndex: LogIndex? {
+        for write in writes {
+            if case .log(let range, generation) = write.content { return range.lowerBound }
+        }
+        return nil
     }
 
     private mutating func add(_ content: Content, term: Term) -> Ticket {
@@ -56,7 +64,7 @@ struct PendingWrites: Hashable, Sendable {
     /// The first write of this generation that makes the log durable up to `index`.
     func ticket(covering index: LogIndex) -> Ticket? {
         for write in writes {
-            if case .log(let lastIndex, generation) = write.content, lastIndex >= index {
+            if case .log(let range, generation) = write.content, range.upperBound >= index {
                 return write.ticket
             }
         }
@@ -75,8 +83,8 @@ struct PendingWrites: Hashable, Sendable {
             guard write.ticket <= ticket else {
                 break
             }
-            if case .log(let lastIndex, generation) = write.content {
-                durableIndex = lastIndex
+            if case .log(let range, generation) = write.content {
+                durableIndex = range.upperBound
             }
             completedCount += 1
         }

@@ -84,7 +84,7 @@ extension Raft {
         for entry in request.entries[Int(first.rawValue - request.range.lowerBound.rawValue)...] {
             log.append(term: entry.term, kind: entry.kind)
         }
-        let ticket = writes.addLog(through: lastIndex, term: term)
+        let ticket = writes.addLog(first...lastIndex, term: term)
         effects.append(.appendReceived(first..<lastIndex.next, ticket))
         if log.membershipIndex != membershipIndex {
             effects.append(.membershipChanged(membership, at: log.membershipIndex))
@@ -173,7 +173,7 @@ extension Raft {
             flushedIndex = .zero
             log.reset(to: position, membership)
             commitIndex = position.index
-            let ticket = writes.addLog(through: position.index, term: term)
+            let ticket = writes.addLog(position.index...position.index, term: term)
             effects.append(.installSnapshot(position, membership, ticket))
             noteTermsKnown(into: &effects)
             effects.append(.membershipChanged(membership, at: position.index))

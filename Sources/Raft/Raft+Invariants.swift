@@ -17,6 +17,10 @@ extension Raft {
             flushedIndex == lastIndex || writes.ticket(covering: lastIndex) != nil,
             "an entry that is not durable has a write on its way"
         )
+        precondition(
+            writes.firstPendingIndex.map { flushedIndex < $0 } ?? true,
+            "an entry whose write is on its way is not durable"
+        )
         precondition(lastPosition.term <= term, "no entry is newer than the term")
         precondition(
             log.memberships.dropFirst().allSatisfy { $0.index > commitIndex },
@@ -58,6 +62,10 @@ extension Raft {
         )
         precondition(leader.isReady == (commitIndex >= leader.termStartIndex), "ready is committed")
         precondition(leader.acknowledgedIndex <= commitIndex, "acknowledged is committed")
+        precondition(
+            log.memberships.dropFirst().count { $0.index > leader.termStartIndex } <= 1,
+            "a leader changes the membership when its last change is committed"
+        )
         precondition(
             leader.recent.endIndex == lastIndex.next,
             "the newest descriptors reach the log's end"

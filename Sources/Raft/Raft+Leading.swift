@@ -66,7 +66,7 @@ extension Raft {
         leading.recent.drop(beyond: settings.recentEntryLimit)
         leading.uncommitted.append(.init(lastIndex: lastIndex, byteCount: byteCount))
         leading.uncommittedByteCount += byteCount
-        let ticket = writes.addLog(through: lastIndex, term: term)
+        let ticket = writes.addLog(start...lastIndex, term: term)
         effects.append(.append(start..<lastIndex.next, term: term, content, ticket))
         for slot in leading.progress.indices {
             sendAppends(to: slot, into: &effects)

@@ -14,7 +14,7 @@ package import FlotillaStorage
 package final class Shard {
     /// The shard's number, from 0; shard 0 also holds the metadata log.
     package let index: Int
-    let settings: ShardSettings
+    package let settings: ShardSettings
     let environment: any ShardEnvironment
     let resources: LogResources
 
@@ -57,7 +57,7 @@ package final class Shard {
     private var dirtyReplicas: [Replica] = []
     private var dirtyConnections: [Connection] = []
     private var pausedConnections: [Connection] = []
-    private var inFlightByteCount = 0
+    package private(set) var inFlightByteCount = 0
     private(set) var openConnectionCount = 0
     private(set) var isVolumeFull = false
     private(set) var isJournalFull = false

@@ -3,16 +3,20 @@ import FlotillaReplication
 
 /// Looks into the replicas after each step: every invariant of every state machine, and what holds between replicas.
 final class ReplicaChecker {
+    private unowned let world: World
     private let leadership: LeadershipChecker
     private let memory: MemoryChecker
     private let entries: EntryChecker
+    private let marks: WatermarkChecker
     /// Looks between two comparisons of entries.
     private var countdown = 0
 
     init(world: World) {
+        self.world = world
         leadership = LeadershipChecker(world: world)
         memory = MemoryChecker(world: world)
         entries = EntryChecker(world: world)
+        marks = WatermarkChecker(world: world)
     }
 
     /// Looks at a shard after a step of it.
@@ -26,14 +30,22 @@ final class ReplicaChecker {
         countdown -= 1
         guard countdown < 0 else { return }
         countdown = 16
-        for replica in replicas { entries.compare(replica, life: broker.life) }
+        for replica in replicas {
+            entries.compare(replica, life: broker.life)
+            marks.look(at: replica, life: broker.life)
+        }
+        BoundsChecker.look(at: shard, of: broker, in: world)
     }
 
     /// A process is about to end.
     func dies(_ broker: SimulatedBroker) { memory.dies(broker) }
 
     /// Compares all replicas with each other when everything has come to rest.
-    func compareAtEnd(_ brokers: [SimulatedBroker]) {
-        entries.compareAtEnd(brokers.flatMap(\.shards).flatMap(\.allReplicas))
+    ///
+    /// - Returns: what has still to be healed, in words; nil when nothing has.
+    func compareAtEnd(_ replicas: [Replica]) -> String? {
+        if let damage = entries.damageAtEnd(replicas) { return damage }
+        entries.compareStates(replicas)
+        return nil
     }
 }

@@ -3,7 +3,8 @@ import struct NIOCore.ByteBuffer
 
 /// Brings a plan's faults about, one after the other.
 ///
-/// The fault atlas: what disks hold is changed and lost on one broker only, so that every committed byte stays on the others.
+/// The fault atlas: what disks hold is changed and lost on one broker only, so that every committed byte stays on the others. Without it
+/// bits change anywhere.
 final class FaultInjector {
     private unowned let world: World
     private var random: SeededRandom
@@ -45,6 +46,7 @@ final class FaultInjector {
         for (number, broker) in world.brokers.enumerated() {
             world.pause(number, false)
             broker.disk.fault = nil
+            broker.disk.misdirect = nil
             broker.disk.capacity = .max
             broker.diskDelay = world.plan.diskDelay
             world.restart(number)
@@ -74,6 +76,7 @@ final class FaultInjector {
         case .syncError: failOnce(broker, isSync: true)
         case .readError: failOnce(broker, isSync: false)
         case .bitRot: rot()
+        case .misdirectedWrite: misdirect()
         case .wipedDisk: lose { $0.loseDisk() }
         case .lostJournal: lose { $0.loseJournal() }
         case .clockDrift: break
@@ -167,13 +170,47 @@ final class FaultInjector {
         world.admit(unsound, after: random.draw(.milliseconds(20), .seconds(3)))
     }
 
+    /// The broker whose disk changes what it holds next.
+    private func damagedBroker() -> Int {
+        world.plan.hasAtlas ? unsound : random.draw(0...(world.brokers.count - 1))
+    }
+
     private func rot() {
-        let disk = world.brokers[unsound].disk
+        let number = damagedBroker()
+        let disk = world.brokers[number].disk
         let paths = disk.paths.filter { disk.contents($0).readableBytes > 0 && Self.mayRot($0) }
-        guard !paths.isEmpty else { return }
-        let path = paths[random.draw(0...(paths.count - 1))]
-        let position = random.draw(0...(disk.contents(path).readableBytes - 1))
-        world.tell("bit rot in \(path) at \(position) of broker \(unsound + 1)")
+        let journals = paths.filter { $0.hasSuffix(".journal") }
+        let choice = !journals.isEmpty && random.chance(30) ? journals : paths
+        guard !choice.isEmpty else { return }
+        let path = choice[random.draw(0...(choice.count - 1))]
+        let position = writtenPosition(in: disk.contents(path))
+        world.tell("bit rot in \(path) at \(position) of broker \(number + 1)")
         disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
+        // Nobody reads a journal but a start, and what is in segments by then is not missed.
+        if path.hasSuffix(".journal"), random.chance(50) { crash(number, .keepUnsynced) }
+    }
+
+    /// A position in what was written of a file; behind it files may be long and empty.
+    private func writtenPosition(in content: ByteBuffer) -> Int {
+        let bytes = content.readableBytesView
+        let end = bytes.lastIndex { $0 != 0 }.map { $0 - bytes.startIndex } ?? bytes.count - 1
+        // The newest is what matters most.
+        return random.chance(50) ? random.draw(max(0, end - 16_384)...end) : random.draw(0...end)
+    }
+
+    /// The next write to a segment lands elsewhere in its file, or nowhere; what should have changed keeps what it held.
+    ///
+    /// Segments only: a disk that drops the last round of a journal and says that it is durable lies, and one member that forgets
+    /// without knowing it is more than a group of three can bear together with another fault.
+    private func misdirect() {
+        let number = damagedBroker()
+        let disk = world.brokers[number].disk
+        let shift = Int64(random.draw(-8...8)) * 4_096
+        disk.misdirect = { [weak disk, world] path, position in
+            guard path.contains("/partitions/") else { return position }
+            disk?.misdirect = nil
+            world.tell("a write to \(path) at \(position) of broker \(number + 1) is misdirected")
+            return position + shift < 0 ? nil : position + shift
+        }
     }
 }

@@ -32,6 +32,8 @@ package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
     case readError = "read-error"
     /// Bits change on one broker's disk.
     case bitRot = "bit-rot"
+    /// A write to a segment lands in another place of its file.
+    case misdirectedWrite = "misdirected-write"
     /// One broker comes back with an empty disk.
     case wipedDisk = "wiped-disk"
     /// The same broker comes back without its journal.
@@ -50,7 +52,11 @@ package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
 package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable {
     case produce
     case consume
+    /// Readers of many partitions, in fetch sessions.
+    case session
     case administer
+    /// A setting is written and read back.
+    case register
     /// Brokers are drained and removed, and come back empty.
     case leave
 
@@ -66,6 +72,8 @@ package struct FaultPlan: Sendable {
     package var shardCount: Int
     package var faults: Set<FaultClass>
     package var workloads: Set<WorkloadKind>
+    /// Whether only one broker's disk changes what it holds, so that nothing is lost; without it what is lost must be reported.
+    package var hasAtlas = true
     /// The mean time between two faults.
     package var faultInterval: Duration
     /// How long the phase with faults lasts.
@@ -102,6 +110,9 @@ package struct FaultPlan: Sendable {
             ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))")
         ]
     }
+
+    /// Whether what lies on disks may change.
+    var damagesDisks: Bool { has(.bitRot) || has(.misdirectedWrite) }
 
     /// Whether a kind of fault happens in this run.
     package func has(_ fault: FaultClass) -> Bool { faults.contains(fault) }

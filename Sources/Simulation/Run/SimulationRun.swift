@@ -59,6 +59,10 @@ package struct SimulationRun {
         if plan.workloads.contains(.consume) {
             workloads.append(Consuming(world: world, topics: topics, history: history))
         }
+        if plan.workloads.contains(.session) {
+            workloads.append(SessionReading(world: world, topics: topics, history: history))
+        }
+        if plan.workloads.contains(.register) { workloads.append(Registering(world: world)) }
         if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
             workloads.append(Leaving(world: world))
         }
@@ -103,7 +107,7 @@ package struct SimulationRun {
             world.run(until: world.now + .milliseconds(200))
         }
         if let left = workloads.compactMap(\.whatIsLeft).first {
-            world.violate("without faults the cluster does not come to rest: \(left)")
+            world.lose("without faults the cluster does not come to rest: \(left)")
         }
     }
 
@@ -111,14 +115,16 @@ package struct SimulationRun {
     private func expectEqualReplicas(_ world: World, _ checker: ReplicaChecker) {
         let end = world.now + Self.convergenceLimit
         while world.violation == nil {
-            guard let difference = difference(world) else { break }
+            let replicas = world.brokers.flatMap(\.shards).flatMap(\.allReplicas)
+            guard let difference = difference(replicas) ?? checker.compareAtEnd(replicas) else {
+                return
+            }
             guard world.now < end else {
                 describeReplicas(world)
-                return world.violate(difference)
+                return world.lose(difference)
             }
             world.run(until: world.now + .milliseconds(200))
         }
-        checker.compareAtEnd(world.brokers)
     }
 
     /// Tells how far each replica is, and what leaders know of the others.
@@ -141,22 +147,18 @@ package struct SimulationRun {
         }
     }
 
-    private func difference(_ world: World) -> String? {
+    private func difference(_ replicas: [Replica]) -> String? {
         var ends: [TopicPartition: LogIndex] = [:]
-        for broker in world.brokers {
-            for shard in broker.shards {
-                for replica in shard.allReplicas {
-                    let partition = replica.group.partition
-                    guard replica.appliedIndex == replica.log.lastIndex else {
-                        return "\(partition) on \(broker.id) has not applied all that it has"
-                    }
-                    let other = ends[partition] ?? replica.log.lastIndex
-                    guard other == replica.log.lastIndex else {
-                        return "\(partition) ends at \(other) and at \(replica.log.lastIndex)"
-                    }
-                    ends[partition] = other
-                }
+        for replica in replicas {
+            let partition = replica.group.partition
+            guard replica.appliedIndex == replica.log.lastIndex else {
+                return "\(partition) on \(replica.member) has not applied all that it has"
             }
+            let other = ends[partition] ?? replica.log.lastIndex
+            guard other == replica.log.lastIndex else {
+                return "\(partition) ends at \(other) and at \(replica.log.lastIndex)"
+            }
+            ends[partition] = other
         }
         return nil
     }

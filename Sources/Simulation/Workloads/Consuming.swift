@@ -1,8 +1,6 @@
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
-import FlotillaRecords
-import struct NIOCore.ByteBuffer
 
 /// Readers, one for each partition, from its start on; each compares what it gets with what everybody else saw.
 final class Consuming: Workload {
@@ -64,8 +62,11 @@ final class PartitionReader {
     private let history: History
     private let client: SimulatedClient
     private var random: SeededRandom
-    private let decompressor = Decompressor()
-    private var offset: Int64 = 0
+    private let cursor: PartitionCursor
+    /// The rack that it says it stands in, if it says one.
+    private let rack: String?
+    /// The follower that the leader sent it to.
+    private var nearBroker: Int?
     /// What was read in the last pass from the start.
     private var read: [Int64: String] = [:]
     private var passStart: Int64 = 0
@@ -87,11 +88,16 @@ final class PartitionReader {
         self.topics = topics
         self.history = history
         client = SimulatedClient("reader-\(partition)", world: world)
-        random = SeededRandom(seed: seed)
+        var random = SeededRandom(seed: seed)
+        cursor = PartitionCursor(partition, world: world, history: history)
+        rack =
+            random.chance(40)
+            ? SimulatedBroker.rack(of: random.draw(0...(world.brokers.count - 1))) : nil
+        self.random = random
     }
 
     var state: String {
-        "\(partition) is read up to \(offset) of \(history.log(partition).endOffset)"
+        "\(partition) is read up to \(cursor.offset) of \(history.log(partition).endOffset)"
     }
 
     func start() { fetch() }
@@ -110,7 +116,7 @@ final class PartitionReader {
         if isFinishing, !isFinalPass {
             // Once more from the start, now that nothing fails any more.
             isFinalPass = true
-            offset = 0
+            cursor.move(to: 0)
             passStart = 0
             read.removeAll()
         }
@@ -125,34 +131,39 @@ final class PartitionReader {
                     partitions: [
                         .init(
                             partition: partition.partition,
-                            fetchOffset: offset,
+                            fetchOffset: cursor.offset,
                             partitionMaxBytes: Int32(random.draw(1_000...300_000))
                         )
                     ]
                 )
-            ]
+            ],
+            rackId: rack ?? ""
         )
-        client.ask(request, version: 12, of: topics.broker(for: partition)) { [weak self] result in
-            self?.answered(result)
+        client.ask(request, version: 12, of: nearBroker ?? topics.broker(for: partition)) {
+            [weak self] result in self?.answered(result)
         }
     }
 
     private func answered(_ result: Result<FetchResponse, ClientFailure>) {
         guard case .success(let response) = result,
             let part = response.responses.first?.partitions.first
-        else {
-            topics.forget(partition)
-            return later(random.draw(.milliseconds(20), .milliseconds(200)))
-        }
+        else { return lookForLeader() }
         switch ErrorCode(rawValue: part.errorCode) {
-        case .noError:
-            take(part)
-        case .offsetOutOfRange:
-            lookForStart()
-        default:
-            topics.forget(partition)
-            later(random.draw(.milliseconds(20), .milliseconds(200)))
+        case .noError where part.preferredReadReplica >= 0:
+            // Once in a while it goes on asking the leader, as a client does that has lost its way.
+            nearBroker = random.chance(90) ? Int(part.preferredReadReplica) - 1 : nil
+            later(.zero)
+        case .noError: take(part)
+        case .offsetOutOfRange where nearBroker != nil: lookForLeader()
+        case .offsetOutOfRange: lookForStart()
+        default: lookForLeader()
         }
+    }
+
+    private func lookForLeader() {
+        nearBroker = nil
+        topics.forget(partition)
+        later(random.draw(.milliseconds(20), .milliseconds(200)))
     }
 
     /// Records before the start were deleted; nothing else excuses that an offset is not there.
@@ -174,8 +185,8 @@ final class PartitionReader {
                 let part = answer.topics.first?.partitions.first, part.errorCode == 0
             {
                 self.history.log(self.partition).note(start: part.offset)
-                if part.offset > self.offset {
-                    self.offset = part.offset
+                if part.offset > self.cursor.offset {
+                    self.cursor.move(to: part.offset)
                     self.passStart = max(self.passStart, part.offset)
                 }
             } else {
@@ -189,37 +200,17 @@ final class PartitionReader {
     private static let earliest: Int64 = -2
 
     private func take(_ part: FetchResponse.PartitionData) {
-        var bytes = part.records?.buffer ?? ByteBuffer()
-        do {
-            while let batch = try RecordBatch.next(from: &bytes) {
-                var iterator = try RecordIterator(batch, using: decompressor, limit: 1 << 24)
-                while let record = try iterator.next() {
-                    let found = record.offset.rawValue
-                    guard found >= offset else { continue }
-                    if found > offset {
-                        return world.violate(
-                            "\(partition): offsets \(offset) up to \(found) are missing"
-                        )
-                    }
-                    let value = record.value.map { String(buffer: $0) } ?? ""
-                    let name = String(value.prefix { $0 != ":" })
-                    history.seen(name, partition, at: found)
-                    read[found] = name
-                    offset = found + 1
-                }
-            }
-        } catch  where world.plan.has(.bitRot) {
-            // Bits that change under a broker that has checked them are found by its scrub, and by every client before that.
-            return later(.milliseconds(200))
-        } catch {
-            return world.violate(
-                "\(partition): what was fetched at \(offset) cannot be read: \(error)"
-            )
+        switch cursor.take(part, found: { self.read[$0] = $1 }) {
+        case .violation: return
+        case .unreadable: return later(.milliseconds(200))
+        case .taken: break
         }
         let log = history.log(partition)
-        if isFinalPass, offset >= log.endOffset, part.highWatermark <= offset {
+        if isFinalPass, cursor.offset >= log.endOffset, part.highWatermark <= cursor.offset {
             isDone = true
-            history.judge(log.lossViolation(read: read, from: passStart), partition)
+            if let loss = log.lossViolation(read: read, from: passStart) {
+                world.lose("\(partition): \(loss)", of: partition)
+            }
             history.judge(log.orderViolation(), partition)
             return
         }

@@ -101,11 +101,11 @@ final class SimulatedProducer {
             return
         }
         guard !isIdempotent || identity != nil else { return askForIdentity() }
-        let present = topics.present
-        guard !present.isEmpty else {
+        let busy = topics.busy
+        guard !busy.isEmpty else {
             return later(.milliseconds(100)) { [weak self] in self?.next() }
         }
-        let topic = present[random.draw(0...(present.count - 1))]
+        let topic = busy[random.draw(0...(busy.count - 1))]
         let partition = TopicPartition(
             topic: topic.id,
             partition: Int32(random.draw(0...(topic.partitionCount - 1)))

@@ -10,6 +10,8 @@ final class TopicDirectory {
         var id: TopicID
         var partitionCount: Int
         var isDeleted = false
+        /// From when on nobody writes to it any more, so that its groups come to rest while faults go on; nil for never.
+        var restsFrom: Instant?
     }
 
     private unowned let world: World
@@ -27,7 +29,18 @@ final class TopicDirectory {
     /// The topics that are there.
     var present: [Topic] { topics.filter { !$0.isDeleted } }
 
-    func add(_ topic: Topic) { topics.append(topic) }
+    /// The topics that producers write to.
+    var busy: [Topic] {
+        present.filter { topic in topic.restsFrom.map { $0 > world.now } ?? true }
+    }
+
+    func add(_ topic: Topic) {
+        var topic = topic
+        if world.random.chance(40) {
+            topic.restsFrom = world.now + world.random.draw(.seconds(1), .seconds(8))
+        }
+        topics.append(topic)
+    }
 
     func delete(_ id: TopicID) {
         for place in topics.indices where topics[place].id == id { topics[place].isDeleted = true }
@@ -39,6 +52,11 @@ final class TopicDirectory {
     func broker(for partition: TopicPartition) -> Int {
         leaders[partition] ?? world.random.draw(0...(world.brokers.count - 1))
     }
+
+    /// The leader of a partition, as far as was heard.
+    func leader(of partition: TopicPartition) -> Int? { leaders[partition] }
+
+    func name(of id: TopicID) -> String? { topics.first { $0.id == id }?.name }
 
     /// A broker said that it does not lead, or did not answer.
     func forget(_ partition: TopicPartition) {

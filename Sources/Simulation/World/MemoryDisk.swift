@@ -17,6 +17,8 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     /// Asked before every write that is not refused: after so many bytes it breaks off for want of
     /// room.
     package var breakOff: ((DiskOperation) -> Int?)?
+    /// Says where a write really lands, given its file and position; nil for nowhere.
+    package var misdirect: ((_ path: String, _ position: Int64) -> Int64?)?
     /// What was done, in order, while `isRecording`.
     package private(set) var operations: [DiskOperation] = []
     /// Whether `operations` grows.
@@ -134,6 +136,9 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
 
     // MARK: Tampering
 
+    /// Whether anything on it was ever changed or taken away behind its user's back.
+    var isTampered = false
+
     /// The content that a read would see.
     package func contents(_ path: String) -> ByteBuffer {
         guard let node = names[path] else {
@@ -148,6 +153,7 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
             preconditionFailure("\(path) is there")
         }
         node.flip(at: Int(position), mask: mask)
+        isTampered = true
     }
 
     /// Replaces a file, durably.
@@ -312,6 +318,14 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     /// The sum of all files' lengths.
     package var usedByteCount: Int64 {
         names.values.reduce(0) { $0 + Int64($1.content.readableBytes) }
+    }
+
+    /// Where a write lands; nil for nowhere.
+    func place(of path: String, _ position: Int64) -> Int64? {
+        guard let misdirect else { return position }
+        let place = misdirect(path, position)
+        if place != position { isTampered = true }
+        return place
     }
 
     func note(_ operation: DiskOperation) throws(DiskError) {

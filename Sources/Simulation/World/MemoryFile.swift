@@ -41,7 +41,10 @@ final class MemoryFile: DiskFile, @unchecked Sendable {
         try begin(.write(path: path, position: position, count: count), changes: true)
         let limit = disk.breakOff?(.write(path: path, position: position, count: count))
         try reserve(upTo: position + Int64(min(count, limit ?? count)))
-        var target = Int(position)
+        node.grow(to: Int(position) + min(count, limit ?? count))
+        let place = disk.place(of: path, position)
+        guard let place, place + Int64(count) <= Int64(node.content.readableBytes) else { return }
+        var target = Int(place)
         var rest = limit ?? count
         for buffer in buffers {
             let part = buffer.getSlice(

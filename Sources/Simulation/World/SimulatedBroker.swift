@@ -69,6 +69,7 @@ final class SimulatedBroker {
     func loseJournal() {
         var random = SeededRandom(seed: UInt64(number) &+ incarnation.low)
         let journal = "\(Self.directory)/journal"
+        disk.isTampered = true
         do {
             if try disk.exists(journal) { try disk.removeTree(journal) }
             try Journal.beginIncarnation(
@@ -108,7 +109,7 @@ final class SimulatedBroker {
                 disk: disk,
                 configuration: JournalConfiguration(
                     fileByteCount: 1 << 20,
-                    liveByteLimit: 8 << 20
+                    liveByteLimit: Self.journalByteLimit
                 ),
                 newIdentity: { DirectoryID(high: random.next(), low: random.next()) },
                 pastPageCache: hasSyncFailed
@@ -159,7 +160,14 @@ final class SimulatedBroker {
                 unreadable.insert(group)
             }
         }
+        expectNoDoubt(replicas.values.filter { !$0.isElectable }.count + unreadable.count)
         return (replicas, unreadable)
+    }
+
+    /// A disk that did nothing but forget what was not synced leaves no replica in doubt: a torn tail is told apart from damage.
+    private func expectNoDoubt(_ doubtfulCount: Int) {
+        guard doubtfulCount > 0, !disk.isTampered, !meetsDiskFaults, !hasSyncFailed else { return }
+        world.violate("broker \(id) doubts \(doubtfulCount) replicas though its disk is sound")
     }
 
     private func startShards(
@@ -174,10 +182,12 @@ final class SimulatedBroker {
             seed: world.random.next()
         )
         settings.incarnation = incarnation
+        settings.rack = rack
         settings.isClustered = true
         settings.metadataMember =
             member ?? GroupMember(broker: id, epoch: CreationEpoch(1))
         settings.minimumFreeByteCount = 1 << 20
+        settings.uncommittedHoldByteCount = Self.journalByteLimit / 8
         settings.tailByteCount = 256 << 10
         settings.retentionInterval = .seconds(1)
         settings.seeds = world.founders.map { broker in
@@ -223,6 +233,11 @@ final class SimulatedBroker {
         }
     }
 
+    /// Each broker stands in a rack of its own.
+    private var rack: String { Self.rack(of: number) }
+
+    static func rack(of number: Int) -> String { "rack-\(number + 1)" }
+
     var registration: BrokerRegistration {
         BrokerRegistration(
             id: id,
@@ -235,7 +250,7 @@ final class SimulatedBroker {
                     port: 9093
                 ),
             ],
-            rack: nil
+            rack: rack
         )
     }
 
@@ -253,6 +268,7 @@ final class SimulatedBroker {
         }
         if isRoundPlanned, world.random.chance(60) { writePartOfRound() }
         disk.fault = nil
+        disk.misdirect = nil
         disk.capacity = .max
         disk.crash(fate)
         journal = nil
@@ -300,6 +316,15 @@ final class SimulatedBroker {
     }
 
     // MARK: The journal
+
+    /// The bytes by which the journal is beyond its cap and the round that reached it; nil where it keeps to them.
+    var journalExcess: Int? {
+        guard let journal else { return nil }
+        let limit = Self.journalByteLimit + journal.configuration.roundByteCount
+        return journal.liveByteCount > limit ? journal.liveByteCount - limit : nil
+    }
+
+    private static let journalByteLimit = 8 << 20
 
     func submit(_ submissions: [JournalSubmission]) {
         backlog += submissions

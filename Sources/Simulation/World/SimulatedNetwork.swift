@@ -203,7 +203,7 @@ final class SimulatedNetwork {
                 first.frame,
                 from: source
             )
-        } catch  where world.plan.has(.bitRot) {
+        } catch  where world.plan.damagesDisks {
             // Entries whose bits changed under their sender are refused, and the connection with them.
             reset(number)
         } catch {

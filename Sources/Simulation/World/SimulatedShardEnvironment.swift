@@ -86,6 +86,11 @@ final class SimulatedShardEnvironment: ShardEnvironment {
 
     func log(_ event: BrokerEvent) {
         world.tell("broker \(place.broker + 1): \(event)")
+        switch event {
+        case .damaged(let group, _), .renewing(let group), .unhealed(let group, _, _):
+            world.reported.insert(group.partition)
+        default: break
+        }
     }
 }
 

@@ -14,6 +14,8 @@ final class World {
     private var queue = EventQueue()
     /// The first promise that was broken, as a sentence.
     private(set) var violation: String?
+    /// The partitions of which a broker said that it lacks something.
+    var reported: Set<TopicPartition> = []
     /// Looks at a shard after each of its turns.
     var inspect: ((SimulatedBroker, Shard) -> Void)?
     /// Looks at a broker before its process ends.
@@ -71,6 +73,15 @@ final class World {
         tell("VIOLATION: \(sentence)")
         for line in network.report { tell(line) }
         for broker in brokers { tell(broker.report) }
+    }
+
+    /// Something acknowledged is gone, or cannot be had.
+    ///
+    /// Without the fault atlas that may be, but a broker must have said so: of the partition, or of any where none is named.
+    func lose(_ sentence: String, of partition: TopicPartition? = nil) {
+        let isReported = partition.map(reported.contains) ?? !reported.isEmpty
+        guard !plan.hasAtlas, isReported else { return violate(sentence) }
+        tell("reported loss: \(sentence)")
     }
 
     // MARK: Delays

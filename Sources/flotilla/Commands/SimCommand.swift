@@ -31,6 +31,11 @@ struct SimCommand: ParsableCommand {
     @Option(help: "How many brokers; 3 to 5, drawn by the seed without it.")
     var brokers: Int?
 
+    @Flag(
+        help: "Let disks of all brokers change what they hold: then what is lost must be reported."
+    )
+    var noAtlas = false
+
     @Flag(help: "Print every line of the transcript as it happens.")
     var trace = false
 
@@ -89,6 +94,7 @@ struct SimCommand: ParsableCommand {
             if let minutes, clock.now - start > .seconds(minutes * 60) { break }
             var plan = FaultPlan(seed: seed, faults: faults, brokerCount: brokers)
             plan.workloads = try workloadSet()
+            plan.hasAtlas = !noAtlas
             CommandOutput.note("running seed \(seed)")
             let outcome = SimulationRun(plan, onLine: trace ? { print($0) } : nil).perform()
             report.add(outcome)
@@ -130,7 +136,7 @@ private struct SimReport {
         print(result.violation ?? "")
         print(
             "replay: flotilla sim --seed \(outcome.seed) --brokers \(smallest.brokerCount) --faults \(faults) "
-                + "--workloads \(workloads) --trace"
+                + "--workloads \(workloads)\(smallest.hasAtlas ? "" : " --no-atlas") --trace"
         )
     }
 

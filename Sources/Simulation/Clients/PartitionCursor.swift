@@ -1,0 +1,70 @@
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRecords
+import struct NIOCore.ByteBuffer
+
+/// Where a reader is in a partition, and what it finds on its way: no offset is missing, and each holds what others saw there.
+final class PartitionCursor {
+    let partition: TopicPartition
+    /// The next offset to read.
+    private(set) var offset: Int64 = 0
+    private unowned let world: World
+    private let history: History
+    private let decompressor = Decompressor()
+
+    /// What came of an answer.
+    enum Result {
+        case taken
+        /// The bytes do not pass their checks, which only damage excuses.
+        case unreadable
+        /// A promise was broken, and the run ends.
+        case violation
+    }
+
+    init(_ partition: TopicPartition, world: World, history: History) {
+        self.partition = partition
+        self.world = world
+        self.history = history
+    }
+
+    /// Goes to an offset: the start of a pass, or of what is left.
+    func move(to offset: Int64) { self.offset = offset }
+
+    /// Takes what was fetched at the cursor's offset.
+    ///
+    /// `found` is called for each record, with its offset and name.
+    func take(
+        _ part: FetchResponse.PartitionData,
+        found: (Int64, String) -> Void = { _, _ in }
+    ) -> Result {
+        var bytes = part.records?.buffer ?? ByteBuffer()
+        do {
+            while let batch = try RecordBatch.next(from: &bytes) {
+                var iterator = try RecordIterator(batch, using: decompressor, limit: 1 << 24)
+                while let record = try iterator.next() {
+                    let place = record.offset.rawValue
+                    guard place >= offset else { continue }
+                    if place > offset {
+                        world.lose(
+                            "\(partition): offsets \(offset) up to \(place) are missing",
+                            of: partition
+                        )
+                        guard world.violation == nil else { return .violation }
+                    }
+                    let value = record.value.map { String(buffer: $0) } ?? ""
+                    let name = String(value.prefix { $0 != ":" })
+                    history.seen(name, partition, at: place)
+                    found(place, name)
+                    offset = place + 1
+                }
+            }
+            return .taken
+        } catch  where world.plan.damagesDisks {
+            // Bits that change under a broker that has checked them are found by its scrub, and by every client before that.
+            return .unreadable
+        } catch {
+            world.violate("\(partition): what was fetched at \(offset) cannot be read: \(error)")
+            return .violation
+        }
+    }
+}

@@ -1,0 +1,156 @@
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+
+/// A setting of a topic as a register: one writer, and readers everywhere.
+///
+/// What a broker says is done holds on that broker from then on, and in the end everywhere: an older value is never told again. A write
+/// without an answer may still be done later, as long as brokers keep commands; and a broker that is far behind confirms a change
+/// before it has it.
+final class Registering: Workload {
+    private static let topic = "register"
+    private static let setting = "retention.ms"
+    /// A confirmation that took longer may have come before the change was applied there.
+    private static let patience = Duration.seconds(2)
+    /// So long that nothing is ever deleted by age.
+    private static let base: Int64 = 1_000_000_000_000
+
+    private unowned let world: World
+    private let client: SimulatedClient
+    private var random: SeededRandom
+    private var count: Int64 = 0
+    /// The last value that was confirmed, and those that nobody knows about.
+    private var confirmed: Int64 = 0
+    private var unknown: Set<Int64> = []
+    private var isFinishing = false
+    /// Brokers that have yet to tell the last value.
+    private var outstanding: Set<Int> = []
+    private var lastTold = "nothing"
+
+    init(world: World) {
+        self.world = world
+        client = SimulatedClient("register", world: world)
+        random = SeededRandom(seed: world.plan.seed ^ 0x4E61)
+    }
+
+    func start() { create() }
+
+    func finish() {
+        guard !isFinishing else { return }
+        isFinishing = true
+        outstanding = Set(world.brokers.indices)
+        for broker in world.brokers.indices { readUntilCurrent(broker) }
+    }
+
+    var whatIsLeft: String? {
+        outstanding.min().map {
+            "broker \($0 + 1) tells \(lastTold) of a register that was set to \(confirmed)"
+        }
+    }
+
+    private var anyBroker: Int { random.draw(0...(world.brokers.count - 1)) }
+
+    private func later(_ delay: Duration, _ body: @escaping (Registering) -> Void) {
+        world.act("register", after: delay) { [weak self] in
+            if let self { body(self) }
+        }
+    }
+
+    private func create() {
+        guard !isFinishing else { return }
+        let request = CreateTopicsRequest(
+            topics: [.init(name: Self.topic, numPartitions: 1, replicationFactor: 3)],
+            timeoutMs: 3_000
+        )
+        client.ask(request, version: 7, of: anyBroker) { [weak self] result in
+            guard let self else { return }
+            if case .success(let answer) = result,
+                let code = answer.topics.first.map({ ErrorCode(rawValue: $0.errorCode) }),
+                code == .noError || code == .topicAlreadyExists
+            {
+                return self.write()
+            }
+            self.later(.milliseconds(300)) { $0.create() }
+        }
+    }
+
+    // MARK: Writing
+
+    private func write() {
+        guard !isFinishing else { return }
+        count += 1
+        let value = count
+        let broker = anyBroker
+        let life = world.brokers[broker].life
+        let start = world.now
+        unknown.insert(value)
+        let request = IncrementalAlterConfigsRequest(resources: [
+            .init(
+                resourceType: 2,
+                resourceName: Self.topic,
+                configs: [
+                    .init(name: Self.setting, configOperation: 0, value: "\(Self.base + value)")
+                ]
+            )
+        ])
+        client.ask(request, version: 1, of: broker) { [weak self] result in
+            guard let self else { return }
+            if case .success(let answer) = result, answer.responses.first?.errorCode == 0 {
+                self.world.tell("broker \(broker + 1) confirms the register's value \(value)")
+                self.confirmed = value
+                self.unknown.remove(value)
+                if self.world.now - start < Self.patience { self.read(broker, life) }
+            }
+            self.later(self.random.draw(.milliseconds(20), .seconds(1))) { $0.write() }
+        }
+    }
+
+    // MARK: Reading
+
+    private func ask(_ broker: Int, _ completion: @escaping (Int64?) -> Void) {
+        let request = DescribeConfigsRequest(
+            resources: [
+                .init(
+                    resourceType: 2,
+                    resourceName: Self.topic,
+                    configurationKeys: [Self.setting]
+                )
+            ]
+        )
+        client.ask(request, version: 4, of: broker, within: .seconds(1)) { result in
+            guard case .success(let answer) = result, let one = answer.results.first,
+                one.errorCode == 0, let text = one.configs.first?.value, let value = Int64(text)
+            else { return completion(nil) }
+            completion(value - Self.base)
+        }
+    }
+
+    private func mayBeTold(_ value: Int64) -> Bool {
+        value >= confirmed || unknown.contains(value)
+    }
+
+    /// Reads what was confirmed by the same broker, in the same life of it.
+    private func read(_ broker: Int, _ life: Int) {
+        ask(broker) { [weak self] value in
+            guard let self, let value, self.world.brokers[broker].life == life else { return }
+            if !self.mayBeTold(value) {
+                self.world.violate(
+                    "broker \(broker + 1) confirmed that the register is \(self.confirmed), and then told \(value)"
+                )
+            }
+        }
+    }
+
+    private func readUntilCurrent(_ broker: Int) {
+        guard confirmed > 0 else { return outstanding = [] }
+        ask(broker) { [weak self] value in
+            guard let self else { return }
+            if let value, self.mayBeTold(value) {
+                self.outstanding.remove(broker)
+                return
+            }
+            self.lastTold = value.map { "\($0)" } ?? "nothing"
+            self.later(.milliseconds(200)) { $0.readUntilCurrent(broker) }
+        }
+    }
+}
