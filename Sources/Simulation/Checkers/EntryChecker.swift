@@ -49,9 +49,11 @@ final class EntryChecker {
 
     /// Compares all entries of all replicas, from wherever they lie, when everything has come to rest.
     ///
-    /// - Returns: what a replica cannot read yet, since its broker has still to get it back from others; nil when all are equal.
+    /// - Returns: what a replica cannot read yet or has in another form, since its broker has still to find that out and to get it back
+    ///   from others; nil when all are equal.
     func damageAtEnd(_ replicas: [Replica]) -> String? {
         var known: [TopicPartition: [LogIndex: Content]] = [:]
+        var difference: String?
         for replica in replicas {
             let partition = replica.group.partition
             do {
@@ -59,9 +61,8 @@ final class EntryChecker {
                     let content = Content(entry)
                     let other = known[partition]?[entry.frame.index]
                     if let other, other != content {
-                        world.violate(
+                        difference =
                             "\(partition): entry \(entry.frame.index) of \(replica.member) is not what another replica has there"
-                        )
                     }
                     known[partition, default: [:]][entry.frame.index] = content
                 }
@@ -69,7 +70,7 @@ final class EntryChecker {
                 return "\(replica.member) cannot read its log of \(partition): \(error)"
             }
         }
-        return nil
+        return difference
     }
 
     /// The frame and a batch's head as they are, and the rest by checksum.

@@ -21,6 +21,24 @@ final class PartitionCursor {
         case violation
     }
 
+    /// A broker in one life of its process.
+    struct Source {
+        var broker: Int
+        var life: Int
+
+        init(_ broker: Int, in world: World) {
+            self.broker = broker
+            life = world.brokers[broker].life
+        }
+    }
+
+    /// Bits that change under a broker that has checked them are found by its scrub, and by every client before that. What lay on the
+    /// disk when the process began it checks before it serves it.
+    private func mayHaveRotted(_ source: Source) -> Bool {
+        let broker = world.brokers[source.broker]
+        return broker.life != source.life || broker.isDamagedInThisLife
+    }
+
     init(_ partition: TopicPartition, world: World, history: History) {
         self.partition = partition
         self.world = world
@@ -32,9 +50,11 @@ final class PartitionCursor {
 
     /// Takes what was fetched at the cursor's offset.
     ///
+    /// `source`: the life of the broker that was asked.
     /// `found` is called for each record, with its offset and name.
     func take(
         _ part: FetchResponse.PartitionData,
+        from source: Source,
         found: (Int64, String) -> Void = { _, _ in }
     ) -> Result {
         var bytes = part.records?.buffer ?? ByteBuffer()
@@ -59,8 +79,7 @@ final class PartitionCursor {
                 }
             }
             return .taken
-        } catch  where world.plan.damagesDisks {
-            // Bits that change under a broker that has checked them are found by its scrub, and by every client before that.
+        } catch  where mayHaveRotted(source) {
             return .unreadable
         } catch {
             world.violate("\(partition): what was fetched at \(offset) cannot be read: \(error)")

@@ -12,6 +12,9 @@ final class FaultInjector {
     /// The broker whose disk may change or lose what it holds.
     private let unsound: Int
     private var isOver = false
+    private var nextLoss = Instant.start
+    /// A petition waits no longer for a leader of the metadata, and for its network.
+    private static let petitionPatience = Duration.seconds(15)
     /// How many faults there were, by kind.
     private(set) var counts: [FaultClass: Int] = [:]
 
@@ -161,7 +164,11 @@ final class FaultInjector {
     }
 
     /// The unsound broker's process ends, and when it comes again something of its disk is gone.
+    ///
+    /// Not again before the last petition of the former incarnation is decided or given up: late, it would take the place of the next one.
     private func lose(_ loss: (SimulatedBroker) -> Void) {
+        guard world.now >= nextLoss else { return }
+        nextLoss = world.now + Self.petitionPatience
         let broker = world.brokers[unsound]
         world.crash(unsound, .dropUnsynced)
         broker.disk.fault = nil
@@ -184,10 +191,14 @@ final class FaultInjector {
         guard !choice.isEmpty else { return }
         let path = choice[random.draw(0...(choice.count - 1))]
         let position = writtenPosition(in: disk.contents(path))
+        guard
+            path.contains("/partitions/") || world.brokers[number].isSealed(path, at: position)
+        else { return }
         world.tell("bit rot in \(path) at \(position) of broker \(number + 1)")
         disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
-        // Nobody reads a journal but a start, and what is in segments by then is not missed.
-        if path.hasSuffix(".journal"), random.chance(50) { crash(number, .keepUnsynced) }
+        world.brokers[number].noteDamage()
+        // A start reads what nobody looks at before: the journal, and what was checked long ago.
+        if random.chance(50) { crash(number, .keepUnsynced) }
     }
 
     /// A position in what was written of a file; behind it files may be long and empty.
@@ -209,6 +220,7 @@ final class FaultInjector {
         disk.misdirect = { [weak disk, world] path, position in
             guard path.contains("/partitions/") else { return position }
             disk?.misdirect = nil
+            world.brokers[number].noteDamage()
             world.tell("a write to \(path) at \(position) of broker \(number + 1) is misdirected")
             return position + shift < 0 ? nil : position + shift
         }

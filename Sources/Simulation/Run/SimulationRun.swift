@@ -107,6 +107,7 @@ package struct SimulationRun {
             world.run(until: world.now + .milliseconds(200))
         }
         if let left = workloads.compactMap(\.whatIsLeft).first {
+            describeReplicas(world)
             world.lose("without faults the cluster does not come to rest: \(left)")
         }
     }

@@ -139,12 +139,17 @@ final class PartitionReader {
             ],
             rackId: rack ?? ""
         )
-        client.ask(request, version: 12, of: nearBroker ?? topics.broker(for: partition)) {
-            [weak self] result in self?.answered(result)
+        let broker = nearBroker ?? topics.broker(for: partition)
+        let source = PartitionCursor.Source(broker, in: world)
+        client.ask(request, version: 12, of: broker) { [weak self] result in
+            self?.answered(result, source)
         }
     }
 
-    private func answered(_ result: Result<FetchResponse, ClientFailure>) {
+    private func answered(
+        _ result: Result<FetchResponse, ClientFailure>,
+        _ source: PartitionCursor.Source
+    ) {
         guard case .success(let response) = result,
             let part = response.responses.first?.partitions.first
         else { return lookForLeader() }
@@ -153,7 +158,7 @@ final class PartitionReader {
             // Once in a while it goes on asking the leader, as a client does that has lost its way.
             nearBroker = random.chance(90) ? Int(part.preferredReadReplica) - 1 : nil
             later(.zero)
-        case .noError: take(part)
+        case .noError: take(part, source)
         case .offsetOutOfRange where nearBroker != nil: lookForLeader()
         case .offsetOutOfRange: lookForStart()
         default: lookForLeader()
@@ -199,8 +204,8 @@ final class PartitionReader {
     /// ListOffsets' word for the first offset.
     private static let earliest: Int64 = -2
 
-    private func take(_ part: FetchResponse.PartitionData) {
-        switch cursor.take(part, found: { self.read[$0] = $1 }) {
+    private func take(_ part: FetchResponse.PartitionData, _ source: PartitionCursor.Source) {
+        switch cursor.take(part, from: source, found: { self.read[$0] = $1 }) {
         case .violation: return
         case .unreadable: return later(.milliseconds(200))
         case .taken: break

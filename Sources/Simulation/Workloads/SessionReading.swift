@@ -112,7 +112,10 @@ private final class SessionReader {
                 }
             }
         )
-        client.ask(request, version: 12, of: session.broker) { [weak self] in self?.answered($0) }
+        let source = PartitionCursor.Source(session.broker, in: world)
+        client.ask(request, version: 12, of: session.broker) { [weak self] in
+            self?.answered($0, source)
+        }
     }
 
     /// The partitions that the broker is believed to lead.
@@ -136,7 +139,10 @@ private final class SessionReader {
         return cursor
     }
 
-    private func answered(_ result: Result<FetchResponse, ClientFailure>) {
+    private func answered(
+        _ result: Result<FetchResponse, ClientFailure>,
+        _ source: PartitionCursor.Source
+    ) {
         guard case .success(let answer) = result, answer.errorCode == 0, var session else {
             // Whatever became of the session, the next fetch opens another one.
             self.session = nil
@@ -149,12 +155,16 @@ private final class SessionReader {
         if answer.sessionId == 0 { session.told.removeAll() }
         self.session = session
         for topic in answer.responses {
-            for part in topic.partitions { take(part, topic.topic) }
+            for part in topic.partitions { take(part, topic.topic, source) }
         }
         later(random.draw(.zero, .milliseconds(30)))
     }
 
-    private func take(_ part: FetchResponse.PartitionData, _ topic: String) {
+    private func take(
+        _ part: FetchResponse.PartitionData,
+        _ topic: String,
+        _ source: PartitionCursor.Source
+    ) {
         // A name may have been given to another topic; only the one that was asked for counts.
         guard
             let id = session?.told.keys.first(where: {
@@ -162,7 +172,7 @@ private final class SessionReader {
             }), let cursor = cursors[id]
         else { return }
         switch ErrorCode(rawValue: part.errorCode) {
-        case .noError: _ = cursor.take(part)
+        case .noError: _ = cursor.take(part, from: source)
         case .offsetOutOfRange: cursor.move(to: history.log(id).endOffset)
         default: topics.refresh()
         }

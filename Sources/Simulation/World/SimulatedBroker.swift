@@ -33,6 +33,8 @@ final class SimulatedBroker {
     var diskDelay: Duration
     /// Whether calls to its disk fail at the moment, or have done so in this start.
     var meetsDiskFaults = false
+    /// The life in which something last changed on its disk behind its back.
+    private var damagedLife: Int?
     /// Whether the next start must trust no page cache, since a sync failed.
     private var hasSyncFailed = false
 
@@ -57,6 +59,12 @@ final class SimulatedBroker {
     }
 
     // MARK: Lost memory
+
+    /// What lies on its disk changes now.
+    func noteDamage() { damagedLife = life }
+
+    /// Whether what it checked in this life may have changed since.
+    var isDamagedInThisLife: Bool { damagedLife == life }
 
     /// Everything on the disk is gone.
     func loseDisk() {
@@ -325,6 +333,13 @@ final class SimulatedBroker {
     }
 
     private static let journalByteLimit = 8 << 20
+
+    /// Whether a byte of the journal that is damaged now would be known for damaged: it lies in a sealed round.
+    func isSealed(_ path: String, at position: Int) -> Bool {
+        guard let journal else { return false }
+        guard let last = journal.unsealedRound, last.path == path else { return true }
+        return !last.range.contains(position)
+    }
 
     func submit(_ submissions: [JournalSubmission]) {
         backlog += submissions

@@ -139,6 +139,13 @@ package final class Journal {
         isSealNeeded || oldestNeededGeneration > durableOldestGeneration
     }
 
+    /// Where the last round lies while nothing seals it; damage there passes for a torn tail.
+    package var unsealedRound: (path: String, range: Range<Int>)? {
+        guard isSealNeeded, let file = live.last else { return nil }
+        let end = file.writePosition
+        return (file.file.path, end - lastShape.roundByteCount..<end)
+    }
+
     /// Seals the journal with the state of every group and the clean marker, after which nothing is
     /// taken.
     ///
