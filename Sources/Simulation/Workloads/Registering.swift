@@ -99,7 +99,7 @@ final class Registering: Workload {
                 self.world.tell("broker \(broker + 1) confirms the register's value \(value)")
                 self.confirmed = value
                 self.unknown.remove(value)
-                if self.world.now - start < Self.patience { self.read(broker, life) }
+                if self.world.now - start < Self.patience { self.read(value, broker, life) }
             }
             self.later(self.random.draw(.milliseconds(20), .seconds(1))) { $0.write() }
         }
@@ -125,19 +125,19 @@ final class Registering: Workload {
         }
     }
 
-    private func mayBeTold(_ value: Int64) -> Bool {
+    private func mayBeTold(_ value: Int64, after confirmed: Int64) -> Bool {
         value >= confirmed || unknown.contains(value)
     }
 
     /// Reads what was confirmed by the same broker, in the same life of it.
-    private func read(_ broker: Int, _ life: Int) {
+    private func read(_ confirmed: Int64, _ broker: Int, _ life: Int) {
         ask(broker) { [weak self] value in
-            guard let self, let value, self.world.brokers[broker].life == life else { return }
-            if !self.mayBeTold(value) {
-                self.world.violate(
-                    "broker \(broker + 1) confirmed that the register is \(self.confirmed), and then told \(value)"
-                )
-            }
+            guard let self, let value, self.world.brokers[broker].life == life,
+                !self.mayBeTold(value, after: confirmed)
+            else { return }
+            self.world.violate(
+                "broker \(broker + 1) confirmed that the register is \(confirmed), and then told \(value)"
+            )
         }
     }
 
@@ -145,7 +145,7 @@ final class Registering: Workload {
         guard confirmed > 0 else { return outstanding = [] }
         ask(broker) { [weak self] value in
             guard let self else { return }
-            if let value, self.mayBeTold(value) {
+            if let value, self.mayBeTold(value, after: self.confirmed) {
                 self.outstanding.remove(broker)
                 return
             }
