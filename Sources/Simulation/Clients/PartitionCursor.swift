@@ -32,8 +32,9 @@ final class PartitionCursor {
         }
     }
 
-    /// Bits that change under a broker that has checked them are found by its scrub, and by every client before that. What lay on the
-    /// disk when the process began it checks before it serves it.
+    /// Whether bits changed under a broker that had checked them already: its scrub finds that, and every client before it.
+    ///
+    /// What lay on the disk when the process began is checked before it is served.
     private func mayHaveRotted(_ source: Source) -> Bool {
         let broker = world.brokers[source.broker]
         return broker.life != source.life || broker.isDamagedInThisLife
