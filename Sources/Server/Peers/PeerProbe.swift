@@ -10,7 +10,8 @@ package enum PeerProbe {
     /// - Parameters:
     ///   - address: a peer listener.
     ///   - hello: what to say; its purpose is `.question`, unless it is a petition.
-    ///   - timeout: for all of it; the dial alone has no more than `PeerSettings.connectTimeout`.
+    ///   - timeout: for the dial, which has no more than `PeerSettings.connectTimeout`, and then for the answer: a task may wait for its turn
+    ///     in between, which is not the peer's fault.
     ///   - group: one of its loops is used.
     ///   - settings: limits, and encryption.
     /// - Returns: the answer, whatever it says; the connection is closed.
@@ -28,32 +29,42 @@ package enum PeerProbe {
         if hello.purpose == .link { hello.purpose = .question }
         var settings = settings
         settings.connectTimeout = min(timeout, settings.connectTimeout)
-        let deadline = NIODeadline.now() + .init(timeout)
-        let dialled = PeerDialler.dial(address, settings, on: eventLoop)
-            .flatMapErrorThrowing { throw PeerLinkError(dialling: address, $0) }
-        // On the loop from the dial to the answer: a task may wait longer for its turn than the answer may take.
-        let answered = dialled.flatMap { [hello] channel in
-            let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
-            let left = Duration.nanoseconds((deadline - .now()).nanoseconds)
+        let channel: any Channel
+        do {
+            channel = try await PeerDialler.dial(address, settings, on: eventLoop).get()
+        } catch {
+            throw PeerLinkError(dialling: address, error)
+        }
+        let answer = eventLoop.makePromise(of: PeerHelloAnswer.self)
+        eventLoop.execute { [hello] in
             let handler = PeerDialHandler(
                 hello,
                 to: address,
-                helloTimeout: max(left, .zero),
+                helloTimeout: timeout,
                 answered: { answer.succeed($0) },
                 ended: { answer.fail($0) }
             )
             handler.begin(on: channel)
-            answer.futureResult.whenComplete { _ in channel.close(promise: nil) }
-            return channel.closeFuture.flatMap { answer.futureResult }
         }
         do {
-            return try await withTaskCancellationHandler {
-                try await answered.get()
+            let result = try await withTaskCancellationHandler {
+                try await answer.futureResult.get()
             } onCancel: {
-                dialled.whenSuccess { $0.close(promise: nil) }
+                channel.close(promise: nil)
             }
+            await hangUp(channel)
+            return result
         } catch PeerLinkError.noAnswer {
+            await hangUp(channel)
             throw PeerLinkError.noAnswer(address, timeout)
+        } catch {
+            await hangUp(channel)
+            throw error
         }
+    }
+
+    private static func hangUp(_ channel: any Channel) async {
+        channel.close(promise: nil)
+        await channel.hasClosed()
     }
 }
