@@ -125,7 +125,7 @@ extension Raft {
             commitIndex: commitIndex
         )
         effects.append(.send(.heartbeatResponse(response), to: leader, after: nil))
-        let isSettled = commitIndex == lastIndex && following.verifiedIndex == lastIndex
+        let isSettled = request.commitIndex == lastIndex && commitIndex == lastIndex
         if request.goesQuiet, isSettled, isElectable, writes.isEmpty, leader != lostLeader?.member {
             following.isQuiet = true
             effects.append(.quietChanged(true))

@@ -44,6 +44,10 @@ extension Raft {
                 "only entries in the log are verified"
             )
             precondition(follower.leader != member, "nobody follows itself")
+            precondition(
+                !follower.isQuiet || (commitIndex == lastIndex && writes.isEmpty),
+                "a follower rests when all it has is durable and committed"
+            )
         case .preCandidate:
             precondition(mayCampaign, "only a voter asks for votes")
         case .candidate:
@@ -71,7 +75,16 @@ extension Raft {
             "the newest descriptors reach the log's end"
         )
         precondition(leader.reads.isEmpty || leader.readRoundInFlight != nil, "a read has a round")
+        precondition(
+            !leader.isQuiet || (commitIndex == lastIndex && flushedIndex == lastIndex),
+            "a leader rests when all it has is durable and committed"
+        )
         for progress in leader.progress {
+            precondition(
+                !leader.isQuiet || !progress.isReachable
+                    || (progress.match == lastIndex && progress.commitIndex == lastIndex),
+                "a leader rests when all whom it reaches have everything"
+            )
             precondition(progress.match <= lastIndex, "a follower matches no further than the log")
             precondition(progress.match < progress.next, "what matches is not sent again")
             precondition(

@@ -10,12 +10,7 @@ final class EntryChecker {
     /// The checksums of committed entries; each covers all before it.
     private var committed: [TopicPartition: [LogIndex: UInt32]] = [:]
     /// How far a replica's committed entries were compared in this life.
-    private var compared: [Place: (life: Int, index: LogIndex)] = [:]
-
-    private struct Place: Hashable {
-        var group: GroupID
-        var broker: BrokerID
-    }
+    private var compared: [ReplicaPlace: (life: Int, index: LogIndex)] = [:]
 
     init(world: World) {
         self.world = world
@@ -26,7 +21,7 @@ final class EntryChecker {
         guard !replica.hasFailed, !replica.isInstalling else { return }
         let partition = replica.group.partition
         let log = replica.log
-        let place = Place(group: replica.group, broker: replica.member.broker)
+        let place = ReplicaPlace(replica)
         var next = LogIndex(1)
         if let last = compared[place], last.life == life { next = last.index }
         next = max(next, log.firstIndex)

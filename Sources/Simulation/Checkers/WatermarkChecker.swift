@@ -5,12 +5,7 @@ import FlotillaStorage
 /// In one life of a process what is committed, visible and deleted of a replica only grows, and in a term its leader's as well.
 final class WatermarkChecker {
     private unowned let world: World
-    private var marks: [Place: Marks] = [:]
-
-    private struct Place: Hashable {
-        var group: GroupID
-        var broker: BrokerID
-    }
+    private var marks: [ReplicaPlace: Marks] = [:]
 
     private struct Marks {
         /// The object in memory: a replica that is opened again begins anew.
@@ -33,7 +28,7 @@ final class WatermarkChecker {
             highWatermark: replica.highWatermark,
             logStart: replica.log.logStartOffset
         )
-        let place = Place(group: replica.group, broker: replica.member.broker)
+        let place = ReplicaPlace(replica)
         if let before = marks.updateValue(now, forKey: place), before.life == life,
             before.replica == now.replica
         {

@@ -13,7 +13,7 @@ final class PartitionCursor {
     private let decompressor = Decompressor()
 
     /// What came of an answer.
-    enum Result {
+    enum Outcome {
         case taken
         /// The bytes do not pass their checks, which only damage excuses.
         case unreadable
@@ -57,7 +57,7 @@ final class PartitionCursor {
         _ part: FetchResponse.PartitionData,
         from source: Source,
         found: (Int64, String) -> Void = { _, _ in }
-    ) -> Result {
+    ) -> Outcome {
         var bytes = part.records?.buffer ?? ByteBuffer()
         do {
             while let batch = try RecordBatch.next(from: &bytes) {

@@ -129,7 +129,11 @@ final class FaultInjector {
     }
 
     private func slowDisk(_ number: Int) {
-        world.brokers[number].diskDelay = random.draw(.milliseconds(5), .milliseconds(400))
+        // Now and then writes hang for so long that another leads meanwhile, and their completions come too late.
+        world.brokers[number].diskDelay =
+            random.chance(25)
+            ? random.draw(.milliseconds(800), .seconds(4))
+            : random.draw(.milliseconds(5), .milliseconds(400))
         world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
             [unowned self] in self.world.brokers[number].diskDelay = self.world.plan.diskDelay
         }
@@ -190,10 +194,12 @@ final class FaultInjector {
         let choice = !journals.isEmpty && random.chance(30) ? journals : paths
         guard !choice.isEmpty else { return }
         let path = choice[random.draw(0...(choice.count - 1))]
-        let position = writtenPosition(in: disk.contents(path))
-        guard
-            path.contains("/partitions/") || world.brokers[number].isSealed(path, at: position)
-        else { return }
+        var position = writtenPosition(in: disk.contents(path))
+        if path.hasSuffix(".journal") {
+            // What a round says of its records, and their second copy, stand at the front of a block.
+            if random.chance(50) { position = position / 4_096 * 4_096 + random.draw(0...511) }
+            guard world.brokers[number].isSealed(path, at: position) else { return }
+        }
         world.tell("bit rot in \(path) at \(position) of broker \(number + 1)")
         disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
         world.brokers[number].noteDamage()

@@ -70,6 +70,8 @@ final class PartitionReader {
     /// What was read in the last pass from the start.
     private var read: [Int64: String] = [:]
     private var passStart: Int64 = 0
+    /// In which life of its process a broker was read from last.
+    private var lives: [Int: Int] = [:]
     private var isFinalPass = false
     private var isFinishing = false
     private(set) var isDone = false
@@ -114,11 +116,9 @@ final class PartitionReader {
             return
         }
         if isFinishing, !isFinalPass {
-            // Once more from the start, now that nothing fails any more.
+            // Once more, now that nothing fails any more.
             isFinalPass = true
-            cursor.move(to: 0)
-            passStart = 0
-            read.removeAll()
+            beginPass()
         }
         let request = FetchRequest(
             maxWaitMs: Int32(random.draw(0...500)),
@@ -144,6 +144,19 @@ final class PartitionReader {
         client.ask(request, version: 12, of: broker) { [weak self] result in
             self?.answered(result, source)
         }
+    }
+
+    /// Whether the broker has started again since it was read from last: what lay on its disk then is worth another look.
+    private func isNewLife(of source: PartitionCursor.Source) -> Bool {
+        let before = lives.updateValue(source.life, forKey: source.broker)
+        return before.map { $0 != source.life } ?? false
+    }
+
+    /// Reads from the start.
+    private func beginPass() {
+        cursor.move(to: 0)
+        passStart = 0
+        read.removeAll()
     }
 
     private func answered(
@@ -205,6 +218,7 @@ final class PartitionReader {
     private static let earliest: Int64 = -2
 
     private func take(_ part: FetchResponse.PartitionData, _ source: PartitionCursor.Source) {
+        let before = cursor.offset
         switch cursor.take(part, from: source, found: { self.read[$0] = $1 }) {
         case .violation: return
         case .unreadable: return later(.milliseconds(200))
@@ -219,6 +233,8 @@ final class PartitionReader {
             history.judge(log.orderViolation(), partition)
             return
         }
-        later(part.records == nil ? .milliseconds(20) : random.draw(.zero, .milliseconds(20)))
+        let isCaughtUp = cursor.offset == before
+        if isCaughtUp, !isFinalPass, isNewLife(of: source), random.chance(50) { beginPass() }
+        later(isCaughtUp ? .milliseconds(20) : random.draw(.zero, .milliseconds(20)))
     }
 }

@@ -194,14 +194,6 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         return twin
     }
 
-    /// Gives its memory back, whoever still refers to it; nothing is to be read any more.
-    func erase() {
-        for node in names.values { node.erase() }
-        for node in durableNames.values { node.erase() }
-        names.removeAll()
-        durableNames.removeAll()
-    }
-
     package func forgetOperations() {
         operations.removeAll()
     }

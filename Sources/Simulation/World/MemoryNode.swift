@@ -51,12 +51,6 @@ final class MemoryNode {
         dirtySectors.removeAll()
     }
 
-    func erase() {
-        content = ByteBuffer()
-        durable = ByteBuffer()
-        dirtySectors.removeAll()
-    }
-
     func dropUnsynced() {
         content = ByteBuffer()
         content.writeBytes(durable.readableBytesSpan)

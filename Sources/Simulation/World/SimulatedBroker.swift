@@ -68,7 +68,6 @@ final class SimulatedBroker {
 
     /// Everything on the disk is gone.
     func loseDisk() {
-        disk.erase()
         disk = MemoryDisk()
         loseMemory()
     }
