@@ -1,7 +1,9 @@
 import FlotillaModel
 import FlotillaReplication
 
-/// Where a replica is: its group, on a broker. A replica that is opened again, and one that takes its place, is there too.
+/// Where a replica is: its group, on a broker.
+///
+/// A replica that is opened again, and one that takes its place, is there too.
 struct ReplicaPlace: Hashable {
     var group: GroupID
     var broker: BrokerID
