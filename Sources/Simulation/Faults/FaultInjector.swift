@@ -186,8 +186,15 @@ final class FaultInjector {
         world.plan.hasAtlas ? unsound : random.draw(0...(world.brokers.count - 1))
     }
 
+    /// Bits change in a few places of one disk.
     private func rot() {
         let number = damagedBroker()
+        for _ in 0..<random.draw(1...6) { flipOne(of: number) }
+        // A start reads what nobody looks at before: the journal, and what was checked long ago.
+        if random.chance(50) { crash(number, .keepUnsynced) }
+    }
+
+    private func flipOne(of number: Int) {
         let disk = world.brokers[number].disk
         let paths = disk.paths.filter { disk.contents($0).readableBytes > 0 && Self.mayRot($0) }
         let journals = paths.filter { $0.hasSuffix(".journal") }
@@ -203,8 +210,6 @@ final class FaultInjector {
         world.tell("bit rot in \(path) at \(position) of broker \(number + 1)")
         disk.flip(path, at: Int64(position), mask: 1 << UInt8(random.draw(0...7)))
         world.brokers[number].noteDamage()
-        // A start reads what nobody looks at before: the journal, and what was checked long ago.
-        if random.chance(50) { crash(number, .keepUnsynced) }
     }
 
     /// A position in what was written of a file; behind it files may be long and empty.

@@ -93,7 +93,7 @@ final class PartitionReader {
         var random = SeededRandom(seed: seed)
         cursor = PartitionCursor(partition, world: world, history: history)
         rack =
-            random.chance(40)
+            random.chance(60)
             ? SimulatedBroker.rack(of: random.draw(0...(world.brokers.count - 1))) : nil
         self.random = random
     }
@@ -234,7 +234,7 @@ final class PartitionReader {
             return
         }
         let isCaughtUp = cursor.offset == before
-        if isCaughtUp, !isFinalPass, isNewLife(of: source), random.chance(50) { beginPass() }
+        if isCaughtUp, !isFinalPass, isNewLife(of: source) { beginPass() }
         later(isCaughtUp ? .milliseconds(20) : random.draw(.zero, .milliseconds(20)))
     }
 }
