@@ -66,4 +66,31 @@ struct DoubtTests {
             try broker.connect().read().sorted { $0.key < $1.key }.map(\.value) == ["0", "1", "2"]
         )
     }
+
+    @Test("A broker whose metadata cannot be opened refuses commands, and goes on")
+    func unreadableMetadata() throws {
+        let broker = try TestBroker()
+        try broker.connect().createTopic()
+        try broker.stopCleanly()
+        let directory = try #require(
+            broker.disk.list("/data/partitions").first { $0.hasPrefix("AAAAAAAAAAAAAAAAAAAAA") }
+        )
+        broker.disk.fault = { operation in
+            guard operation == .list(directory: "/data/partitions/\(directory)") else { return nil }
+            return .failed(operation: "readdir", path: directory, errno: 5)
+        }
+        try broker.restart(after: .keepUnsynced)
+        #expect(broker.unreadable.count == 1)
+        for shard in 0..<2 {
+            let answer = try broker.connect(to: shard).ask(
+                CreateTopicsRequest(topics: [
+                    .init(name: "new", numPartitions: 1, replicationFactor: 1)
+                ]),
+                version: 7
+            )
+            #expect(
+                try only(answer.topics).errorCode == ErrorCode.coordinatorNotAvailable.rawValue
+            )
+        }
+    }
 }

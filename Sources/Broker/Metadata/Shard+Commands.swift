@@ -12,6 +12,16 @@ extension Shard {
         then completion: @escaping (MetadataReply) -> Void
     ) {
         environment.requestTurnEnd()
+        perform(command, within: CommandRelay.timeout, then: completion)
+    }
+
+    /// Shard 0: has a command decided, unless this broker's own log of the metadata could not be opened.
+    func perform(
+        _ command: MetadataCommand,
+        within patience: Duration,
+        then completion: @escaping (MetadataReply) -> Void
+    ) {
+        precondition(index == 0, "metadata commands go to shard 0")
         guard let metadata else {
             return completion(
                 .refused(
@@ -22,7 +32,7 @@ extension Shard {
                 )
             )
         }
-        metadata.perform(command, then: completion)
+        metadata.perform(command, within: patience, then: completion)
     }
 
     /// Shard 0: whether this broker knows all that was committed when it asked; what it last knew may be years old.
