@@ -1,5 +1,5 @@
 import FlotillaEnvironment
-import FlotillaModel
+package import FlotillaModel
 import FlotillaReplication
 import FlotillaStorage
 
@@ -52,6 +52,18 @@ extension Shard {
         writer.demandedIndex = max(writer.demandedIndex ?? .zero, writer.replica.log.commitIndex)
         write(writer, minimumByteCount: 1)
         list(writer)
+    }
+
+    /// What a replica's entries wait for on their way into segments, in words; nil for one that does not live here.
+    package func segmentState(of group: GroupID) -> String? {
+        guard let writer = segmentWriter(of: group) else { return nil }
+        let log = writer.replica.log
+        let wish = writer.demandedIndex.map { "\($0)" } ?? "nothing"
+        return
+            "\(group): committed \(log.commitIndex), written \(log.writtenIndex), durable \(log.syncedIndex), "
+            + "ends at \(log.lastIndex), wanted up to \(wish)\(writer.isBusy ? ", busy" : "")"
+            + "\(writer.isHeldBack ? ", held back" : "")\(writer.isTended ? ", tended" : "")"
+            + "\(writer.isRetired ? ", retired" : "")\(writer.replica.hasFailed ? ", closed" : "")"
     }
 
     private func list(_ writer: SegmentWriter) {

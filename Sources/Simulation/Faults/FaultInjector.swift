@@ -130,13 +130,16 @@ final class FaultInjector {
 
     private func slowDisk(_ number: Int) {
         // Now and then writes hang for so long that another leads meanwhile, and their completions come too late.
+        let hangs = random.chance(25)
         world.brokers[number].diskDelay =
-            random.chance(25)
+            hangs
             ? random.draw(.milliseconds(800), .seconds(4))
             : random.draw(.milliseconds(5), .milliseconds(400))
         world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
             [unowned self] in self.world.brokers[number].diskDelay = self.world.plan.diskDelay
         }
+        // With nobody to follow it, what it still takes in is replaced when it is back.
+        if hangs, random.chance(60) { cut(number, isOneWay: false) }
     }
 
     private func fullDisk(_ broker: SimulatedBroker) {

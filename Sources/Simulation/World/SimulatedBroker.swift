@@ -326,6 +326,15 @@ final class SimulatedBroker {
     var report: String {
         "broker \(id): \(isUp ? "up" : "down")\(isPaused ? ", paused" : ""), \(held.count) events held, \(backlog.count) submissions, "
             + "\(isRoundPlanned ? "a round under way" : "no round"), journal \(wasHoldingBack ? "full" : "with room"), disk delay \(diskDelay)"
+            + debts.map { "; the journal's oldest file waits for \($0)" }.joined()
+    }
+
+    private var debts: [String] {
+        guard wasHoldingBack, let journal else { return [] }
+        return journal.oldestDebts.map { debt in
+            let state = shards.lazy.compactMap { $0.segmentState(of: debt.group) }.first
+            return "entry \(debt.upTo) of \(state ?? "\(debt.group), which is not open")"
+        }
     }
 
     // MARK: The journal

@@ -92,9 +92,16 @@ final class World {
 
     func networkDelay() -> Duration { random.drawLongTailed(plan.networkDelay) }
 
-    func workDelay(_ broker: Int) -> Duration { random.drawLongTailed(brokers[broker].diskDelay) }
+    func workDelay(_ broker: Int) -> Duration { diskDelay(broker) }
 
-    func syncDelay(_ broker: Int) -> Duration { random.drawLongTailed(brokers[broker].diskDelay) }
+    func syncDelay(_ broker: Int) -> Duration { diskDelay(broker) }
+
+    private func diskDelay(_ broker: Int) -> Duration {
+        min(random.drawLongTailed(brokers[broker].diskDelay), Self.longestDiskDelay)
+    }
+
+    /// A call to a disk ends some time: what hangs for longer is a disk that is gone.
+    private static let longestDiskDelay = Duration.seconds(5)
 
     // MARK: Running
 

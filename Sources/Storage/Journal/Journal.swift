@@ -392,6 +392,11 @@ package final class Journal {
         return nil
     }
 
+    /// The groups that keep the oldest file, and up to which entry each has to be in segments before it can go.
+    package var oldestDebts: [(group: GroupID, upTo: LogIndex)] {
+        ledger.debts(in: oldestNeededGeneration)
+    }
+
     /// The bytes in files that are still needed.
     package var liveByteCount: Int {
         let oldest = oldestNeededGeneration
