@@ -119,7 +119,10 @@ let package = Package(
                 "FlotillaStorage", deque, byteBuffer,
             ]
         ),
-        house("Coordination", ["FlotillaModel", "FlotillaEnvironment", byteBuffer]),
+        house(
+            "Coordination",
+            ["FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", byteBuffer]
+        ),
         house(
             "Broker",
             [
@@ -217,7 +220,10 @@ let package = Package(
         ),
         tests(
             "Coordination",
-            ["FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", byteBuffer]
+            [
+                "FlotillaCoordination", "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords",
+                byteBuffer,
+            ]
         ),
         tests(
             "Server",

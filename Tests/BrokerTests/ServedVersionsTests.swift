@@ -149,6 +149,53 @@ struct ServedVersion: CustomTestStringConvertible, Sendable {
         case .unregisterBroker:
             return UnregisterBrokerRequest(brokerId: fails ? 77 : 1)
         default:
+            return groupRequest(name, fails: fails)
+        }
+    }
+
+    /// Nobody has looked for a coordinator, so what fails is answered by a broker that is none.
+    private func groupRequest(_ name: String, fails: Bool) -> any KafkaRequest {
+        switch api {
+        case .joinGroup:
+            return JoinGroupRequest(
+                groupId: name,
+                sessionTimeoutMs: 10_000,
+                rebalanceTimeoutMs: version >= 1 ? 10_000 : -1,
+                protocolType: "consumer",
+                protocols: [.init(name: "range")]
+            )
+        case .syncGroup: return SyncGroupRequest(groupId: name, generationId: 1, memberId: "one")
+        case .heartbeat: return HeartbeatRequest(groupId: name, generationId: 1, memberId: "one")
+        case .leaveGroup:
+            return version >= 3
+                ? LeaveGroupRequest(groupId: name, members: [.init(memberId: "one")])
+                : LeaveGroupRequest(groupId: name, memberId: "one")
+        case .offsetCommit:
+            return OffsetCommitRequest(
+                groupId: name,
+                topics: [
+                    .init(
+                        name: version >= 10 ? "" : name,
+                        partitions: [.init(partitionIndex: 0, committedOffset: 1)]
+                    )
+                ]
+            )
+        case .offsetFetch:
+            return version >= 8
+                ? OffsetFetchRequest(groups: [.init(groupId: name, topics: nil)])
+                : OffsetFetchRequest(
+                    groupId: name,
+                    topics: [.init(name: name, partitionIndexes: [0])]
+                )
+        case .offsetDelete:
+            return OffsetDeleteRequest(
+                groupId: name,
+                topics: [.init(name: name, partitions: [.init(partitionIndex: 0)])]
+            )
+        case .describeGroups: return DescribeGroupsRequest(groups: [name])
+        case .listGroups: return ListGroupsRequest()
+        case .deleteGroups: return DeleteGroupsRequest(groupsNames: [name])
+        default:
             preconditionFailure("\(api.name) is announced and has no test")
         }
     }
@@ -230,7 +277,7 @@ struct ServedVersionsTests {
     @Test(
         "a request that nobody can parse ends the connection",
         arguments: [
-            (Int16(999), Int16(0)), (0, 2), (0, 99), (1, 3), (3, 99), (11, 0),
+            (Int16(999), Int16(0)), (0, 2), (0, 99), (1, 3), (3, 99), (24, 0),
         ]
     )
     func unknownRequests(api: Int16, version: Int16) throws {

@@ -342,7 +342,7 @@ struct ControllerTests {
                 var hostile = bytes
                 hostile[place] = value
                 var buffer = ByteBuffer(bytes: hostile)
-                buffer.writeInteger(Checksum.crc32c(hostile), endianness: .little)
+                buffer.writeInteger(crc32c(hostile), endianness: .little)
                 if let controller = try? Controller(snapshot: buffer, random: SeededRandom(seed: 1))
                 {
                     readable += 1
@@ -358,6 +358,6 @@ struct ControllerTests {
         arguments: [("", 0), ("123456789", 0xE306_9283), ("a", 0xC1D0_4330)] as [(String, UInt32)]
     )
     func checksum(text: String, value: UInt32) {
-        #expect(Checksum.crc32c(text.utf8) == value)
+        #expect(crc32c(text.utf8) == value)
     }
 }

@@ -357,7 +357,7 @@ struct ProducerStateTests {
         let body: [UInt8] = [2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
         let head = Array("FLPS".utf8) + [1, 0, 20, 0, 0, 0] + body
         var expected = ByteBuffer(bytes: head)
-        expected.writeInteger(Checksum.crc32c(head), endianness: .little)
+        expected.writeInteger(crc32c(head), endianness: .little)
         #expect(state.snapshot() == expected)
     }
 
@@ -383,7 +383,7 @@ struct ProducerStateTests {
                 var hostile = Array(bytes.dropLast(4))
                 hostile[place] = value
                 var buffer = ByteBuffer(bytes: hostile)
-                buffer.writeInteger(Checksum.crc32c(hostile), endianness: .little)
+                buffer.writeInteger(crc32c(hostile), endianness: .little)
                 if let state = try? ProducerState(snapshot: buffer) {
                     state.checkInvariants()
                     _ = state.check(.of(5, 1))

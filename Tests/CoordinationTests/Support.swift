@@ -1,6 +1,7 @@
 @testable import FlotillaCoordination
 import FlotillaEnvironment
 public import FlotillaModel
+import FlotillaRecords
 import struct NIOCore.ByteBuffer
 
 extension BrokerID: ExpressibleByIntegerLiteral {
@@ -251,4 +252,9 @@ extension ConfigOutcome {
     var refusal: ErrorCode? {
         if case .failure(let refusal) = result { refusal.code } else { nil }
     }
+}
+
+/// The checksum that ends a snapshot.
+func crc32c(_ bytes: some Sequence<UInt8>) -> UInt32 {
+    CRC32C.checksum(ByteBuffer(bytes: Array(bytes)))
 }

@@ -2,9 +2,9 @@ package import FlotillaKafkaWire
 
 /// The APIs and versions that this broker serves: a promise for every version inside a range.
 ///
-/// Ranges are those of Apache Kafka 4.x, so that clients which infer a release from them infer one that exists. Two are
+/// Ranges are those of Apache Kafka 4.x, so that clients which infer a release from them infer one that exists. One is
 /// announced for old librdkafka only, which otherwise stops compressing in silence (CLIENTS, section 3.1): Produce from
-/// version 0, of which 0 to 2 are refused, and FindCoordinator, which says that no coordinator is there yet.
+/// version 0, of which 0 to 2 are refused.
 package enum ServedAPIs {
     /// An API and the versions that are announced.
     package struct Entry: Sendable {
@@ -18,7 +18,15 @@ package enum ServedAPIs {
         Entry(api: .fetch, versions: 4...18),
         Entry(api: .listOffsets, versions: 1...11),
         Entry(api: .metadata, versions: 0...13),
+        Entry(api: .offsetCommit, versions: 2...10),
+        Entry(api: .offsetFetch, versions: 1...10),
         Entry(api: .findCoordinator, versions: 0...6),
+        Entry(api: .joinGroup, versions: 0...9),
+        Entry(api: .heartbeat, versions: 0...4),
+        Entry(api: .leaveGroup, versions: 0...5),
+        Entry(api: .syncGroup, versions: 0...5),
+        Entry(api: .describeGroups, versions: 0...6),
+        Entry(api: .listGroups, versions: 0...5),
         Entry(api: .apiVersions, versions: 0...4),
         Entry(api: .createTopics, versions: 2...7),
         Entry(api: .deleteTopics, versions: 1...6),
@@ -29,10 +37,12 @@ package enum ServedAPIs {
         Entry(api: .alterConfigs, versions: 0...2),
         Entry(api: .describeLogDirs, versions: 1...4),
         Entry(api: .createPartitions, versions: 0...3),
+        Entry(api: .deleteGroups, versions: 0...2),
         Entry(api: .electLeaders, versions: 0...2),
         Entry(api: .incrementalAlterConfigs, versions: 0...1),
         Entry(api: .alterPartitionReassignments, versions: 0...1),
         Entry(api: .listPartitionReassignments, versions: 0...0),
+        Entry(api: .offsetDelete, versions: 0...0),
         Entry(api: .describeQuorum, versions: 0...2),
         Entry(api: .updateFeatures, versions: 0...2),
         Entry(api: .describeCluster, versions: 0...2),

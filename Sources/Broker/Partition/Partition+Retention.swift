@@ -24,6 +24,7 @@ extension Partition {
         if replica.log.shouldRoll(now: shard.wallTime) {
             replica.propose(Proposal(.roll, durability: .quorum) { _ in })
         }
+        if coordinator != nil { return forgetOldStates() }
         guard config.cleanupPolicy.contains(.delete) else { return }
         guard
             let start = replica.log.retentionStart(
@@ -34,6 +35,21 @@ extension Partition {
         else {
             return
         }
+        moveStart(to: start) { _ in }
+    }
+
+    /// Moves the start behind segments of groups that a newer one's state makes superfluous.
+    ///
+    /// Each segment begins with the state of all groups, so the newest that is whole, and what follows it, are all that a start needs.
+    private func forgetOldStates() {
+        let policy = RetentionPolicy(byteCount: Int64(config.segmentByteCount))
+        guard
+            let start = replica.log.retentionStart(
+                policy: policy,
+                now: shard.wallTime,
+                notPast: lastStableOffset
+            )
+        else { return }
         moveStart(to: start) { _ in }
     }
 

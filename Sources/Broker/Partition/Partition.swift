@@ -17,6 +17,8 @@ final class Partition {
     let replica: Replica
     let writer: SegmentWriter
     let producers: ProducerMachine
+    /// Whose groups this is, for a partition of `__consumer_offsets`.
+    let coordinator: GroupCoordinator?
     unowned let shard: Shard
 
     /// Batches on their way into the log.
@@ -55,6 +57,7 @@ final class Partition {
         let settings = shard.groupSettings(of: local.group.partition, config)
         raftSettings = settings
         let member = GroupMember(broker: shard.settings.broker, epoch: local.group.epoch)
+        let groups = local.topicName == TopicName.consumerOffsets ? GroupMachine() : nil
         replica = try Replica(
             group: local.group,
             member: member,
@@ -63,11 +66,14 @@ final class Partition {
             membership: Membership(voters: local.members),
             journalEnd: recovered?.journalEnd ?? .zero,
             isElectable: recovered?.isElectable ?? true,
-            machine: producers,
+            machine: groups ?? producers,
             settings: settings,
             seed: shard.random.next(),
             host: shard
         )
+        coordinator = groups.map { [replica] machine in
+            GroupCoordinator(machine: machine, replica: replica, shard: shard)
+        }
         writer = SegmentWriter(replica: replica)
         writer.synced = { [weak self] in self?.removeSegments() }
     }
@@ -201,6 +207,7 @@ final class Partition {
         movement.isDue = true
         sight = nil
         shard.wake(self)
+        coordinator?.leadershipChanged()
         // What was removed before the last stop is known as removed only now: until the log's own entries are applied
         // it looks as if it were missing.
         guard !replica.isServing else {
@@ -222,6 +229,7 @@ final class Partition {
     /// The replica has failed: it takes nothing any more.
     func failed() {
         intake.holdEnd = nil
+        coordinator?.leadershipChanged()
         releaseWaiting(.notLeaderOrFollower)
     }
 
@@ -230,6 +238,7 @@ final class Partition {
         isClosed = true
         intake.holdEnd = nil
         replica.close()
+        coordinator?.leadershipChanged()
         releaseWaiting(error)
     }
 }

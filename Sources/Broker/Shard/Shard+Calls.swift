@@ -57,9 +57,10 @@ extension Shard {
                     }
                 )
             )
+        case .groups(let calls): answer(calls, then: completion)
+        case .listGroups: completion(.listGroups(groupListings))
         case .metadata(let command, let patience):
-            guard let metadata else { preconditionFailure("metadata commands go to shard 0") }
-            metadata.perform(command, within: patience) { completion(.metadata($0)) }
+            perform(command, within: patience) { completion(.metadata($0)) }
         case .metadataIsDurable(let index):
             guard let metadata else { preconditionFailure("the metadata log is on shard 0") }
             metadata.whenDurable(upTo: index) { completion(.barrier) }

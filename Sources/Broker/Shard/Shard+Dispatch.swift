@@ -40,6 +40,26 @@ extension Shard {
             handle(try DescribeProducersRequest(from: body, version: version), context)
         case .describeTopicPartitions:
             handle(try DescribeTopicPartitionsRequest(from: body, version: version), context)
+        default: try dispatchOnGroups(api, body, context)
+        }
+    }
+
+    private func dispatchOnGroups(_ api: APIKey, _ body: ByteBuffer, _ context: RequestContext)
+        throws(WireError)
+    {
+        let version = context.version
+        switch api {
+        case .joinGroup: handle(try JoinGroupRequest(from: body, version: version), context)
+        case .syncGroup: handle(try SyncGroupRequest(from: body, version: version), context)
+        case .heartbeat: handle(try HeartbeatRequest(from: body, version: version), context)
+        case .leaveGroup: handle(try LeaveGroupRequest(from: body, version: version), context)
+        case .offsetCommit: handle(try OffsetCommitRequest(from: body, version: version), context)
+        case .offsetFetch: handle(try OffsetFetchRequest(from: body, version: version), context)
+        case .offsetDelete: handle(try OffsetDeleteRequest(from: body, version: version), context)
+        case .describeGroups:
+            handle(try DescribeGroupsRequest(from: body, version: version), context)
+        case .listGroups: handle(try ListGroupsRequest(from: body, version: version), context)
+        case .deleteGroups: handle(try DeleteGroupsRequest(from: body, version: version), context)
         default: try dispatchAdmin(api, body, context)
         }
     }

@@ -11,6 +11,7 @@ extension Shard {
     func startHousekeeping() {
         scheduleRetention(after: settings.retentionInterval)
         scheduleRemovals()
+        scheduleOffsetExpiry()
         lookAtSpace()
         scheduleSpace()
     }

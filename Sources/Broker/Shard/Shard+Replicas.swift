@@ -26,6 +26,7 @@ extension Shard {
         if changes.hasOtherConfigs {
             for partition in allPartitions { partition.configure(image: image, layers: layers) }
         }
+        forgetOffsets(of: changes.goneTopics)
         if image.clusterID != nil { finishStartup() }
     }
 

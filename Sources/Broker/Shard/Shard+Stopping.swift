@@ -10,7 +10,10 @@ extension Shard {
     /// Waits until no request waits for its answer, but no longer than `delay`.
     package func drain(atMost delay: Duration, then completion: @escaping () -> Void) {
         isStopping = true
-        for partition in allPartitions { partition.wakeWatchers() }
+        for partition in allPartitions {
+            partition.wakeWatchers()
+            partition.coordinator?.stop()
+        }
         lookWhetherDrained(until: environment.clock.now + delay, then: completion)
     }
 

@@ -25,6 +25,10 @@ package enum ShardCall: Sendable {
     case logSizes([TopicPartition]?)
     /// Lists the producers known to partitions.
     case producers([TopicPartition])
+    /// Asks coordinators of groups.
+    case groups([GroupCall])
+    /// Lists the groups that are coordinated there.
+    case listGroups
     /// Changes the cluster's metadata, or gives up after a time; only to the shard of the metadata log.
     case metadata(MetadataCommand, within: Duration)
     /// Answers `barrier` when this broker's disk has the metadata up to an index; to the shard of the metadata log.
@@ -51,6 +55,9 @@ package enum ShardReply: Sendable {
     case deleteRecords([DeleteRecordsReply])
     case logSizes([LogSize])
     case producers([ProducersReply])
+    case groups([GroupAnswer])
+    /// Nil while some of them are not known yet.
+    case listGroups([GroupListing]?)
     case metadata(MetadataReply)
     /// Nil when the target leads.
     case transfer(Refusal?)

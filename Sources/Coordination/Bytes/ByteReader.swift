@@ -86,6 +86,20 @@ package struct ByteReader {
         try flag(field) ? try text(field) : nil
     }
 
+    /// Long text or nothing: a flag, then the text.
+    package mutating func optionalLongText(_ field: String) throws(CoordinationError) -> String? {
+        try flag(field) ? try longText(field) : nil
+    }
+
+    /// Bytes behind their 32-bit count.
+    package mutating func bytes(_ field: String) throws(CoordinationError) -> ByteBuffer {
+        let byteCount = try count(field, elementByteCount: 1)
+        guard let bytes = buffer.readSlice(length: byteCount) else {
+            throw .lengthOutOfBounds(field: field, length: byteCount)
+        }
+        return bytes
+    }
+
     /// A topic's id: 16 bytes.
     package mutating func topicID(_ field: String) throws(CoordinationError) -> TopicID {
         TopicID(high: try integer(field), low: try integer(field))

@@ -50,6 +50,18 @@ package struct ByteWriter {
         }
     }
 
+    /// Long text or nothing: a flag, then the text.
+    package mutating func optionalLongText(_ text: String?) {
+        flag(text != nil)
+        if let text { longText(text) }
+    }
+
+    /// Bytes behind their 32-bit count.
+    package mutating func bytes(_ bytes: ByteBuffer) {
+        count(bytes.readableBytes)
+        buffer.writeImmutableBuffer(bytes)
+    }
+
     /// A topic's id: 16 bytes.
     package mutating func topicID(_ id: TopicID) {
         integer(id.high)

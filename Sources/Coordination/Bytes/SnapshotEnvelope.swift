@@ -1,3 +1,4 @@
+import FlotillaRecords
 import struct NIOCore.ByteBuffer
 
 /// The frame around every snapshot of this target; all numbers little endian.
@@ -33,7 +34,7 @@ struct SnapshotEnvelope {
         writer.integer(magicNumber)
         writer.integer(version)
         writer.sized(body)
-        writer.integer(Checksum.crc32c(writer.buffer.readableBytesView))
+        writer.integer(CRC32C.checksum(writer.buffer))
         return writer.buffer
     }
 
@@ -53,10 +54,17 @@ struct SnapshotEnvelope {
         let body = try reader.slice(name, byteCount: byteCount)
         let checksum = try reader.integer(name, as: UInt32.self)
         try reader.finish(name)
-        guard Checksum.crc32c(bytes.readableBytesView.dropLast(4)) == checksum else {
+        guard CRC32C.checksum(Self.covered(bytes)) == checksum else {
             throw .checksumMismatch(format: name)
         }
         return (written, body)
+    }
+
+    /// All but the checksum.
+    private static func covered(_ bytes: ByteBuffer) -> ByteBuffer {
+        var covered = bytes
+        covered.moveWriterIndex(to: bytes.writerIndex - 4)
+        return covered
     }
 
     private var magicNumber: UInt32 {
@@ -65,27 +73,5 @@ struct SnapshotEnvelope {
             number |= UInt32(byte) << UInt32(8 * place)
         }
         return number
-    }
-}
-
-/// CRC32C for snapshots: a few kilobytes now and then, so a table is fast enough and nothing below is needed.
-///
-/// - Source: RFC 3720, appendix B.4 (reflected polynomial 0x82F63B78).
-enum Checksum {
-    private static let table: [UInt32] = (0..<256).map { index in
-        var remainder = UInt32(index)
-        for _ in 0..<8 {
-            remainder = remainder & 1 == 1 ? remainder >> 1 ^ 0x82F6_3B78 : remainder >> 1
-        }
-        return remainder
-    }
-
-    /// The checksum of the bytes.
-    static func crc32c(_ bytes: some Sequence<UInt8>) -> UInt32 {
-        var remainder = UInt32.max
-        for byte in bytes {
-            remainder = table[Int((remainder ^ UInt32(byte)) & 0xFF)] ^ remainder >> 8
-        }
-        return ~remainder
     }
 }

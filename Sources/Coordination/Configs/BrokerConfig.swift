@@ -24,6 +24,20 @@ package struct BrokerConfig: Hashable, Sendable {
     package var transactionMaximumTimeoutMillis: Int32
     /// The longest note beside a committed offset.
     package var maximumOffsetMetadataByteCount: Int
+    /// The partitions of the topic that holds consumer groups.
+    package var offsetsPartitionCount: Int32
+    /// Its replicas; the number of brokers where these are fewer.
+    package var offsetsReplicationFactor: Int16
+    /// How long commits are kept that nobody needs any more.
+    package var offsetRetentionMillis: Int64
+    /// How long a new group waits for further members.
+    package var initialRebalanceDelay: Duration
+    /// The shortest silence after which a member may be given up.
+    package var minimumSessionTimeout: Duration
+    /// The longest silence that a member may ask for.
+    package var maximumSessionTimeout: Duration
+    /// The most members of a group.
+    package var maximumGroupSize: Int
 
     /// How many bytes a second each shard reads to find damage; 0 does without.
     package var scrubByteRate: Int
@@ -53,6 +67,15 @@ package struct BrokerConfig: Hashable, Sendable {
         scrubByteRate = Int(clamping: reader.integer("log.scrub.bytes.per.second"))
         scrubIntervalMillis = reader.integer("log.scrub.interval.ms")
         maximumOffsetMetadataByteCount = Int(clamping: reader.integer("offset.metadata.max.bytes"))
+        offsetsPartitionCount = Int32(clamping: reader.integer("offsets.topic.num.partitions"))
+        offsetsReplicationFactor = Int16(
+            clamping: reader.integer("offsets.topic.replication.factor")
+        )
+        offsetRetentionMillis = reader.integer("offsets.retention.minutes") * 60_000
+        initialRebalanceDelay = .milliseconds(reader.integer("group.initial.rebalance.delay.ms"))
+        minimumSessionTimeout = .milliseconds(reader.integer("group.min.session.timeout.ms"))
+        maximumSessionTimeout = .milliseconds(reader.integer("group.max.session.timeout.ms"))
+        maximumGroupSize = Int(clamping: reader.integer("group.max.size"))
     }
 
     /// What a topic gets that asks for no numbers.

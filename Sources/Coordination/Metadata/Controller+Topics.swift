@@ -160,6 +160,12 @@ extension Draft {
         guard let topic = image.topic(named: request.name) else {
             throw Refusal(.unknownTopicOrPartition, "there is no topic \(request.name)")
         }
+        guard !topic.isInternal else {
+            throw Refusal(
+                .invalidTopicException,
+                "what lies where in \(topic.name) rests on the number of its partitions"
+            )
+        }
         let added = Int(request.partitionCount) - topic.partitions.count
         guard added > 0 else {
             throw Refusal(

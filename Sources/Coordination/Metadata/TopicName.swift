@@ -5,9 +5,12 @@ package enum TopicName {
     /// The longest name.
     package static let maximumByteCount = 249
 
+    /// The topic that holds consumer groups.
+    package static let consumerOffsets = "__consumer_offsets"
+
     /// Topics that hold the cluster's own state.
     package static let internalNames = [
-        "__consumer_offsets", "__transaction_state", "__share_group_state",
+        consumerOffsets, "__transaction_state", "__share_group_state",
     ]
 
     /// The metadata log, which tools ask for by this name; no topic may have it.

@@ -34,6 +34,7 @@ final class ReplicaChecker {
             entries.compare(replica, life: broker.life)
             marks.look(at: replica, life: broker.life)
         }
+        shard.checkGroups()
         BoundsChecker.look(at: shard, of: broker, in: world)
     }
 

@@ -57,6 +57,8 @@ package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable 
     case administer
     /// A setting is written and read back.
     case register
+    /// Consumer groups that share partitions and commit.
+    case group
     /// Brokers are drained and removed, and come back empty.
     case leave
 
@@ -107,7 +109,8 @@ package struct FaultPlan: Sendable {
         networkDelay = random.draw(.microseconds(40), .milliseconds(3))
         diskDelay = random.draw(.microseconds(30), .milliseconds(4))
         configs = [
-            ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))")
+            ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))"),
+            ConfigEntry("offsets.topic.num.partitions", "2"),
         ]
     }
 

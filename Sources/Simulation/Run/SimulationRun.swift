@@ -63,6 +63,7 @@ package struct SimulationRun {
             workloads.append(SessionReading(world: world, topics: topics, history: history))
         }
         if plan.workloads.contains(.register) { workloads.append(Registering(world: world)) }
+        if plan.workloads.contains(.group) { workloads.append(Grouping(world: world)) }
         if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
             workloads.append(Leaving(world: world))
         }

@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 
-from . import bad_input, bad_settings, cluster, full_disk, kills, removal, restart
+from . import bad_input, bad_settings, cluster, full_disk, groups, kills, removal, restart
 from .broker import Broker
 from .peers import PEERS
 from .report import Report
 
 CLIENTS_AT_ONCE = 2
-GROUPS = ("peers", "cluster", "removal", "kills", "restart", "input", "disk", "settings")
+GROUPS = ("peers", "groups", "cluster", "removal", "kills", "restart", "input", "disk", "settings")
 
 
 def run_peers(arguments, report):
@@ -69,7 +69,9 @@ def main():
     parser = argparse.ArgumentParser(prog="clients")
     parser.add_argument("--binary", required=True, help="the flotilla executable")
     parser.add_argument("--records", type=int, default=500, help="records for each client, codec and acks")
-    parser.add_argument("--long", action="store_true", help="ten kills in a minute instead of three in twelve seconds")
+    parser.add_argument(
+        "--long", action="store_true",
+        help="ten kills in a minute instead of three in twelve seconds, and thirty of groups' coordinators in five minutes")
     parser.add_argument("--only", nargs="*", choices=GROUPS, help="groups to run")
     parser.add_argument("--peer", nargs="*", choices=list(PEERS), help="clients to run")
     parser.add_argument("--seed", type=int, default=20261121, help="seed of the moments at which the broker is killed")
@@ -82,8 +84,9 @@ def main():
 
     report = Report()
     count, seconds = (10, 60) if arguments.long else (3, 12)
-    groups = {
+    checks = {
         "peers": lambda: run_peers(arguments, report),
+        "groups": lambda: groups.run(arguments.binary, report, arguments.long),
         "cluster": lambda: cluster.run(arguments.binary, report),
         "removal": lambda: removal.run(arguments.binary, report),
         "kills": lambda: kills.run(arguments.binary, report, count, seconds, arguments.seed),
@@ -92,7 +95,7 @@ def main():
         "disk": lambda: full_disk.run(arguments.binary, report),
         "settings": lambda: bad_settings.run(arguments.binary, report),
     }
-    for name, run in groups.items():
+    for name, run in checks.items():
         if not arguments.only or name in arguments.only:
             with report.check(name, "the group runs to its end"):
                 run()

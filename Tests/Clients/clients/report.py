@@ -37,10 +37,11 @@ class Report:
 
     @contextlib.contextmanager
     def check(self, group, name):
-        """Runs the body as one check: it passes unless it raises."""
+        """Runs the body as one check, which passes unless it raises; what the body adds to the list that it is given is printed then."""
         begin = time.monotonic()
+        notes = []
         try:
-            yield
+            yield notes
         except Expectation as failure:
             self.add(group, name, False, time.monotonic() - begin, str(failure))
         except Exception as failure:  # a client that throws is a failed check, and the next one still runs
@@ -48,7 +49,7 @@ class Report:
             problem = f"{type(failure).__name__}: {failure} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})"
             self.add(group, name, False, time.monotonic() - begin, problem)
         else:
-            self.add(group, name, True, time.monotonic() - begin, "")
+            self.add(group, name, True, time.monotonic() - begin, ", ".join(notes))
 
     def add(self, group, name, is_passed, seconds, problem):
         """Notes a check that was run here or in a process of its own."""

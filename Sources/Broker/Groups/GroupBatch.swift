@@ -1,0 +1,174 @@
+import FlotillaCoordination
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaRecords
+import FlotillaReplication
+import struct NIOCore.ByteBuffer
+
+/// Facts about groups as a batch of `__consumer_offsets`, in Kafka's records, so that tools can read them.
+///
+/// Keys begin with their type: 0 and 1 for commits, 2 for classic groups. Values begin with their version; without a value the fact is void.
+/// - Source: Kafka's `OffsetCommitKey`, `OffsetCommitValue`, `GroupMetadataKey` and `GroupMetadataValue`.
+enum GroupBatch {
+    /// The most bytes that a batch may unfold to; it is never compressed.
+    static let byteLimit = 64 << 20
+
+    private static let offsetKeyVersion: Int16 = 1
+    /// The one that has an expiry of its own.
+    private static let expiringOffsetVersion: Int16 = 1
+    private static let offsetVersion: Int16 = 3
+    private static let groupKeyVersion: Int16 = 2
+    private static let groupVersion: Int16 = 3
+
+    // MARK: Writing
+
+    /// Why facts cannot be written.
+    enum Fault: Error {
+        /// A name is longer than Kafka's records can hold, or all together are more than a batch takes.
+        case tooLong
+    }
+
+    /// A batch with these facts.
+    ///
+    /// `byteLimit`: the most bytes of keys and values; they are counted as they are made, since a name may be repeated in each.
+    static func batch(
+        of facts: [GroupRecord],
+        at time: Timestamp,
+        byteLimit: Int
+    ) throws(Fault) -> RecordBatch {
+        var builder = RecordBatchBuilder()
+        for fact in facts {
+            do throws(WireError) {
+                builder.append(key: try key(of: fact), value: try value(of: fact), timestamp: time)
+            } catch {
+                throw .tooLong
+            }
+            guard builder.byteCount <= byteLimit else { throw .tooLong }
+        }
+        return builder.build(using: Compressor())
+    }
+
+    private static func key(of fact: GroupRecord) throws(WireError) -> ByteBuffer {
+        switch fact {
+        case .offset(let group, let key, _):
+            try OffsetCommitKey(group: group, topic: key.topic, partition: key.partition)
+                .versionPrefixed(version: offsetKeyVersion)
+        case .classicGroup(let name, _):
+            try GroupMetadataKey(group: name).versionPrefixed(version: groupKeyVersion)
+        }
+    }
+
+    private static func value(of fact: GroupRecord) throws(WireError) -> ByteBuffer? {
+        switch fact {
+        case .offset(_, _, nil), .classicGroup(_, nil): nil
+        case .offset(_, _, let offset?):
+            try OffsetCommitValue(
+                offset: offset.offset,
+                leaderEpoch: offset.leaderEpoch,
+                metadata: offset.metadata,
+                commitTimestamp: offset.commitTime.rawValue,
+                expireTimestamp: offset.expiryTime?.rawValue ?? -1
+            ).versionPrefixed(
+                version: offset.expiryTime == nil ? offsetVersion : expiringOffsetVersion
+            )
+        case .classicGroup(_, let state?):
+            try GroupMetadataValue(state).versionPrefixed(version: groupVersion)
+        }
+    }
+
+    // MARK: Reading
+
+    /// The facts of an entry.
+    ///
+    /// - Throws: `.unusableEntry`: the replica then stops.
+    static func facts(in entry: LogEntry) throws(ReplicationError) -> [GroupRecord] {
+        do {
+            let batch = try RecordBatch(parsing: entry.payload)
+            var iterator = try RecordIterator(batch, using: Decompressor(), limit: byteLimit)
+            var facts: [GroupRecord] = []
+            while let record = try iterator.next() {
+                facts.append(try fact(record.key ?? ByteBuffer(), record.value))
+            }
+            return facts
+        } catch {
+            throw .unusableEntry(index: entry.frame.index, description: "\(error)")
+        }
+    }
+
+    private static func fact(_ key: ByteBuffer, _ value: ByteBuffer?) throws(WireError)
+        -> GroupRecord
+    {
+        let type = key.getInteger(at: key.readerIndex, as: Int16.self)
+        if type == groupKeyVersion {
+            let name = try GroupMetadataKey(versionPrefixed: key).group
+            guard let value else { return .classicGroup(name: name, nil) }
+            return .classicGroup(
+                name: name,
+                ClassicGroupState(try GroupMetadataValue(versionPrefixed: value))
+            )
+        }
+        let commit = try OffsetCommitKey(versionPrefixed: key)
+        let place = OffsetKey(topic: commit.topic, partition: commit.partition)
+        guard let value else { return .offset(group: commit.group, key: place, nil) }
+        let offset = try OffsetCommitValue(versionPrefixed: value)
+        return .offset(
+            group: commit.group,
+            key: place,
+            CommittedOffset(
+                offset: offset.offset,
+                leaderEpoch: offset.leaderEpoch,
+                metadata: offset.metadata,
+                commitTime: Timestamp(offset.commitTimestamp),
+                expiryTime: offset.expireTimestamp < 0 ? nil : Timestamp(offset.expireTimestamp)
+            )
+        )
+    }
+}
+
+extension GroupMetadataValue {
+    fileprivate init(_ state: ClassicGroupState) {
+        self.init(
+            protocolType: state.protocolType,
+            generation: state.generation,
+            protocol: state.protocolName,
+            leader: state.leader,
+            currentStateTimestamp: state.time.rawValue,
+            members: state.members.map { member in
+                MemberMetadata(
+                    memberId: member.id,
+                    groupInstanceId: member.instanceID,
+                    clientId: member.clientID,
+                    clientHost: member.clientHost,
+                    rebalanceTimeout: member.rebalanceTimeoutMillis,
+                    sessionTimeout: member.sessionTimeoutMillis,
+                    subscription: member.subscription,
+                    assignment: member.assignment
+                )
+            }
+        )
+    }
+}
+
+extension ClassicGroupState {
+    fileprivate init(_ value: GroupMetadataValue) {
+        self.init(
+            protocolType: value.protocolType,
+            generation: value.generation,
+            protocolName: value.protocol,
+            leader: value.leader,
+            time: Timestamp(value.currentStateTimestamp),
+            members: value.members.map { member in
+                Member(
+                    id: member.memberId,
+                    instanceID: member.groupInstanceId,
+                    clientID: member.clientId,
+                    clientHost: member.clientHost,
+                    rebalanceTimeoutMillis: member.rebalanceTimeout,
+                    sessionTimeoutMillis: member.sessionTimeout,
+                    subscription: member.subscription,
+                    assignment: member.assignment
+                )
+            }
+        )
+    }
+}

@@ -1,0 +1,80 @@
+package import FlotillaCoordination
+package import FlotillaModel
+import struct NIOCore.ByteBuffer
+
+/// A question to the coordinator of a group, on the shard where the group's partition of `__consumer_offsets` lives.
+package struct GroupCall: Sendable {
+    package var partition: TopicPartition
+    package var group: String
+    package var question: Question
+
+    /// What is asked.
+    package enum Question: Sendable {
+        case join(JoinRequest)
+        case sync(SyncRequest)
+        case heartbeat(GroupMembership)
+        case leave([LeavingMember])
+        /// Offsets that are to be remembered; `.error` answers for all of them.
+        case commit([OffsetCommit], by: GroupMembership)
+        /// What was committed; nil for everything.
+        case offsets([OffsetKey]?)
+        case deleteOffsets([OffsetKey])
+        case describe
+        case delete
+    }
+}
+
+/// A member as it names itself.
+package struct GroupMembership: Hashable, Sendable {
+    package var member: String
+    package var instanceID: String?
+    /// Below 0 for somebody who is no member.
+    package var generation: Int32
+}
+
+/// A member that goes, or is made to go.
+package struct LeavingMember: Hashable, Sendable {
+    package var member: String
+    package var instanceID: String?
+}
+
+/// An offset that is to be remembered; the coordinator adds the time.
+package struct OffsetCommit: Hashable, Sendable {
+    package var key: OffsetKey
+    package var offset: Int64
+    package var leaderEpoch: Int32
+    package var metadata: String
+    /// How long it is to be kept; nil for as long as others.
+    package var retentionMillis: Int64?
+}
+
+/// What a coordinator answers.
+package enum GroupAnswer: Sendable {
+    case joined(JoinAnswer)
+    case synced(SyncAnswer)
+    /// One error for each member that was to go.
+    case left([ErrorCode])
+    /// Commits in the order of the question, nil where there is none; by topic and partition where all were asked for.
+    case offsets([(key: OffsetKey, offset: CommittedOffset?)])
+    /// One error for each partition.
+    case deletedOffsets([ErrorCode])
+    case described(GroupDescription)
+    /// Done, or a refusal of any question.
+    case error(ErrorCode)
+}
+
+/// A group as tools are told of it.
+package struct GroupDescription: Sendable {
+    package var name: String
+    package var phase: ClassicGroup.Phase
+    package var protocolType: String
+    package var protocolName: String
+    package var members: [ClassicGroup.MemberDescription]
+}
+
+/// A group in a list.
+package struct GroupListing: Hashable, Sendable {
+    package var name: String
+    package var protocolType: String
+    package var phase: ClassicGroup.Phase
+}

@@ -1,0 +1,72 @@
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+
+/// Consumer groups: members that join, share the partitions of a topic, commit, go and come back.
+///
+/// They read nothing: an offset is a number that only grows, so that a commit which goes back shows.
+final class Grouping: Workload {
+    static let topic = "shared"
+    static let partitionCount: Int32 = 6
+
+    private unowned let world: World
+    private let client: SimulatedClient
+    private var random: SeededRandom
+    private var members: [SimulatedMember] = []
+    private var isFinishing = false
+
+    init(world: World) {
+        self.world = world
+        client = SimulatedClient("groups", world: world)
+        random = SeededRandom(seed: world.plan.seed ^ 0x6909)
+        let checker = GroupChecker(world: world)
+        for group in 0..<random.draw(1...3) {
+            for number in 0..<random.draw(1...4) {
+                members.append(
+                    SimulatedMember(
+                        "group-\(group)",
+                        "member-\(group)-\(number)",
+                        isStatic: random.chance(30),
+                        seed: random.next(),
+                        world: world,
+                        checker: checker
+                    )
+                )
+            }
+        }
+    }
+
+    func start() { create() }
+
+    func finish() {
+        guard !isFinishing else { return }
+        isFinishing = true
+        for member in members { member.finish() }
+    }
+
+    var whatIsLeft: String? { members.lazy.compactMap(\.whatIsLeft).first }
+
+    private func create() {
+        let request = CreateTopicsRequest(
+            topics: [
+                .init(
+                    name: Self.topic,
+                    numPartitions: Self.partitionCount,
+                    replicationFactor: 3
+                )
+            ],
+            timeoutMs: 3_000
+        )
+        let broker = random.draw(0...(world.brokers.count - 1))
+        client.ask(request, version: 7, of: broker) { [weak self] result in
+            guard let self else { return }
+            if case .success(let answer) = result,
+                let code = answer.topics.first.map({ ErrorCode(rawValue: $0.errorCode) }),
+                code == .noError || code == .topicAlreadyExists
+            {
+                return self.members.forEach { $0.start() }
+            }
+            self.world.act("groups", after: .milliseconds(300)) { [weak self] in self?.create() }
+        }
+    }
+}
