@@ -17,6 +17,9 @@ extension Replica {
     /// Whether this replica leads, with or without its term start.
     package var isLeader: Bool { raft.role == .leader }
 
+    /// Whether this replica leads and its term start is committed, applied or not.
+    package var hasBegunTerm: Bool { raft.isReady }
+
     /// The replica's term.
     package var term: Term { raft.term }
 

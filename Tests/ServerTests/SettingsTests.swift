@@ -185,10 +185,10 @@ struct SettingsTests {
     @Test("A setting that changes nothing here is taken with a note")
     func notes() throws {
         let settings = try reader(flags: [
-            ("group.max.size", "10"), ("log.flush.interval.messages", "1"),
+            ("group.consumer.max.size", "10"), ("log.flush.interval.messages", "1"),
         ]).read()
         #expect(settings.notes.count == 2)
-        #expect(settings.notes.contains("group.max.size: It has no effect in this version. (flag)"))
+        #expect(settings.notes.contains("group.consumer.max.size: It has no effect in this version. (flag)"))
     }
 
     @Test("What Kafka's tools see holds the identity and the bound addresses")

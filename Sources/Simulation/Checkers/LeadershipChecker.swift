@@ -28,7 +28,7 @@ final class LeadershipChecker {
             world.violate(
                 "\(known.member) and \(replica.member) both lead \(reign.partition) in term \(reign.term)"
             )
-        } else if !replica.raft.isReady, replica.committedIndex != known.commitIndex {
+        } else if replica.committedIndex != known.commitIndex, !replica.hasBegunTerm {
             world.violate(
                 "\(replica.member) leads \(reign.partition) and commits \(replica.committedIndex) before its term \(reign.term) has begun"
             )

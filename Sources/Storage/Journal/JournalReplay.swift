@@ -62,7 +62,8 @@ struct JournalReplay {
     /// Applies a record of a round in the file of `generation`.
     mutating func apply(_ found: JournalFoundRecord, generation: UInt64) {
         let name = found.group
-        var group = groups[name] ?? newGroup()
+        // Taken out, so that its entries are not copied for each that is added.
+        var group = groups.removeValue(forKey: name) ?? newGroup()
         switch found.content {
         case .entries(let entries):
             append(entries, to: &group, name, generation)
@@ -70,7 +71,6 @@ struct JournalReplay {
             adopt(state, in: &group, name)
         case .record(.remove):
             ledger.remove(name)
-            groups[name] = nil
             return
         case .record(.reset(let position, let checksum)):
             ledger.remove(name)
@@ -98,7 +98,7 @@ struct JournalReplay {
             guard case .record(.hardState(let state)) = found.content else {
                 continue
             }
-            var group = groups[found.group] ?? newGroup()
+            var group = groups.removeValue(forKey: found.group) ?? newGroup()
             let current = group.state.hardState ?? .initial
             let isNewer =
                 state.term > current.term || state.term == current.term && current.votedFor == nil
