@@ -188,7 +188,11 @@ struct SettingsTests {
             ("group.consumer.max.size", "10"), ("log.flush.interval.messages", "1"),
         ]).read()
         #expect(settings.notes.count == 2)
-        #expect(settings.notes.contains("group.consumer.max.size: It has no effect in this version. (flag)"))
+        #expect(
+            settings.notes.contains(
+                "group.consumer.max.size: It has no effect in this version. (flag)"
+            )
+        )
     }
 
     @Test("What Kafka's tools see holds the identity and the bound addresses")

@@ -40,7 +40,7 @@ final class GroupCoordinator {
     /// How much of a client's name stands in the ids of its members.
     private static let idPrefixByteLimit = 249
     /// The most bytes that a member may say of itself: its subscription, in all strategies.
-    static let metadataByteLimit = 1 << 20
+    static let metadataByteLimit = 4 << 20
     /// The largest batch: the assignments of a whole group.
     static let batchByteLimit = 8 << 20
 

@@ -182,7 +182,8 @@ package enum SettingTable {
 
     /// Whatever belongs to parts of Kafka that this version does not serve yet.
     private static let notServedYet = [
-        "group.consumer.", "group.coordinator.", "group.share.", "transaction.", "transactional.", "sasl.", "authorizer.",
+        "group.consumer.", "group.coordinator.", "group.share.", "transaction.", "transactional.",
+        "sasl.", "authorizer.",
         "super.users",
         "allow.everyone", "connections.max.reauth", "connection.failed.", "quota.", "replica.",
         "log.cleaner.",
