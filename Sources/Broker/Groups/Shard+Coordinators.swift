@@ -81,7 +81,7 @@ extension Shard {
         guard image.topic(named: TopicName.consumerOffsets) == nil else { return action() }
         let wanted = Int(config.offsetsReplicationFactor)
         // While a cluster comes together it must not get fewer copies of what its groups commit than it is large enough for.
-        guard image.activeBrokers.count >= min(wanted, image.metadataMembers.count) else {
+        guard image.brokers.count >= min(wanted, image.metadataMembers.count) else {
             return action()
         }
         let request = TopicRequest(
