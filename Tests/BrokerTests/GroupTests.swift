@@ -161,6 +161,28 @@ struct GroupTests {
         #expect(former.errorCode == ErrorCode.fencedInstanceId.rawValue)
     }
 
+    @Test("that a group is empty comes into the log as soon as there is room")
+    func emptiedWithoutRoom() throws {
+        let (member, generation) = try client.lead { broker.advance(by: $0) }
+        broker.disk.capacity = broker.disk.usedByteCount
+        broker.advance(by: .seconds(2))
+        #expect(
+            try client.commit(1, member: member, generation: generation)
+                == .coordinatorNotAvailable
+        )
+        _ = try client.ask(
+            LeaveGroupRequest(groupId: TestClient.group, members: [.init(memberId: member)]),
+            version: 5
+        )
+        broker.disk.capacity = .max
+        broker.advance(by: .seconds(5))
+        try broker.restart(after: .dropUnsynced)
+        broker.run()
+        let again = try broker.connect()
+        #expect(try again.describeGroup().groupState == "Empty")
+        #expect(try again.heartbeat(member, generation) == .unknownMemberId)
+    }
+
     // MARK: Commits
 
     @Test("who is no member commits while nobody is in the group (OC-1)")

@@ -77,8 +77,9 @@ extension GroupCoordinator {
 
     private func beginReads() {
         guard reads.begin() else { return }
+        let reign = reign
         replica.readIndex { [weak self] result in
-            guard let self else { return }
+            guard let self, self.reign == reign else { return }
             let isCurrent = if case .success = result { true } else { false }
             for read in self.reads.end() { read(isCurrent) }
             if !self.reads.isUnderWay { self.beginReads() }

@@ -18,7 +18,7 @@ final class GroupCoordinator {
     private var waiting: [ReplyTicket: (GroupAnswer) -> Void] = [:]
     private var lastTicket: UInt64 = 0
     /// Counts the times that this broker began or ceased to coordinate: what was decided in another one is void.
-    private var reign = 0
+    private(set) var reign = 0
     private(set) var isServing = false
     /// Groups with records that are on their way into the log, and how many.
     private var writeCounts: [String: Int] = [:]
@@ -379,9 +379,10 @@ final class GroupCoordinator {
         let reign = reign
         shard.schedule(after: Self.retryDelay) { [weak self] in
             guard let self, self.reign == reign else { return }
+            if let group = self.groups[name]?.group, group.phase == .empty {
+                self.persist(group.state, .emptied, of: name)
+            }
             self.writeEnded(name)
-            guard let group = self.groups[name]?.group, group.phase == .empty else { return }
-            self.persist(group.state, .emptied, of: name)
         }
     }
 
