@@ -27,11 +27,6 @@ package struct GroupTable: Sendable, Equatable {
         self.appliedIndex = appliedIndex
     }
 
-    /// A commit of a group.
-    package func offset(of group: String, at key: OffsetKey) -> CommittedOffset? {
-        groups[group]?.offsets[key]
-    }
-
     /// Takes in the records of an entry.
     package mutating func apply(_ records: [GroupRecord], at index: LogIndex) {
         advance(to: index)
