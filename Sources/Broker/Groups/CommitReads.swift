@@ -3,7 +3,7 @@ struct CommitReads {
     private var current: [Read] = []
     private var next: [Read] = []
 
-    /// Goes on with nil when everything that was committed before the read is known here, else with why it is not.
+    /// Goes on with whether everything that was committed before the read is known here.
     typealias Read = (Bool) -> Void
 
     /// Whether a round is under way.
