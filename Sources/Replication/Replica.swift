@@ -24,7 +24,11 @@ package final class Replica {
     /// What committed entries mean.
     package let machine: any ReplicatedStateMachine
 
-    package internal(set) var raft: Raft
+    package internal(set) var raft: Raft {
+        didSet { changeCount &+= 1 }
+    }
+    /// How often Raft's state has been touched, so that whoever watches replicas can pass over those at rest.
+    package private(set) var changeCount = 0
     unowned let host: any ReplicaHost
 
     // MARK: Applying

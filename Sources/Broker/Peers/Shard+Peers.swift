@@ -187,8 +187,11 @@ extension Shard: PeerReceiver {
 
     /// The replicas that take part here, the metadata's among them.
     package var allReplicas: [Replica] {
-        let replicas = allPartitions.map(\.replica)
-        return metadata.map { [$0.replica] + replicas } ?? replicas
+        var replicas: [Replica] = []
+        replicas.reserveCapacity(allPartitions.count + 1)
+        if let metadata { replicas.append(metadata.replica) }
+        for partition in allPartitions { replicas.append(partition.replica) }
+        return replicas
     }
 
     // MARK: Sending

@@ -47,7 +47,9 @@ package struct SimulationRun {
         let history = History(world: world)
         let topics = TopicDirectory(world: world)
         let replicas = ReplicaChecker(world: world)
-        world.inspect = { broker, shard in replicas.look(at: shard, of: broker) }
+        world.inspect = { place, broker, shard in
+            replicas.look(at: shard, place, of: broker)
+        }
         world.mourn = { broker in replicas.dies(broker) }
         let faults = FaultInjector(world)
         var workloads: [any Workload] = [

@@ -286,13 +286,14 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         unsyncedRenames.removeAll { parent($0.target) == directory }
         // With a directory's name everything in it goes for good.
         let prefix = directory + "/"
-        durableNames = durableNames.filter { path, _ in
-            guard path.hasPrefix(prefix) else { return true }
+        for path in Array(durableNames.keys) where path.hasPrefix(prefix) {
             let rest = path.dropFirst(prefix.count)
-            guard let slash = rest.utf8.firstIndex(of: UInt8(ascii: "/")) else { return false }
-            return directories.contains(prefix + rest[..<slash])
+            let slash = rest.utf8.firstIndex(of: UInt8(ascii: "/"))
+            if slash.map({ directories.contains(prefix + rest[..<$0]) }) != true {
+                durableNames[path] = nil
+            }
         }
-        for (path, node) in names where parent(path) == directory {
+        for (path, node) in names where path.hasPrefix(directory) && parent(path) == directory {
             durableNames[path] = node
         }
         unsyncedDirectories = unsyncedDirectories.filter { parent($0) != directory }

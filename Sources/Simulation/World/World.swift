@@ -17,7 +17,7 @@ final class World {
     /// The partitions of which a broker said that it lacks something.
     var reported: Set<TopicPartition> = []
     /// Looks at a shard after each of its turns.
-    var inspect: ((SimulatedBroker, Shard) -> Void)?
+    var inspect: ((ShardPlace, SimulatedBroker, Shard) -> Void)?
     /// Looks at a broker before its process ends.
     var mourn: ((SimulatedBroker) -> Void)?
 
@@ -176,7 +176,7 @@ final class World {
     }
 
     private func looked(at place: ShardPlace) {
-        if isAlive(place) { inspect?(brokers[place.broker], shard(place)) }
+        if isAlive(place) { inspect?(place, brokers[place.broker], shard(place)) }
     }
 
     /// The broker whose process an event needs.
