@@ -101,13 +101,15 @@ extension Raft {
     }
 
     /// A leader notes that a member is alive; a quiet member wakes for anything but a beat's
-    /// answer.
+    /// answer, and a quiet leader for whatever comes from a member that was out of reach: it may
+    /// lack something.
     private mutating func noteHeard(
         _ message: Message,
         from sender: GroupMember,
         into effects: inout [Effect]
     ) {
         if case .leader(let leader) = state, let slot = leader.slot(of: sender) {
+            if !leader.progress[slot].isReachable { wake(into: &effects) }
             leading.progress[slot].isActive = true
             leading.progress[slot].isReachable = true
         }
