@@ -121,7 +121,10 @@ let package = Package(
         ),
         house(
             "Coordination",
-            ["FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", byteBuffer]
+            [
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords",
+                .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
+            ]
         ),
         house(
             "Broker",
