@@ -86,6 +86,8 @@ let package = Package(
         codec("CSnappy", pkgConfig: "snappy", apt: "libsnappy-dev"),
         codec("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         .target(name: "CFlotilla", path: "Sources/CFlotilla"),
+        // RE2 is C++ and its pkg-config file names flags that SwiftPM warns of, so it is linked by name.
+        .target(name: "CRE2", path: "Sources/CRE2", linkerSettings: [.linkedLibrary("re2")]),
         house("Model"),
         house("Environment", ["FlotillaModel", byteBuffer]),
         house(
@@ -122,7 +124,7 @@ let package = Package(
         house(
             "Coordination",
             [
-                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords",
+                "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "CRE2",
                 .product(name: "HeapModule", package: "swift-collections"), byteBuffer,
             ]
         ),
@@ -259,7 +261,8 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
-    ]
+    ],
+    cxxLanguageStandard: .cxx17
 )
 
 // The fuzz targets exist only for `make fuzz`, which builds them with `--sanitize=fuzzer`.

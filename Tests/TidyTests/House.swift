@@ -1,7 +1,7 @@
 /// The targets in the order of the architecture: a target imports only targets above it.
 enum House {
     /// Libraries in C: anyone below may call them, except where a target's view is narrower.
-    static let cTargets = ["CLZ4", "CZstd", "CSnappy", "CZlib", "CFlotilla"]
+    static let cTargets = ["CLZ4", "CZstd", "CSnappy", "CZlib", "CFlotilla", "CRE2"]
 
     /// The Swift targets, from plain values down to the executable.
     static let targets = [
