@@ -44,6 +44,10 @@ bool flotilla_re2_matches(const flotilla_re2 *expression, const char *bytes, siz
     }
 }
 
+int flotilla_re2_size(const flotilla_re2 *expression) {
+    return expression->expression.ProgramSize();
+}
+
 void flotilla_re2_free(flotilla_re2 *expression) {
     delete expression;
 }

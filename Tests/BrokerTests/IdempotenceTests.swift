@@ -34,6 +34,26 @@ struct IdempotenceTests {
         #expect(try client.read().count == 10)
     }
 
+    @Test("who may lead no more tells nobody of a gap: another leader may have what is missing")
+    func gapAtFormerLeader() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(replicas: 3)
+        var found: Int?
+        _ = cluster.wait {
+            found = (0..<3).first { cluster.partition(topic, at: $0)?.replica.isServing == true }
+            return found != nil
+        }
+        let client = cluster.connect(to: try #require(found))
+        let first = try client.sendProduce(Batches.batch("a", producer: 7, sequence: 0))
+        cluster.run()
+        #expect(try client.produced(first).errorCode == 0)
+        cluster.isolate(try #require(found))
+        let next = try client.sendProduce(Batches.batch("c", producer: 7, sequence: 2))
+        cluster.advance(by: .seconds(5))
+        let refused = ErrorCode(rawValue: try client.produced(next).errorCode)
+        #expect(refused == .notLeaderOrFollower)
+    }
+
     @Test("an older duplicate is out of order (IDEM-4)")
     func sixthDuplicate() throws {
         let (_, client) = try brokerWithFive()

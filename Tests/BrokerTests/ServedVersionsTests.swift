@@ -194,6 +194,15 @@ struct ServedVersion: CustomTestStringConvertible, Sendable {
             )
         case .describeGroups: return DescribeGroupsRequest(groups: [name])
         case .listGroups: return ListGroupsRequest()
+        case .consumerGroupHeartbeat:
+            return ConsumerGroupHeartbeatRequest(
+                groupId: name,
+                memberId: "one",
+                rebalanceTimeoutMs: 60_000,
+                subscribedTopicNames: [name],
+                topicPartitions: []
+            )
+        case .consumerGroupDescribe: return ConsumerGroupDescribeRequest(groupIds: [name])
         case .deleteGroups: return DeleteGroupsRequest(groupsNames: [name])
         default:
             preconditionFailure("\(api.name) is announced and has no test")

@@ -14,8 +14,8 @@ extension Shard {
                 )
             }
             let groups = lists.compactMap(\.self).flatMap(\.self).filter { group in
-                (states.isEmpty || states.contains(group.phase.rawValue.lowercased()))
-                    && (types.isEmpty || types.contains(Self.classicType))
+                (states.isEmpty || states.contains(group.state.lowercased()))
+                    && (types.isEmpty || types.contains(group.type.rawValue))
             }
             context.respond(
                 ListGroupsResponse(
@@ -23,8 +23,8 @@ extension Shard {
                         .init(
                             groupId: group.name,
                             protocolType: group.protocolType,
-                            groupState: group.phase.rawValue,
-                            groupType: Self.classicType
+                            groupState: group.state,
+                            groupType: group.type.rawValue
                         )
                     }
                 )
@@ -39,6 +39,4 @@ extension Shard {
             }
         }
     }
-
-    private static let classicType = "classic"
 }

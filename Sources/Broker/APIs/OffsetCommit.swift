@@ -40,7 +40,8 @@ extension Shard {
         let member = GroupMembership(
             member: request.memberId,
             instanceID: request.groupInstanceId,
-            generation: request.generationIdOrMemberEpoch
+            generation: request.generationIdOrMemberEpoch,
+            knowsEpochs: context.version >= 9
         )
         askCoordinator(of: request.groupId, .commit(commits, by: member)) { answer in
             guard case .error(let error) = answer else {

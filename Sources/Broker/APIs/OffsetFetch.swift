@@ -15,7 +15,7 @@ extension Shard {
         let wanted = request.topics.map { topics in
             topics.map { WantedOffsets(topic: $0.name, partitions: $0.partitionIndexes) }
         }
-        ask(request.groupId, wanted, isTooLarge) { found in
+        ask(request.groupId, wanted, by: nil, isTooLarge) { found in
             context.respond(
                 OffsetFetchResponse(
                     topics: found.topics.map { topic in
@@ -59,6 +59,7 @@ extension Shard {
     private func ask(
         _ group: String,
         _ wanted: [WantedOffsets]?,
+        by member: GroupMembership?,
         _ isTooLarge: Bool,
         then completion: @escaping (FoundOffsets) -> Void
     ) {
@@ -72,7 +73,7 @@ extension Shard {
         guard !isTooLarge else {
             return completion(FoundOffsets(error: .invalidRequest, topics: []))
         }
-        askCoordinator(of: group, .offsets(keys)) { [unowned self] answer in
+        askCoordinator(of: group, .offsets(keys, by: member)) { [unowned self] answer in
             switch answer {
             case .error(let error):
                 completion(
@@ -141,7 +142,7 @@ extension Shard {
                     )
                 }
             }
-            ask(group.groupId, wanted, isTooLarge) { found in
+            ask(group.groupId, wanted, by: group.membership, isTooLarge) { found in
                 gathering.put(Self.describe(group.groupId, found, usesIDs: usesIDs), at: place)
             }
         }
@@ -175,6 +176,19 @@ extension Shard {
                     }
                 )
             }
+        )
+    }
+}
+
+extension OffsetFetchRequest.OffsetFetchRequestGroup {
+    /// Who asks, where it names itself (OF-3).
+    fileprivate var membership: GroupMembership? {
+        guard let memberId, memberEpoch >= 0 else { return nil }
+        return GroupMembership(
+            member: memberId,
+            instanceID: nil,
+            generation: memberEpoch,
+            knowsEpochs: true
         )
     }
 }

@@ -48,6 +48,8 @@ package enum ServedAPIs {
         Entry(api: .describeCluster, versions: 0...2),
         Entry(api: .describeProducers, versions: 0...0),
         Entry(api: .unregisterBroker, versions: 0...0),
+        Entry(api: .consumerGroupHeartbeat, versions: 0...1),
+        Entry(api: .consumerGroupDescribe, versions: 0...1),
         Entry(api: .describeTopicPartitions, versions: 0...0),
     ]
 

@@ -7,7 +7,7 @@ import struct NIOCore.ByteBuffer
 
 /// Facts about groups as a batch of `__consumer_offsets`, in Kafka's records, so that tools can read them.
 ///
-/// Keys begin with their type: 0 and 1 for commits, 2 for classic groups. Values begin with their version; without a value the fact is void.
+/// Keys begin with their type: 0 and 1 for commits, 2 for classic groups, 3 to 8 for those of the consumer protocol. Values begin with their version; without a value the fact is void.
 /// - Source: Kafka's `OffsetCommitKey`, `OffsetCommitValue`, `GroupMetadataKey` and `GroupMetadataValue`.
 enum GroupBatch {
     /// The most bytes that a batch may unfold to; it is never compressed.
@@ -55,12 +55,14 @@ enum GroupBatch {
                 .versionPrefixed(version: offsetKeyVersion)
         case .classicGroup(let name, _):
             try GroupMetadataKey(group: name).versionPrefixed(version: groupKeyVersion)
+        case .consumerGroup(let name, let record?): try record.key(in: name)
+        case .consumerGroup(let name, nil): try ConsumerGroupRecord.groupKey(name)
         }
     }
 
     private static func value(of fact: GroupRecord) throws(WireError) -> ByteBuffer? {
         switch fact {
-        case .offset(_, _, nil), .classicGroup(_, nil): nil
+        case .offset(_, _, nil), .classicGroup(_, nil), .consumerGroup(_, nil): nil
         case .offset(_, _, let offset?):
             try OffsetCommitValue(
                 offset: offset.offset,
@@ -73,6 +75,7 @@ enum GroupBatch {
             )
         case .classicGroup(_, let state?):
             try GroupMetadataValue(state).versionPrefixed(version: groupVersion)
+        case .consumerGroup(_, let record?): try record.value()
         }
     }
 
@@ -106,6 +109,10 @@ enum GroupBatch {
                 name: name,
                 ClassicGroupState(try GroupMetadataValue(versionPrefixed: value))
             )
+        }
+        if let type, ConsumerGroupRecord.KeyType.all.contains(type) {
+            let (group, record) = try ConsumerGroupRecord.read(type, key, value)
+            return .consumerGroup(name: group, record)
         }
         let commit = try OffsetCommitKey(versionPrefixed: key)
         let place = OffsetKey(topic: commit.topic, partition: commit.partition)

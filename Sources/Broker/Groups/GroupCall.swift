@@ -13,13 +13,17 @@ package struct GroupCall: Sendable {
         case join(JoinRequest)
         case sync(SyncRequest)
         case heartbeat(GroupMembership)
+        /// A member of the consumer protocol is there.
+        case consumerHeartbeat(ConsumerHeartbeat)
         case leave([LeavingMember])
         /// Offsets that are to be remembered; `.error` answers for all of them.
         case commit([OffsetCommit], by: GroupMembership)
-        /// What was committed; nil for everything.
-        case offsets([OffsetKey]?)
+        /// What was committed; nil for everything. Whoever names itself has to be a member.
+        case offsets([OffsetKey]?, by: GroupMembership?)
         case deleteOffsets([OffsetKey])
         case describe
+        /// Asks about a group of the consumer protocol.
+        case describeConsumer
         case delete
     }
 }
@@ -28,8 +32,10 @@ package struct GroupCall: Sendable {
 package struct GroupMembership: Hashable, Sendable {
     package var member: String
     package var instanceID: String?
-    /// Below 0 for somebody who is no member.
+    /// The generation, or the member's epoch in a group of the consumer protocol; below 0 for somebody who is no member.
     package var generation: Int32
+    /// Whether it speaks a version of the API that knows of epochs.
+    package var knowsEpochs = false
 }
 
 /// A member that goes, or is made to go.
@@ -59,6 +65,11 @@ package enum GroupAnswer: Sendable {
     /// One error for each partition.
     case deletedOffsets([ErrorCode])
     case described(GroupDescription)
+    case describedConsumer(ConsumerGroupDescription)
+    /// What a member of the consumer protocol is told.
+    case heartbeat(ConsumerHeartbeatAnswer)
+    /// Why it is refused.
+    case refused(HeartbeatRefusal)
     /// Done, or a refusal of any question.
     case error(ErrorCode)
 }
@@ -72,9 +83,24 @@ package struct GroupDescription: Sendable {
     package var members: [ClassicGroup.MemberDescription]
 }
 
+/// A group of the consumer protocol as tools are told of it.
+package struct ConsumerGroupDescription: Sendable {
+    package var name: String
+    package var phase: ConsumerGroup.Phase
+    package var assignor: String
+    package var state: ConsumerGroupState
+}
+
+/// Which protocol a group uses.
+package enum GroupType: String, Sendable {
+    case classic, consumer
+}
+
 /// A group in a list.
 package struct GroupListing: Hashable, Sendable {
     package var name: String
+    package var type: GroupType
     package var protocolType: String
-    package var phase: ClassicGroup.Phase
+    /// How far it is, in Kafka's words.
+    package var state: String
 }

@@ -51,8 +51,19 @@ extension GroupCoordinator {
 
     private func refusal(ofCommitTo name: String, by member: GroupMembership) -> ErrorCode? {
         if let error = checkCommit(name, by: member) { return error == .noError ? nil : error }
+        if let group = consumerGroups[name]?.group, group.memberCount > 0 {
+            return refusal(of: member, in: group)
+        }
         if member.generation < 0, member.member.isEmpty { return nil }
+        if member.knowsEpochs, machine.table.groups[name]?.classic == nil { return .groupIdNotFound }
         return machine.table.groups[name]?.classic == nil ? .illegalGeneration : .unknownMemberId
+    }
+
+    /// Why a client may not commit or read as a member of a group of the consumer protocol; nil where it may.
+    private func refusal(of member: GroupMembership, in group: ConsumerGroup) -> ErrorCode? {
+        guard member.knowsEpochs else { return .unsupportedVersion }
+        let error = group.check(member.member, epoch: member.generation)
+        return error == .noError ? nil : error
     }
 
     private func isThere(_ topic: String) -> Bool { shard.image.topic(named: topic) != nil }
@@ -62,17 +73,28 @@ extension GroupCoordinator {
     func readOffsets(
         _ name: String,
         _ keys: [OffsetKey]?,
+        by member: GroupMembership?,
         then completion: @escaping (GroupAnswer) -> Void
     ) {
+        if let member, let group = consumerGroups[name]?.group,
+            let refusal = refusal(of: member, in: group)
+        {
+            return completion(.error(refusal))
+        }
         answerLater(completion) { finish in
-            reads.add { [weak self] isCurrent in
-                guard let self, isCurrent else { return finish(.error(.notCoordinator)) }
+            proveLeadership { [weak self] isProven in
+                guard let self, isProven else { return finish(.error(.notCoordinator)) }
                 let known = self.machine.table.groups[name]?.offsets ?? [:]
                 let wanted = keys ?? known.keys.sorted()
                 finish(.offsets(wanted.map { ($0, known[$0]) }))
             }
-            if !reads.isUnderWay { beginReads() }
         }
+    }
+
+    /// Goes on with whether this broker led and knew all that was committed when it was asked.
+    func proveLeadership(then read: @escaping CommitReads.Read) {
+        reads.add(read)
+        if !reads.isUnderWay { beginReads() }
     }
 
     private func beginReads() {
@@ -93,9 +115,10 @@ extension GroupCoordinator {
         _ keys: [OffsetKey],
         then completion: @escaping (GroupAnswer) -> Void
     ) {
-        guard groups[name] != nil || machine.table.groups[name] != nil else {
-            return completion(.error(.groupIdNotFound))
-        }
+        guard
+            groups[name] != nil || consumerGroups[name] != nil
+                || machine.table.groups[name] != nil
+        else { return completion(.error(.groupIdNotFound)) }
         var wantsAll = false
         var wanted: Set<String> = []
         if let group = groups[name]?.group, group.memberCount > 0 {
@@ -106,6 +129,7 @@ extension GroupCoordinator {
             wantsAll = topics == nil
             wanted = topics ?? []
         }
+        if let group = consumerGroups[name]?.group { wanted = group.topicNames }
         let errors: [ErrorCode] = keys.map {
             wantsAll || wanted.contains($0.topic) ? .groupSubscribedToTopic : .noError
         }
@@ -147,7 +171,9 @@ extension GroupCoordinator {
 
     // MARK: Groups
 
+    /// Describes a classic group; one of the consumer protocol is not known here (DG-1).
     func describe(_ name: String) -> GroupAnswer {
+        guard consumerGroups[name] == nil else { return .error(.groupIdNotFound) }
         let entry = machine.table.groups[name]
         if let group = groups[name]?.group, !group.isIdle || entry != nil {
             return .described(
@@ -160,7 +186,7 @@ extension GroupCoordinator {
                 )
             )
         }
-        guard let entry else { return .error(.groupIdNotFound) }
+        guard let entry, entry.consumer == nil else { return .error(.groupIdNotFound) }
         return .described(
             GroupDescription(
                 name: name,
@@ -179,17 +205,24 @@ extension GroupCoordinator {
         if let group = groups[name]?.group, group.phase != .empty {
             return completion(.error(.nonEmptyGroup))
         }
+        guard !hasConsumers(name) else { return completion(.error(.nonEmptyGroup)) }
         guard let entry = machine.table.groups[name] else {
             return completion(.error(.groupIdNotFound))
         }
         forget(entry.offsets.keys.sorted(), of: name)
         answerLater(completion) { finish in
             write(
-                [.classicGroup(name: name, nil)],
+                [Self.tombstone(of: name, entry)],
                 of: name,
                 tooLong: .unknownServerError
             ) { finish(.error($0 ?? .noError)) }
         }
+    }
+
+    /// The record after which a group is gone, in the form of its protocol.
+    private static func tombstone(of name: String, _ entry: GroupTable.Entry) -> GroupRecord {
+        entry.consumer == nil
+            ? .classicGroup(name: name, nil) : .consumerGroup(name: name, nil)
     }
 
     // MARK: Forgetting
@@ -211,9 +244,10 @@ extension GroupCoordinator {
         let names = machine.table.groups.keys.filter { !isWriting($0) }.sorted()
         for name in names {
             expireOffsets(of: name)
-            let isLeft = groups[name] == nil && machine.table.groups[name]?.offsets.isEmpty == true
-            guard isLeft, !isWriting(name) else { continue }
-            write([.classicGroup(name: name, nil)], of: name, tooLong: .unknownServerError) { _ in }
+            guard groups[name] == nil, consumerGroups[name] == nil, !isWriting(name),
+                let entry = machine.table.groups[name], entry.offsets.isEmpty
+            else { continue }
+            write([Self.tombstone(of: name, entry)], of: name, tooLong: .unknownServerError) { _ in }
         }
     }
 
@@ -247,6 +281,9 @@ extension GroupCoordinator {
     }
 
     private func need(of name: String) -> Need {
+        if let group = consumerGroups[name]?.group, group.memberCount > 0 {
+            return .topics(group.topicNames)
+        }
         if let group = groups[name]?.group {
             switch group.phase {
             case .empty: return .none(since: group.phaseTime)

@@ -198,7 +198,7 @@ extension Partition {
                 )
                 return
             case .refused(let error):
-                return completion(.refused(error))
+                return proveLeadership(before: .refused(error), producer, completion)
             }
         }
         let isLogAppendTime = batch.header.attributes.isLogAppendTime
@@ -218,6 +218,23 @@ extension Partition {
                 }
             }
         )
+    }
+
+    /// Refuses a batch for what its producer did before, if this broker still leads.
+    ///
+    /// Another leader may have what is missing here. A producer that is told of a gap begins anew, and sends again what that one has.
+    private func proveLeadership(
+        before reply: ProduceReply,
+        _ producer: ProducerBatch,
+        _ completion: @escaping (ProduceReply) -> Void
+    ) {
+        replica.readIndex { [weak self] result in
+            guard let self else { return completion(.refused(.notLeaderOrFollower)) }
+            switch result {
+            case .success: completion(reply)
+            case .failure(let error): self.refuse(producer, self.refusal(for: error), completion)
+            }
+        }
     }
 
     private func refuse(

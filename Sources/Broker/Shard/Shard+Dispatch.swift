@@ -56,6 +56,10 @@ extension Shard {
         case .offsetCommit: handle(try OffsetCommitRequest(from: body, version: version), context)
         case .offsetFetch: handle(try OffsetFetchRequest(from: body, version: version), context)
         case .offsetDelete: handle(try OffsetDeleteRequest(from: body, version: version), context)
+        case .consumerGroupHeartbeat:
+            handle(try ConsumerGroupHeartbeatRequest(from: body, version: version), context)
+        case .consumerGroupDescribe:
+            handle(try ConsumerGroupDescribeRequest(from: body, version: version), context)
         case .describeGroups:
             handle(try DescribeGroupsRequest(from: body, version: version), context)
         case .listGroups: handle(try ListGroupsRequest(from: body, version: version), context)

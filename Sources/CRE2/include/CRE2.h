@@ -28,6 +28,9 @@ struct flotilla_re2 *flotilla_re2_compile(const char *text, size_t count, int64_
 /// Whether the expression matches these bytes of UTF-8 from the first to the last.
 bool flotilla_re2_matches(const struct flotilla_re2 *expression, const char *bytes, size_t count);
 
+/// How many instructions the expression has: a match takes at most so many steps for each byte of the text.
+int flotilla_re2_size(const struct flotilla_re2 *expression);
+
 /// Frees an expression, once.
 void flotilla_re2_free(struct flotilla_re2 *expression);
 

@@ -36,8 +36,18 @@ package struct BrokerConfig: Hashable, Sendable {
     package var minimumSessionTimeout: Duration
     /// The longest silence that a member may ask for.
     package var maximumSessionTimeout: Duration
-    /// The most members of a group.
+    /// The most members of a classic group.
     package var maximumGroupSize: Int
+    /// Whether groups may use the consumer protocol (KIP-848).
+    package var isConsumerProtocolServed: Bool
+    /// After how much silence a member of the consumer protocol is given up.
+    package var consumerSessionTimeout: Duration
+    /// How often such a member is to be heard.
+    package var consumerHeartbeatMillis: Int32
+    /// The most members of such a group.
+    package var maximumConsumerGroupSize: Int
+    /// What shares out the partitions of such a group; the first is the default.
+    package var assignors: [Assignor]
 
     /// How many bytes a second each shard reads to find damage; 0 does without.
     package var scrubByteRate: Int
@@ -76,6 +86,17 @@ package struct BrokerConfig: Hashable, Sendable {
         minimumSessionTimeout = .milliseconds(reader.integer("group.min.session.timeout.ms"))
         maximumSessionTimeout = .milliseconds(reader.integer("group.max.session.timeout.ms"))
         maximumGroupSize = Int(clamping: reader.integer("group.max.size"))
+        isConsumerProtocolServed = reader.words("group.coordinator.rebalance.protocols")
+            .contains("consumer")
+        consumerSessionTimeout = .milliseconds(
+            reader.integer("group.consumer.session.timeout.ms")
+        )
+        consumerHeartbeatMillis = Int32(
+            clamping: reader.integer("group.consumer.heartbeat.interval.ms")
+        )
+        maximumConsumerGroupSize = Int(clamping: reader.integer("group.consumer.max.size"))
+        let served = reader.words("group.consumer.assignors").compactMap(Assignor.init(rawValue:))
+        assignors = served.isEmpty ? Assignor.allCases : served
     }
 
     /// What a topic gets that asks for no numbers.

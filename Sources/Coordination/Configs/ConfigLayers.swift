@@ -90,6 +90,10 @@ struct ConfigReader {
         return number
     }
 
+    func words(_ name: String) -> [String] {
+        text(name).split(separator: ",").map(String.init)
+    }
+
     func flag(_ name: String) -> Bool {
         text(name) == "true"
     }

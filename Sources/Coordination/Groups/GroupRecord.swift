@@ -1,84 +1,9 @@
-package import struct NIOCore.ByteBuffer
-package import FlotillaModel
-
 /// One fact about a group in the log of `__consumer_offsets`; the last one of its kind and key counts.
 package enum GroupRecord: Hashable, Sendable {
     /// A commit; nil forgets it.
     case offset(group: String, key: OffsetKey, CommittedOffset?)
     /// The members of a classic group and what each of them has; nil forgets the group with all its commits.
     case classicGroup(name: String, ClassicGroupState?)
-}
-
-/// A classic group as its log knows it: as it was when it last became stable or empty.
-package struct ClassicGroupState: Hashable, Sendable {
-    /// What its members use groups for: "consumer", "connect".
-    package var protocolType: String
-    /// How many rebalances it has seen.
-    package var generation: Int32
-    /// The assignment strategy that all agreed on; nil when it is empty.
-    package var protocolName: String?
-    /// The member that assigns; nil when it is empty.
-    package var leader: String?
-    /// When it became so.
-    package var time: Timestamp
-    /// The members, by id.
-    package var members: [Member]
-
-    /// A member.
-    package struct Member: Hashable, Sendable {
-        /// The member's id.
-        package var id: String
-        /// The name that a static member keeps over restarts.
-        package var instanceID: String?
-        /// What the client calls itself.
-        package var clientID: String
-        /// Where the client is.
-        package var clientHost: String
-        /// How long it may take to join again.
-        package var rebalanceTimeoutMillis: Int32
-        /// How long it may be silent.
-        package var sessionTimeoutMillis: Int32
-        /// What it said with the chosen protocol: its subscription.
-        package var subscription: ByteBuffer
-        /// What it was given.
-        package var assignment: ByteBuffer
-
-        /// States a member.
-        package init(
-            id: String,
-            instanceID: String?,
-            clientID: String,
-            clientHost: String,
-            rebalanceTimeoutMillis: Int32,
-            sessionTimeoutMillis: Int32,
-            subscription: ByteBuffer,
-            assignment: ByteBuffer
-        ) {
-            self.id = id
-            self.instanceID = instanceID
-            self.clientID = clientID
-            self.clientHost = clientHost
-            self.rebalanceTimeoutMillis = rebalanceTimeoutMillis
-            self.sessionTimeoutMillis = sessionTimeoutMillis
-            self.subscription = subscription
-            self.assignment = assignment
-        }
-    }
-
-    /// States a group.
-    package init(
-        protocolType: String,
-        generation: Int32,
-        protocolName: String?,
-        leader: String?,
-        time: Timestamp,
-        members: [Member]
-    ) {
-        self.protocolType = protocolType
-        self.generation = generation
-        self.protocolName = protocolName
-        self.leader = leader
-        self.time = time
-        self.members = members
-    }
+    /// A fact about a group of the consumer protocol; nil forgets the group with all its commits.
+    case consumerGroup(name: String, ConsumerGroupRecord?)
 }

@@ -12,11 +12,13 @@ package import struct NIOCore.ByteBuffer
 /// | classic group | flag, then if set the following |
 /// | protocol type, generation, protocol, leader, time | long text, i32, optional long text twice, i64 |
 /// | members, in their order | list of (id, instance id or none, client id, client host, rebalance and session timeout i32, subscription, assignment) |
+/// | consumer group (from version 2 on) | flag, then if set the form of `ConsumerGroupState` |
 /// | commits, by topic and partition | list of (topic long text, partition i32, offset i64, leader epoch i32, metadata long text, commit time i64, expiry i64, -1 for none) |
 extension GroupTable {
     private static let envelope = SnapshotEnvelope(
         magic: "FLGT",
-        version: 1,
+        version: 2,
+        oldestVersion: 1,
         name: "groups"
     )
 
@@ -29,6 +31,8 @@ extension GroupTable {
             body.longText(name)
             body.flag(entry.classic != nil)
             if let classic = entry.classic { Self.write(classic, to: &body) }
+            body.flag(entry.consumer != nil)
+            if let consumer = entry.consumer { consumer.write(to: &body) }
             body.count(entry.offsets.count)
             for (key, offset) in entry.offsets.sorted(by: { $0.key < $1.key }) {
                 body.longText(key.topic)
@@ -66,13 +70,16 @@ extension GroupTable {
     ///
     /// - Throws: for bytes that are damaged, of another format or of a newer version; it never traps.
     package init(snapshot: ByteBuffer) throws(CoordinationError) {
-        var (_, body) = try Self.envelope.open(snapshot)
+        var (version, body) = try Self.envelope.open(snapshot)
         let appliedIndex = LogIndex(try body.integer("applied index"))
         var groups: [String: Entry] = [:]
         for _ in 0..<(try body.count("groups", elementByteCount: 9)) {
             let name = try body.longText("group")
             var entry = Entry()
             if try body.flag("classic group") { entry.classic = try Self.classic(&body) }
+            if version >= 2, try body.flag("consumer group") {
+                entry.consumer = try ConsumerGroupState(&body)
+            }
             for _ in 0..<(try body.count("commits", elementByteCount: 40)) {
                 let key = OffsetKey(
                     topic: try body.longText("topic"),

@@ -5,13 +5,21 @@ package import FlotillaModel
 package struct GroupTable: Sendable, Equatable {
     /// One group.
     package struct Entry: Sendable, Equatable {
-        /// Its members; nil for a group that only has commits.
+        /// Its members, where it uses the classic protocol; nil for a group that only has commits.
         package var classic: ClassicGroupState?
+        /// Its members, where it uses the consumer protocol.
+        package var consumer: ConsumerGroupState?
         /// Its commits, by topic and partition.
         package var offsets: [OffsetKey: CommittedOffset] = [:]
 
+        mutating func apply(_ record: ConsumerGroupRecord) {
+            classic = nil
+            if consumer == nil { consumer = ConsumerGroupState() }
+            consumer?.apply(record)
+        }
+
         /// Whether nothing is known of it.
-        var isEmpty: Bool { classic == nil && offsets.isEmpty }
+        var isEmpty: Bool { classic == nil && consumer == nil && offsets.isEmpty }
     }
 
     /// The groups, by name.
@@ -45,8 +53,12 @@ package struct GroupTable: Sendable, Equatable {
             groups[group, default: Entry()].offsets[key] = offset
             if groups[group]?.isEmpty == true { groups[group] = nil }
         case .classicGroup(let name, let state?):
+            // A group uses one protocol at a time, and keeps its commits when that changes.
             groups[name, default: Entry()].classic = state
-        case .classicGroup(let name, nil):
+            groups[name]?.consumer = nil
+        case .consumerGroup(let name, let record?):
+            groups[name, default: Entry()].apply(record)
+        case .classicGroup(let name, nil), .consumerGroup(let name, nil):
             groups[name] = nil
         }
     }

@@ -59,6 +59,8 @@ package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable 
     case register
     /// Consumer groups that share partitions and commit.
     case group
+    /// The same with the consumer protocol.
+    case consumerGroup
     /// Brokers are drained and removed, and come back empty.
     case leave
 
@@ -111,8 +113,15 @@ package struct FaultPlan: Sendable {
         configs = [
             ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))"),
             ConfigEntry("offsets.topic.num.partitions", "2"),
+            ConfigEntry(
+                "group.consumer.session.timeout.ms",
+                "\(Self.consumerSession.components.seconds * 1_000)"
+            ),
         ]
     }
+
+    /// How long a member of the consumer protocol may be silent.
+    static let consumerSession = Duration.seconds(4)
 
     /// Whether what lies on disks may change.
     var damagesDisks: Bool { has(.bitRot) || has(.misdirectedWrite) }

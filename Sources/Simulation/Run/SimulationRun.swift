@@ -66,6 +66,9 @@ package struct SimulationRun {
         }
         if plan.workloads.contains(.register) { workloads.append(Registering(world: world)) }
         if plan.workloads.contains(.group) { workloads.append(Grouping(world: world)) }
+        if plan.workloads.contains(.consumerGroup) {
+            workloads.append(ConsumerGrouping(world: world))
+        }
         if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
             workloads.append(Leaving(world: world))
         }

@@ -26,6 +26,7 @@ final class Grouping: Workload {
                     SimulatedMember(
                         "group-\(group)",
                         "member-\(group)-\(number)",
+                        topic: Self.topic,
                         isStatic: random.chance(30),
                         seed: random.next(),
                         world: world,
@@ -36,7 +37,11 @@ final class Grouping: Workload {
         }
     }
 
-    func start() { create() }
+    func start() {
+        client.create(Self.topic, partitions: Self.partitionCount, &random) { [weak self] in
+            self?.members.forEach { $0.start() }
+        }
+    }
 
     func finish() {
         guard !isFinishing else { return }
@@ -46,27 +51,4 @@ final class Grouping: Workload {
 
     var whatIsLeft: String? { members.lazy.compactMap(\.whatIsLeft).first }
 
-    private func create() {
-        let request = CreateTopicsRequest(
-            topics: [
-                .init(
-                    name: Self.topic,
-                    numPartitions: Self.partitionCount,
-                    replicationFactor: 3
-                )
-            ],
-            timeoutMs: 3_000
-        )
-        let broker = random.draw(0...(world.brokers.count - 1))
-        client.ask(request, version: 7, of: broker) { [weak self] result in
-            guard let self else { return }
-            if case .success(let answer) = result,
-                let code = answer.topics.first.map({ ErrorCode(rawValue: $0.errorCode) }),
-                code == .noError || code == .topicAlreadyExists
-            {
-                return self.members.forEach { $0.start() }
-            }
-            self.world.act("groups", after: .milliseconds(300)) { [weak self] in self?.create() }
-        }
-    }
 }

@@ -3,109 +3,13 @@ import FlotillaKafkaWire
 import FlotillaModel
 import struct NIOCore.ByteBuffer
 
-// MARK: - Life of a member
-
 /// A consumer of a classic group, as a client library is one.
-final class SimulatedMember {
-    private unowned let world: World
-    private let checker: GroupChecker
-    private let client: SimulatedClient
-    private var random: SeededRandom
-    private let group: String
-    /// The name that it keeps, for itself and for the coordinator if it is static.
-    private let name: String
-    private let isStatic: Bool
-    private let sessionMillis: Int32
+final class SimulatedMember: GroupClient {
+    private lazy var sessionMillis = Int32(random.draw(1_500...6_000))
 
-    private var coordinator: Int?
-    private var id = ""
-    private var generation: Int32 = -1
-    /// What it has committed, by partition; empty while it has no share.
-    private var positions: [Int32: Int64] = [:]
-    /// What the last stage of its life was, in words.
-    private var stage = "has not begun"
-    private var isFinishing = false
-    /// Whether it has committed and read that back since nothing fails any more.
-    private var isDone = false
-    /// Its life has gone another way since: an answer with another number is void.
-    private var turn = 0
-
-    init(
-        _ group: String,
-        _ name: String,
-        isStatic: Bool,
-        seed: UInt64,
-        world: World,
-        checker: GroupChecker
-    ) {
-        self.world = world
-        self.checker = checker
-        self.group = group
-        self.name = name
-        self.isStatic = isStatic
-        client = SimulatedClient(name, world: world)
-        random = SeededRandom(seed: seed)
-        sessionMillis = Int32(random.draw(1_500...6_000))
-    }
-
-    func start() { find() }
-
-    /// From now on it only has to commit once more, in peace.
-    func finish() {
-        isFinishing = true
-        isDone = false
-    }
-
-    var whatIsLeft: String? {
-        isDone ? nil : "\(name) of \(group), generation \(generation), \(stage)"
-    }
-
-    private func later(_ delay: Duration, _ body: @escaping (SimulatedMember) -> Void) {
-        let turn = turn
-        world.act(name, after: delay) { [weak self] in
-            if let self, self.turn == turn { body(self) }
-        }
-    }
-
-    private func ask<Request: KafkaRequest>(
-        _ request: Request,
-        version: Int16,
-        within timeout: Duration = .seconds(4),
-        then completion: @escaping (SimulatedMember, Request.Response) -> Void
-    ) {
-        let turn = turn
-        client.ask(request, version: version, of: coordinator ?? anyBroker, within: timeout) {
-            [weak self] result in
-            guard let self, self.turn == turn else { return }
-            switch result {
-            case .success(let answer): completion(self, answer)
-            case .failure: self.find()
-            }
-        }
-    }
-
-    private var anyBroker: Int { random.draw(0...(world.brokers.count - 1)) }
+    override func found() { join() }
 
     // MARK: Joining
-
-    private func find() {
-        stage = "looks for its coordinator"
-        turn += 1
-        coordinator = nil
-        later(random.draw(.milliseconds(10), .milliseconds(200))) { member in
-            member.ask(
-                FindCoordinatorRequest(coordinatorKeys: [member.group]),
-                version: 6,
-                within: .seconds(12)
-            ) { member, answer in
-                guard let found = answer.coordinators.first, found.errorCode == 0 else {
-                    return member.find()
-                }
-                member.coordinator = Int(found.nodeId) - 1
-                member.join()
-            }
-        }
-    }
 
     private func join() {
         stage = "joins"
@@ -119,17 +23,17 @@ final class SimulatedMember {
             protocolType: "consumer",
             protocols: [.init(name: "range", metadata: ByteBuffer(string: name))]
         )
-        ask(request, version: 9, within: .seconds(15)) { member, answer in
+        ask(request, version: 9, within: .seconds(15)) { [unowned self] answer in
             switch ErrorCode(rawValue: answer.errorCode) {
             case .noError:
-                member.id = answer.memberId
-                member.generation = answer.generationId
+                self.id = answer.memberId
+                self.generation = answer.generationId
                 let isAssigning = answer.leader == answer.memberId && !answer.skipAssignment
-                member.sync(isAssigning ? answer.members.map(\.memberId) : [])
+                self.sync(isAssigning ? answer.members.map(\.memberId) : [])
             case .memberIdRequired:
-                member.id = answer.memberId
-                member.join()
-            default: member.recover(from: answer.errorCode)
+                self.id = answer.memberId
+                self.join()
+            default: self.recover(from: answer.errorCode)
             }
         }
     }
@@ -146,18 +50,18 @@ final class SimulatedMember {
                 .init(memberId: member, assignment: share(place, of: members.count))
             }
         )
-        ask(request, version: 5, within: .seconds(15)) { member, answer in
-            guard answer.errorCode == 0 else { return member.recover(from: answer.errorCode) }
+        ask(request, version: 5, within: .seconds(15)) { [unowned self] answer in
+            guard answer.errorCode == 0 else { return self.recover(from: answer.errorCode) }
             var bytes = answer.assignment
             var partitions: [Int32] = []
             while let partition = bytes.readInteger(as: Int32.self) { partitions.append(partition) }
-            member.checker.assigned(
+            self.checker.assigned(
                 partitions,
-                to: member.isStatic ? member.name : member.id,
-                of: member.group,
-                in: member.generation
+                to: self.isStatic ? self.name : self.id,
+                of: self.group,
+                in: self.generation
             )
-            member.readPositions(partitions) { $0.work() }
+            self.readPositions(partitions) { [unowned self] in self.work() }
         }
     }
 
@@ -170,122 +74,64 @@ final class SimulatedMember {
     }
 
     /// Goes on after an error as client libraries do.
-    private func recover(from code: Int16) {
+    override func recover(from code: Int16) {
         stage = "got error \(code) while it \(stage)"
         turn += 1
         switch ErrorCode(rawValue: code) {
-        case .rebalanceInProgress: later(.milliseconds(10)) { $0.join() }
+        case .rebalanceInProgress: later(.milliseconds(10)) { [unowned self] in self.join() }
         case .unknownMemberId, .illegalGeneration, .fencedInstanceId:
             id = ""
             generation = -1
-            later(.milliseconds(50)) { $0.join() }
+            later(.milliseconds(50)) { [unowned self] in self.join() }
         default: find()
         }
     }
 
     // MARK: Working
 
-    private func readPositions(
-        _ partitions: [Int32],
-        then body: @escaping (SimulatedMember) -> Void
-    ) {
-        stage = "reads its offsets"
-        let known = partitions.map { checker.lastAcknowledged(for: $0, by: group) }
-        let request = OffsetFetchRequest(groups: [
-            .init(
-                groupId: group,
-                topics: [.init(name: Grouping.topic, partitionIndexes: partitions)]
-            )
-        ])
-        ask(request, version: 9) { member, answer in
-            guard let found = answer.groups.first, found.errorCode == 0 else {
-                return member.recover(from: answer.groups.first?.errorCode ?? -1)
-            }
-            let parts = found.topics.flatMap(\.partitions)
-            for (part, known) in zip(parts, known) {
-                member.checker.read(
-                    part.committedOffset,
-                    for: part.partitionIndex,
-                    by: member.group,
-                    known: known
-                )
-                member.positions[part.partitionIndex] = part.committedOffset
-            }
-            body(member)
-        }
-    }
-
     private func work() {
         stage = "works"
-        if isFinishing { return commit { $0.confirm() } }
-        later(random.draw(.milliseconds(50), .milliseconds(400))) { member in
-            switch member.random.draw(0...99) {
-            case 0...1: member.leave()
-            case 2...3: member.stall()
-            case 4...60: member.commit { $0.work() }
-            default: member.heartbeat { $0.work() }
+        if isFinishing { return commitOrBeat { [unowned self] in self.confirm() } }
+        later(random.draw(.milliseconds(50), .milliseconds(400))) { [unowned self] in
+            switch self.random.draw(0...99) {
+            case 0...1: self.leave()
+            case 2...3: self.stall()
+            case 4...60: self.commitOrBeat { [unowned self] in self.work() }
+            default: self.heartbeat { [unowned self] in self.work() }
             }
         }
     }
 
-    private func heartbeat(then body: @escaping (SimulatedMember) -> Void) {
+    private func heartbeat(then body: @escaping () -> Void) {
         let request = HeartbeatRequest(
             groupId: group,
             generationId: generation,
             memberId: id,
             groupInstanceId: isStatic ? name : nil
         )
-        ask(request, version: 4) { member, answer in
-            guard answer.errorCode == 0 else { return member.recover(from: answer.errorCode) }
-            body(member)
+        ask(request, version: 4) { [unowned self] answer in
+            guard answer.errorCode == 0 else { return self.recover(from: answer.errorCode) }
+            body()
         }
     }
 
-    private func commit(then body: @escaping (SimulatedMember) -> Void) {
-        let next = positions.mapValues { $0 + Int64(random.draw(1...5)) }
-        let partitions = next.sorted { $0.key < $1.key }
-        guard !partitions.isEmpty else { return heartbeat(then: body) }
-        for (partition, offset) in partitions { checker.sent(offset, for: partition, by: group) }
-        let request = OffsetCommitRequest(
-            groupId: group,
-            generationIdOrMemberEpoch: generation,
-            memberId: id,
-            groupInstanceId: isStatic ? name : nil,
-            topics: [
-                .init(
-                    name: Grouping.topic,
-                    partitions: partitions.map {
-                        .init(partitionIndex: $0.key, committedOffset: $0.value)
-                    }
-                )
-            ]
-        )
-        ask(request, version: 9) { member, answer in
-            let parts = answer.topics.flatMap(\.partitions)
-            for part in parts where part.errorCode == 0 {
-                guard let offset = next[part.partitionIndex] else { continue }
-                member.positions[part.partitionIndex] = offset
-                member.checker.acknowledged(offset, for: part.partitionIndex, by: member.group)
-            }
-            if let failed = parts.first(where: { $0.errorCode != 0 }) {
-                return member.recover(from: failed.errorCode)
-            }
-            body(member)
-        }
+    /// Who has no share has nothing to commit.
+    private func commitOrBeat(then body: @escaping () -> Void) {
+        if positions.isEmpty { heartbeat(then: body) } else { commit(then: body) }
     }
 
     /// Reads what it committed in peace, and goes on as long as the run does.
     private func confirm() {
-        readPositions(positions.keys.sorted()) { member in
-            member.isDone = true
-            member.rest()
+        readPositions(positions.keys.sorted()) { [unowned self] in
+            self.isDone = true
+            self.rest()
         }
     }
 
     private func rest() {
         stage = "rests"
-        later(.milliseconds(Int64(sessionMillis / 4))) { member in
-            member.heartbeat { $0.rest() }
+        later(.milliseconds(Int64(sessionMillis / 4))) { [unowned self] in
+            self.heartbeat { [unowned self] in self.rest() }
         }
     }
 
@@ -295,10 +141,10 @@ final class SimulatedMember {
             groupId: group,
             members: [.init(memberId: id, groupInstanceId: isStatic ? name : nil)]
         )
-        ask(request, version: 5) { member, _ in
-            member.id = ""
-            member.generation = -1
-            member.later(member.random.draw(.milliseconds(10), .seconds(3))) { $0.find() }
+        ask(request, version: 5) { [unowned self] _ in
+            self.id = ""
+            self.generation = -1
+            self.later(self.random.draw(.milliseconds(10), .seconds(3))) { [unowned self] in self.find() }
         }
     }
 
@@ -306,6 +152,6 @@ final class SimulatedMember {
     private func stall() {
         stage = "stalls"
         if isStatic, random.chance(50) { id = "" }
-        later(random.draw(.milliseconds(500), .seconds(8))) { $0.find() }
+        later(random.draw(.milliseconds(500), .seconds(8))) { [unowned self] in self.find() }
     }
 }

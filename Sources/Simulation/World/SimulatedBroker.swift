@@ -350,10 +350,11 @@ final class SimulatedBroker {
 
     private static let journalByteLimit = 8 << 20
 
-    /// Whether a byte of the journal that is damaged now would be known for damaged: it lies in a sealed round.
+    /// Whether a byte of the journal that is damaged now would be known for damaged: it lies in a sealed round, and what seals that one
+    /// is never damaged.
     func isSealed(_ path: String, at position: Int) -> Bool {
         guard let journal else { return false }
-        guard let last = journal.unsealedRound, last.path == path else { return true }
+        guard let last = journal.lastRound, last.path == path else { return true }
         return !last.range.contains(position)
     }
 

@@ -139,9 +139,9 @@ package final class Journal {
         isSealNeeded || oldestNeededGeneration > durableOldestGeneration
     }
 
-    /// Where the last round lies while nothing seals it; damage there passes for a torn tail.
-    package var unsealedRound: (path: String, range: Range<Int>)? {
-        guard isSealNeeded, let file = live.last else { return nil }
+    /// Where the last round lies, which seals the one before; damage there passes for a torn tail.
+    package var lastRound: (path: String, range: Range<Int>)? {
+        guard let file = live.last else { return nil }
         let end = file.writePosition
         return (file.file.path, end - lastShape.roundByteCount..<end)
     }

@@ -60,23 +60,54 @@ def next_offsets(rows):
 
 
 def run_confluent(arguments):
-    """By librdkafka."""
-    consumer = Consumer({
-        "bootstrap.servers": arguments.brokers, "group.id": arguments.group, "auto.offset.reset": "earliest",
-        "enable.auto.commit": False, "partition.assignment.strategy": "range", "max.poll.interval.ms": MAX_POLL_MILLIS,
-        "session.timeout.ms": arguments.session, "heartbeat.interval.ms": HEARTBEAT_MILLIS,
-        "reconnect.backoff.max.ms": 500, "log_level": 0,
-        **({"group.instance.id": arguments.instance} if arguments.instance else {}),
-    })
+    """By librdkafka with the classic protocol."""
+    consumer = confluent_consumer(
+        arguments, {
+            "partition.assignment.strategy": "range", "session.timeout.ms": arguments.session,
+            "heartbeat.interval.ms": HEARTBEAT_MILLIS,
+        })
+    consumer.subscribe(
+        [arguments.topic], on_assign=lambda _, partitions: say_assigned(*confluent_identity(consumer), partitions),
+        on_revoke=lambda _, partitions: say_revoked(partitions), on_lost=lambda _, partitions: say_revoked(partitions))
+    read_with_confluent(consumer, arguments)
+
+
+def run_confluent_consumer(arguments):
+    """By librdkafka with the consumer protocol: partitions come and go one by one, and the rest stays."""
+    consumer = confluent_consumer(arguments, {"group.protocol": "consumer"})
+    held = set()
 
     def assigned(_, partitions):
-        # What a transaction would be told of the group: the name of the format, the generation, ids.
-        metadata = consumer.consumer_group_metadata()
-        say_assigned(struct.unpack_from("=i", metadata, len("CGMDv2:"))[0], consumer.memberid(), partitions)
+        held.update(partitions)
+        say_assigned(*confluent_identity(consumer), held)
 
-    consumer.subscribe(
-        [arguments.topic], on_assign=assigned, on_revoke=lambda _, partitions: say_revoked(partitions),
-        on_lost=lambda _, partitions: say_revoked(partitions))
+    def revoked(_, partitions):
+        held.difference_update(partitions)
+        say_revoked(partitions)
+        if held:
+            say_assigned(*confluent_identity(consumer), held)
+
+    consumer.subscribe([arguments.topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+    read_with_confluent(consumer, arguments)
+
+
+def confluent_consumer(arguments, settings):
+    """librdkafka's consumer."""
+    return Consumer({
+        "bootstrap.servers": arguments.brokers, "group.id": arguments.group, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "max.poll.interval.ms": MAX_POLL_MILLIS, "reconnect.backoff.max.ms": 500,
+        "log_level": 0, **({"group.instance.id": arguments.instance} if arguments.instance else {}), **settings,
+    })
+
+
+def confluent_identity(consumer):
+    """Its generation and id: what a transaction would be told of the group is the name of the format, then the generation."""
+    metadata = consumer.consumer_group_metadata()
+    return struct.unpack_from("=i", metadata, len("CGMDv2:"))[0], consumer.memberid()
+
+
+def read_with_confluent(consumer, arguments):
+    """Reads and commits until told to stop."""
     while not is_stopping.is_set():
         records = consumer.consume(1000, POLL_SECONDS)
         for record in records:
@@ -172,7 +203,9 @@ def run_aio(arguments):
     asyncio.run(work())
 
 
-KINDS = {"confluent-kafka": run_confluent, "kafka-python": run_python, "aiokafka": run_aio}
+KINDS = {
+    "confluent-kafka": run_confluent, "confluent-kafka consumer": run_confluent_consumer, "kafka-python": run_python, "aiokafka": run_aio,
+}
 
 
 def stop_at_end_of_input():

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer
 from kafka import KafkaConsumer
 
-from . import batches, group_admin, group_failover, group_input, group_mixed
+from . import batches, group_admin, group_consumer, group_failover, group_input, group_mixed
 from .broker import Broker
 from .group_history import Group
 from .group_mixed import Writer
@@ -45,6 +45,7 @@ def run(binary, report, is_long):
         group_mixed.run(broker, report, is_long)
         with report.check("groups", "commits and members outlive a crash of the broker") as notes:
             expect_kept(broker, notes)
+    group_consumer.run(binary, report, is_long)
     group_input.run(binary, report)
     group_failover.run(binary, report, is_long)
 

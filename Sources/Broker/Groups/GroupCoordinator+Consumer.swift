@@ -1,0 +1,200 @@
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaModel
+
+/// Groups of the consumer protocol: members send heartbeats, and the coordinator shares out the partitions.
+///
+/// What a member is told has to be in the log before; an answer that changes nothing is given after a round of heartbeats between the
+/// replicas, since what a deposed coordinator remembers may be another member's by now. A group is changed in memory first; where the log does not take that, the group is
+/// read from the log again.
+extension GroupCoordinator {
+    func heartbeat(
+        _ name: String,
+        _ request: ConsumerHeartbeat,
+        then completion: @escaping (GroupAnswer) -> Void
+    ) {
+        if let refusal = prepare(name, request) { return completion(.refused(refusal)) }
+        var answer = GroupAnswer.error(.unknownMemberId)
+        let records = change(name) { group in
+            group.settings = consumerSettings
+            do throws(HeartbeatRefusal) {
+                answer = .heartbeat(try group.heartbeat(request, shard.image, now: now))
+            } catch {
+                answer = .refused(error)
+            }
+        }
+        decide(
+            name,
+            GroupDecisions.Decision(records: records, ticket: keep(completion), answer: answer)
+        )
+    }
+
+    /// Has the group of a heartbeat come to life, as one of the consumer protocol.
+    ///
+    /// - Returns: why that cannot be.
+    private func prepare(_ name: String, _ request: ConsumerHeartbeat) -> HeartbeatRefusal? {
+        if consumerGroups[name] != nil { return nil }
+        let known = machine.table.groups[name]
+        if let state = known?.consumer, groups[name] == nil {
+            revive(name, state)
+            return nil
+        }
+        guard request.epoch == 0 else {
+            return HeartbeatRefusal(
+                .groupIdNotFound,
+                "there is no group \(name) of the consumer protocol"
+            )
+        }
+        if let classic = groups[name]?.group, !classic.isIdle {
+            return HeartbeatRefusal(
+                .groupIdNotFound,
+                "the group \(name) has members of the classic protocol"
+            )
+        }
+        guard consumerGroups.count < Self.groupLimit else {
+            return HeartbeatRefusal(
+                .coordinatorNotAvailable,
+                "this broker coordinates \(Self.groupLimit) groups already"
+            )
+        }
+        if let timer = groups.removeValue(forKey: name)?.timer { shard.timers.cancel(timer.id) }
+        revive(name, ConsumerGroupState())
+        return nil
+    }
+
+    // MARK: Groups
+
+    private var consumerSettings: ConsumerGroup.Settings {
+        ConsumerGroup.Settings(
+            sessionTimeout: shard.config.consumerSessionTimeout,
+            maximumSize: shard.config.maximumConsumerGroupSize,
+            assignors: shard.config.assignors
+        )
+    }
+
+    /// Whether a group has members of the consumer protocol, or had them a moment ago.
+    func hasConsumers(_ name: String) -> Bool {
+        consumerGroups[name].map { $0.group.memberCount > 0 } ?? false || decisions[name] != nil
+    }
+
+    /// Why nobody can join a group with the classic protocol; nil where one can.
+    func refusalOfClassic(_ name: String) -> ErrorCode? {
+        guard hasConsumers(name) else { return nil }
+        return consumerGroups[name]?.group.memberCount == 0
+            ? .coordinatorLoadInProgress : .inconsistentGroupProtocol
+    }
+
+    /// A group without members begins anew with the other protocol.
+    func forgetConsumers(_ name: String) {
+        if let timer = consumerGroups.removeValue(forKey: name)?.timer {
+            shard.timers.cancel(timer.id)
+        }
+    }
+
+    /// A group without members is what the log says of it, as soon as that is all in the log.
+    func forgetConsumersIfIdle(_ name: String) {
+        guard let live = consumerGroups[name], live.group.memberCount == 0, decisions[name] == nil
+        else { return }
+        forgetConsumers(name)
+    }
+
+    func revive(_ name: String, _ state: ConsumerGroupState) {
+        let group = ConsumerGroup(name: name, state: state, settings: consumerSettings, now: now)
+        consumerGroups[name] = Live(group: group)
+        armConsumers(name)
+    }
+
+    /// Has a group do something, in its place: a large one is not copied.
+    ///
+    /// - Returns: what the log has to be told.
+    private func change(
+        _ name: String,
+        _ body: (inout ConsumerGroup) -> Void
+    ) -> [GroupRecord] {
+        guard let place = consumerGroups.index(forKey: name) else { return [] }
+        body(&consumerGroups.values[place].group)
+        let records = consumerGroups.values[place].group.takeRecords()
+        armConsumers(name)
+        return records.map { .consumerGroup(name: name, $0) }
+    }
+
+    private func armConsumers(_ name: String) {
+        guard let live = consumerGroups[name] else { return }
+        let timer = arm(live.timer, live.group.nextDeadline) { [weak self] in
+            self?.consumerTimerFired(name)
+        }
+        consumerGroups[name]?.timer = timer
+    }
+
+    private func consumerTimerFired(_ name: String) {
+        consumerGroups[name]?.timer = nil
+        let records = change(name) { $0.tick(shard.image, now: now) }
+        guard !records.isEmpty else { return }
+        decide(name, GroupDecisions.Decision(records: records, answer: .error(.noError)))
+    }
+
+    // MARK: Writing
+
+    /// Answers when what was decided is in the log.
+    private func decide(_ name: String, _ decision: GroupDecisions.Decision) {
+        decisions[name, default: GroupDecisions()].add(decision)
+        if decisions[name]?.current.isEmpty == true { writeNext(name) }
+    }
+
+    private func writeNext(_ name: String) {
+        // Whoever was answered may have decided something already.
+        guard decisions[name]?.current.isEmpty == true,
+            let records = decisions[name]?.begin()
+        else { return }
+        guard !records.isEmpty else { return decisionsAreWritten(name) }
+        write(records, of: name, tooLong: .unknownServerError) { [unowned self] error in
+            if let error { self.reload(name, error) } else { self.decisionsAreWritten(name) }
+        }
+    }
+
+    private func decisionsAreWritten(_ name: String) {
+        for decision in decisions[name]?.end() ?? [] {
+            guard let ticket = decision.ticket else { continue }
+            guard decision.records.isEmpty else {
+                settle(ticket, decision.answer)
+                continue
+            }
+            proveLeadership { [weak self] isProven in
+                self?.settle(ticket, isProven ? decision.answer : .error(.notCoordinator))
+            }
+        }
+        guard decisions[name]?.isEmpty == true else { return writeNext(name) }
+        decisions[name] = nil
+        forgetConsumersIfIdle(name)
+    }
+
+    /// What was decided did not come into the log: the group is what the log says, and its members have a whole session again.
+    private func reload(_ name: String, _ error: ErrorCode) {
+        guard let lost = decisions.removeValue(forKey: name) else { return }
+        forgetConsumers(name)
+        if let state = machine.table.groups[name]?.consumer { revive(name, state) }
+        for decision in lost.current + lost.next {
+            if let ticket = decision.ticket { settle(ticket, .error(error)) }
+        }
+    }
+
+    // MARK: Tools
+
+    func describeConsumer(_ name: String) -> GroupAnswer {
+        let live = consumerGroups[name]?.group
+        guard let state = live?.state ?? machine.table.groups[name]?.consumer,
+            groups[name] == nil
+        else { return .error(.groupIdNotFound) }
+        let group =
+            live
+            ?? ConsumerGroup(name: name, state: state, settings: consumerSettings, now: now)
+        return .describedConsumer(
+            ConsumerGroupDescription(
+                name: name,
+                phase: group.phase,
+                assignor: group.assignor.rawValue,
+                state: state
+            )
+        )
+    }
+}

@@ -1,0 +1,240 @@
+package import FlotillaEnvironment
+import FlotillaModel
+
+/// Heartbeats: how members come, live and go.
+extension ConsumerGroup {
+    /// A member has been heard.
+    ///
+    /// - Throws: why it is refused; nothing has changed then, but for time.
+    package mutating func heartbeat(
+        _ request: ConsumerHeartbeat,
+        _ image: MetadataImage,
+        now: Instant
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        switch request.epoch {
+        case CurrentAssignment.leavingEpoch: return try leave(request, image, now: now)
+        case CurrentAssignment.awayEpoch: return try goAway(request)
+        default: break
+        }
+        try check(request)
+        if request.epoch == 0 {
+            try admit(request)
+        } else {
+            try recognize(request)
+        }
+        touch(request.memberID, now: now)
+        update(request, image)
+        assignIfDue(image, now: now)
+        let id = request.memberID
+        let hasChanged = reconcile(id, owned: request.owned, now: now)
+        guard let current = state.members[id]?.current else {
+            preconditionFailure("who was let in is a member")
+        }
+        // Who reads something else than it was told has not heard us.
+        let isMisled = request.owned.map { $0 != current.assigned } ?? false
+        return ConsumerHeartbeatAnswer(
+            memberID: id,
+            epoch: current.epoch,
+            assignment: request.isFull || hasChanged || isMisled ? current.assigned : nil
+        )
+    }
+
+    /// What the client says must be something that can be done.
+    private func check(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) {
+        if let name = request.assignor {
+            let isServed = Assignor(rawValue: name).map(settings.assignors.contains) ?? false
+            guard isServed else {
+                let served = settings.assignors.map(\.rawValue).joined(separator: ", ")
+                throw HeartbeatRefusal(
+                    .unsupportedAssignor,
+                    "there is no assignor \(name); there are: \(served)"
+                )
+            }
+        }
+        if let text = request.pattern, !text.isEmpty, patternCounts[text] == nil {
+            do throws(TopicPatternError) {
+                _ = try TopicPattern(text)
+            } catch {
+                throw HeartbeatRefusal(.invalidRegularExpression, "\(error)")
+            }
+        }
+    }
+
+    // MARK: Coming
+
+    /// Lets a member in that is new, has been fenced or has started again.
+    private mutating func admit(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) {
+        if let instance = request.instanceID, let known = instances[instance],
+            known != request.memberID
+        {
+            return try takeOver(known, request)
+        }
+        guard state.members[request.memberID] == nil else { return }
+        guard memberCount < settings.maximumSize else {
+            throw HeartbeatRefusal(
+                .groupMaxSizeReached,
+                "the group has \(memberCount) members, and may have no more"
+            )
+        }
+    }
+
+    /// A static member has come back under another id: it gets what it had.
+    private mutating func takeOver(
+        _ known: String,
+        _ request: ConsumerHeartbeat
+    ) throws(HeartbeatRefusal) {
+        guard let member = state.members[known],
+            member.current.epoch == CurrentAssignment.awayEpoch
+        else {
+            throw HeartbeatRefusal(
+                .unreleasedInstanceId,
+                "the static name \(request.instanceID ?? "") is that of member \(known), which has not left"
+            )
+        }
+        remove(known)
+        var current = member.current
+        current.epoch = 0
+        current.previousEpoch = 0
+        note(.member(request.memberID, member.subscription))
+        note(.target(request.memberID, member.target))
+        note(.current(request.memberID, current))
+    }
+
+    // MARK: Being there
+
+    /// Whether the request is that of the member at this point of its life.
+    ///
+    /// - Source: SEMANTICS rules CG-4 and CG-6.
+    private func recognize(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) {
+        let member = try member(request)
+        let current = member.current
+        if request.epoch == current.epoch { return }
+        // Our last answer may have been lost.
+        let owned = request.owned ?? []
+        guard request.epoch < current.epoch, request.epoch == current.previousEpoch,
+            request.owned != nil, owned.isSubset(of: current.assigned)
+        else {
+            throw HeartbeatRefusal(
+                .fencedMemberEpoch,
+                "the member's epoch is \(current.epoch), not \(request.epoch); join again"
+            )
+        }
+    }
+
+    /// The member that a request names.
+    private func member(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) -> ConsumerMember {
+        if let instance = request.instanceID {
+            guard let known = instances[instance] else {
+                throw HeartbeatRefusal(
+                    .unknownMemberId,
+                    "the group has no member with the static name \(instance)"
+                )
+            }
+            guard known == request.memberID else {
+                throw HeartbeatRefusal(
+                    .fencedInstanceId,
+                    "the static name \(instance) is that of another member now"
+                )
+            }
+        }
+        guard let member = state.members[request.memberID] else {
+            throw HeartbeatRefusal(
+                .unknownMemberId,
+                "the group has no member \(request.memberID)"
+            )
+        }
+        return member
+    }
+
+    /// Takes in what the member says of itself, and begins a new epoch where that or the topics have changed.
+    private mutating func update(_ request: ConsumerHeartbeat, _ image: MetadataImage) {
+        let id = request.memberID
+        let before = state.members[id]
+        let subscription = request.subscription(after: before?.subscription ?? .init())
+        if before?.subscription != subscription { note(.member(id, subscription)) }
+        // An old answer, or one that was lost, must not let the member pass for one that is away.
+        if request.epoch == 0, before?.current.epoch == CurrentAssignment.awayEpoch,
+            var current = state.members[id]?.current
+        {
+            current.epoch = 0
+            note(.current(id, current))
+        }
+        let hasBegun = refreshTopics(image)
+        let asksForOther = before.map { subscription.asksForOther(than: $0.subscription) } ?? true
+        if asksForOther, !hasBegun { bumpEpoch(image) }
+    }
+
+    // MARK: Going
+
+    private mutating func leave(
+        _ request: ConsumerHeartbeat,
+        _ image: MetadataImage,
+        now: Instant
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        _ = try member(request)
+        remove([request.memberID], image, now: now)
+        return ConsumerHeartbeatAnswer(memberID: request.memberID, epoch: request.epoch)
+    }
+
+    /// A static member that will be back: what it has stays with it until its session ends.
+    private mutating func goAway(
+        _ request: ConsumerHeartbeat
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        var current = try member(request).current
+        current.epoch = CurrentAssignment.awayEpoch
+        current.previousEpoch = CurrentAssignment.awayEpoch
+        // It reads nothing any more, so nothing has to be waited for.
+        current.revoking = []
+        if current.phase == .unrevoked { current.phase = .stable }
+        patience[request.memberID]?.revocation = nil
+        note(.current(request.memberID, current))
+        return ConsumerHeartbeatAnswer(memberID: request.memberID, epoch: request.epoch)
+    }
+
+    /// Takes members out, and shares what they had among the others.
+    mutating func remove(_ ids: [String], _ image: MetadataImage, now: Instant) {
+        for id in ids { remove(id) }
+        bumpEpoch(image)
+        assignIfDue(image, now: now)
+    }
+
+    private mutating func remove(_ id: String) {
+        note(.current(id, nil))
+        note(.target(id, nil))
+        note(.member(id, nil))
+        patience[id] = nil
+    }
+
+    // MARK: Time
+
+    /// Looks at all timers.
+    ///
+    /// - Returns: the members that were taken out, and why.
+    @discardableResult
+    package mutating func tick(
+        _ image: MetadataImage,
+        now: Instant
+    ) -> [(id: String, reason: Silence)] {
+        var late: [(id: String, reason: Silence)] = []
+        for (id, patience) in patience {
+            if patience.session <= now {
+                late.append((id, .silent))
+            } else if let revocation = patience.revocation, revocation <= now {
+                late.append((id, .keeping))
+            }
+        }
+        late.sort { $0.id < $1.id }
+        if !late.isEmpty { remove(late.map(\.id), image, now: now) }
+        if let assignmentDeadline, assignmentDeadline <= now { assignIfDue(image, now: now) }
+        findNextDeadline(now: now)
+        return late
+    }
+
+    /// Why a member was taken out.
+    package enum Silence: Sendable {
+        /// It was not heard for as long as a session lasts.
+        case silent
+        /// It did not give back what it had to.
+        case keeping
+    }
+}

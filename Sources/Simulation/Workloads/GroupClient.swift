@@ -1,0 +1,174 @@
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+
+/// What consumers of both group protocols do alike: they look for their coordinator, read offsets and commit.
+class GroupClient {
+    unowned let world: World
+    let checker: GroupChecker
+    var random: SeededRandom
+    let group: String
+    /// The name that it keeps, for itself and for the coordinator if it is static.
+    let name: String
+    let isStatic: Bool
+    /// The topic whose partitions are shared.
+    let topic: String
+    private let client: SimulatedClient
+
+    var coordinator: Int?
+    var id = ""
+    /// Its generation, or its epoch.
+    var generation: Int32 = -1
+    /// What it has committed, by partition; empty while it has no share.
+    var positions: [Int32: Int64] = [:]
+    /// What the last stage of its life was, in words.
+    var stage = "has not begun"
+    private(set) var isFinishing = false
+    /// Whether it has committed and read that back since nothing fails any more.
+    var isDone = false
+    /// Its life has gone another way since: an answer with another number is void.
+    var turn = 0
+
+    init(
+        _ group: String,
+        _ name: String,
+        topic: String,
+        isStatic: Bool,
+        seed: UInt64,
+        world: World,
+        checker: GroupChecker
+    ) {
+        self.world = world
+        self.checker = checker
+        self.group = group
+        self.name = name
+        self.topic = topic
+        self.isStatic = isStatic
+        client = SimulatedClient(name, world: world)
+        random = SeededRandom(seed: seed)
+    }
+
+    func start() { find() }
+
+    /// From now on it only has to commit once more, in peace.
+    func finish() {
+        isFinishing = true
+        isDone = false
+    }
+
+    var whatIsLeft: String? {
+        isDone ? nil : "\(name) of \(group), generation \(generation), \(stage)"
+    }
+
+    /// It knows its coordinator.
+    func found() { preconditionFailure("each protocol goes on in its own way") }
+
+    /// Goes on after an error as client libraries do.
+    func recover(from code: Int16) { preconditionFailure("each protocol has its own errors") }
+
+    // MARK: Asking
+
+    func later(_ delay: Duration, _ body: @escaping () -> Void) {
+        let turn = turn
+        world.act(name, after: delay) { [weak self] in
+            if let self, self.turn == turn { body() }
+        }
+    }
+
+    func ask<Request: KafkaRequest>(
+        _ request: Request,
+        version: Int16,
+        within timeout: Duration = .seconds(4),
+        then completion: @escaping (Request.Response) -> Void
+    ) {
+        let turn = turn
+        client.ask(request, version: version, of: coordinator ?? anyBroker, within: timeout) {
+            [weak self] result in
+            guard let self, self.turn == turn else { return }
+            switch result {
+            case .success(let answer): completion(answer)
+            case .failure: self.find()
+            }
+        }
+    }
+
+    private var anyBroker: Int { random.draw(0...(world.brokers.count - 1)) }
+
+    func find() {
+        stage = "looks for its coordinator"
+        turn += 1
+        coordinator = nil
+        later(random.draw(.milliseconds(10), .milliseconds(200))) { [unowned self] in
+            self.ask(
+                FindCoordinatorRequest(coordinatorKeys: [self.group]),
+                version: 6,
+                within: .seconds(12)
+            ) { [unowned self] answer in
+                guard let found = answer.coordinators.first, found.errorCode == 0 else {
+                    return self.find()
+                }
+                self.coordinator = Int(found.nodeId) - 1
+                self.found()
+            }
+        }
+    }
+
+    // MARK: Offsets
+
+    func readPositions(_ partitions: [Int32], then body: @escaping () -> Void) {
+        stage = "reads its offsets"
+        let known = partitions.map { checker.lastAcknowledged(for: $0, by: group) }
+        let request = OffsetFetchRequest(groups: [
+            .init(groupId: group, topics: [.init(name: topic, partitionIndexes: partitions)])
+        ])
+        ask(request, version: 9) { [unowned self] answer in
+            guard let found = answer.groups.first, found.errorCode == 0 else {
+                return self.recover(from: answer.groups.first?.errorCode ?? -1)
+            }
+            let parts = found.topics.flatMap(\.partitions)
+            for (part, known) in zip(parts, known) {
+                self.checker.read(
+                    part.committedOffset,
+                    for: part.partitionIndex,
+                    by: self.group,
+                    known: known
+                )
+                self.positions[part.partitionIndex] = part.committedOffset
+            }
+            body()
+        }
+    }
+
+    /// Commits what comes next of every partition that it has.
+    func commit(then body: @escaping () -> Void) {
+        let next = positions.mapValues { $0 + Int64(random.draw(1...5)) }
+        let partitions = next.sorted { $0.key < $1.key }
+        for (partition, offset) in partitions { checker.sent(offset, for: partition, by: group) }
+        let request = OffsetCommitRequest(
+            groupId: group,
+            generationIdOrMemberEpoch: generation,
+            memberId: id,
+            groupInstanceId: isStatic ? name : nil,
+            topics: [
+                .init(
+                    name: topic,
+                    partitions: partitions.map {
+                        .init(partitionIndex: $0.key, committedOffset: $0.value)
+                    }
+                )
+            ]
+        )
+        ask(request, version: 9) { [unowned self] answer in
+            let parts = answer.topics.flatMap(\.partitions)
+            for part in parts where part.errorCode == 0 {
+                guard let offset = next[part.partitionIndex] else { continue }
+                self.positions[part.partitionIndex] = offset
+                self.checker.acknowledged(offset, for: part.partitionIndex, by: self.group)
+            }
+            if let failed = parts.first(where: { $0.errorCode != 0 }) {
+                return self.recover(from: failed.errorCode)
+            }
+            body()
+        }
+    }
+}

@@ -1,0 +1,234 @@
+import FlotillaBroker
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaSimulation
+import Testing
+import struct NIOCore.ByteBuffer
+
+/// Groups of the consumer protocol (KIP-848), through real request bytes.
+///
+/// - Source: SEMANTICS section 6.
+@Suite("Consumer groups, consumer protocol")
+struct ConsumerGroupRequestTests {
+    private let broker: TestBroker
+    private let client: TestClient
+    private let topic: TopicID
+
+    init() throws {
+        broker = try TestBroker()
+        client = try broker.connect()
+        topic = try client.createTopic(partitions: 4)
+        _ = try client.findCoordinator()
+    }
+
+    @Test("a member joins, is told what to read, and commits with its epoch (CG-10, CG-13)")
+    func alone() throws {
+        let joined = try client.beat("one", 0)
+        #expect(joined.errorCode == 0)
+        #expect(joined.memberEpoch == 1)
+        #expect(joined.heartbeatIntervalMs == 5_000)
+        let share = try only(try #require(joined.assignment).topicPartitions)
+        #expect(share.topicId == topic)
+        #expect(share.partitions == [0, 1, 2, 3])
+        #expect(try client.beat("one", 1).assignment == nil)
+        #expect(try client.commit(5, member: "one", generation: 1) == .noError)
+        #expect(try client.commit(6, member: "one", generation: 2) == .staleMemberEpoch)
+        #expect(try client.commit(6, member: "two", generation: 1) == .unknownMemberId)
+        #expect(try client.commit(6) == .unknownMemberId)
+        #expect(try client.committed() == 5)
+        let old = try client.ask(
+            TestClient.commit(7, member: "one", generation: 1),
+            version: 8
+        )
+        let partition = try only(try only(old.topics).partitions)
+        #expect(partition.errorCode == ErrorCode.unsupportedVersion.rawValue)
+    }
+
+    @Test("commits are read by members of the present epoch (OF-3)")
+    func reading() throws {
+        _ = try client.beat("one", 0)
+        for (member, epoch, error) in [
+            ("one", Int32(1), ErrorCode.noError), ("one", 3, .staleMemberEpoch),
+            ("two", 1, .unknownMemberId),
+        ] {
+            let answer = try client.ask(
+                OffsetFetchRequest(groups: [
+                    .init(
+                        groupId: TestClient.group,
+                        memberId: member,
+                        memberEpoch: epoch,
+                        topics: nil
+                    )
+                ]),
+                version: 9
+            )
+            #expect(try only(answer.groups).errorCode == error.rawValue)
+        }
+    }
+
+    @Test("a request that cannot be is refused in words (CG-1)")
+    func invalid() throws {
+        var requests: [ConsumerGroupHeartbeatRequest] = []
+        func with(_ change: (inout ConsumerGroupHeartbeatRequest) -> Void) {
+            var request = TestClient.heartbeat("one", 0)
+            change(&request)
+            requests.append(request)
+        }
+        with { $0.groupId = "" }
+        with { $0.memberId = "" }
+        with { $0.instanceId = "" }
+        with { $0.rackId = "" }
+        with { $0.memberEpoch = -3 }
+        with { $0.memberEpoch = -2 }
+        with { $0.rebalanceTimeoutMs = -1 }
+        with { $0.topicPartitions = nil }
+        with { $0.topicPartitions = [.init(topicId: topic, partitions: [0])] }
+        with { $0.subscribedTopicNames = nil }
+        with { $0.memberId = String(repeating: "m", count: 300) }
+        for request in requests {
+            let answer = try client.ask(request, version: 1)
+            #expect(answer.errorCode == ErrorCode.invalidRequest.rawValue)
+            #expect(answer.errorMessage?.isEmpty == false)
+        }
+        var request = TestClient.heartbeat("one", 0)
+        request.serverAssignor = "sticky"
+        #expect(
+            try client.ask(request, version: 1).errorCode == ErrorCode.unsupportedAssignor.rawValue
+        )
+        #expect(try client.beat("one", 4).errorCode == ErrorCode.groupIdNotFound.rawValue)
+        #expect(try client.beat("one", -1).errorCode == ErrorCode.groupIdNotFound.rawValue)
+        #expect(try client.ask(ListGroupsRequest(), version: 5).groups.isEmpty)
+    }
+
+    @Test("before version 1 the broker gives the id (CG-1)")
+    func givenID() throws {
+        let answer = try client.ask(TestClient.heartbeat("", 0), version: 0)
+        #expect(answer.errorCode == 0)
+        #expect(answer.memberId?.isEmpty == false)
+    }
+
+    @Test("tools see it as a group of its kind (CGD-1, DG-1, LS-1)")
+    func tools() throws {
+        _ = try client.beat("one", 0)
+        let listed = try only(try client.ask(ListGroupsRequest(), version: 5).groups)
+        #expect(listed.groupType == "consumer")
+        #expect(listed.protocolType == "consumer")
+        #expect(listed.groupState == "Stable")
+        let filtered = ListGroupsRequest(typesFilter: ["classic"])
+        #expect(try client.ask(filtered, version: 5).groups.isEmpty)
+        let group = try describe()
+        #expect(group.groupState == "Stable")
+        #expect(group.groupEpoch == 1)
+        #expect(group.assignmentEpoch == 1)
+        #expect(group.assignorName == "uniform")
+        let member = try only(group.members)
+        #expect(member.memberType == 1)
+        #expect(member.subscribedTopicNames == [TestClient.topic])
+        #expect(try only(member.assignment.topicPartitions).topicName == TestClient.topic)
+        #expect(try only(member.targetAssignment.topicPartitions).partitions == [0, 1, 2, 3])
+        let classic = try client.describeGroup()
+        #expect(classic.errorCode == ErrorCode.groupIdNotFound.rawValue)
+        #expect(
+            try describe("nobody").errorCode == ErrorCode.groupIdNotFound.rawValue
+        )
+    }
+
+    @Test("a group with members stays with its protocol; an empty one changes it and keeps its commits")
+    func changing() throws {
+        _ = try client.beat("one", 0)
+        #expect(try client.commit(5, member: "one", generation: 1) == .noError)
+        let refused = try client.ask(TestClient.join(), version: 9)
+        #expect(refused.errorCode == ErrorCode.inconsistentGroupProtocol.rawValue)
+        #expect(try delete() == .nonEmptyGroup)
+        _ = try client.beat("one", -1)
+        #expect(try describe().groupState == "Empty")
+        let (member, generation) = try client.lead { broker.advance(by: $0) }
+        #expect(try client.committed() == 5)
+        #expect(try client.commit(6, member: member, generation: generation) == .noError)
+        #expect(try client.beat("two", 0).errorCode == ErrorCode.groupIdNotFound.rawValue)
+        let leave = LeaveGroupRequest(
+            groupId: TestClient.group,
+            members: [.init(memberId: member)]
+        )
+        _ = try client.ask(leave, version: 5)
+        #expect(try client.beat("two", 0).memberEpoch == 1)
+        #expect(try client.committed() == 6)
+        _ = try client.beat("two", -1)
+        #expect(try delete() == .noError)
+        #expect(try client.committed() == -1)
+        #expect(try client.ask(ListGroupsRequest(), version: 5).groups.isEmpty)
+    }
+
+    @Test("another broker process knows members and epochs")
+    func restart() throws {
+        _ = try client.beat("one", 0)
+        _ = try client.beat("two", 0)
+        try broker.restart(after: .dropUnsynced)
+        broker.run()
+        let client = try broker.connect()
+        _ = try client.findCoordinator()
+        #expect(try client.beat("two", 2).errorCode == 0)
+        let told = try client.beat("one", 1, owned: [0, 1, 2, 3], of: topic)
+        #expect(try only(try #require(told.assignment).topicPartitions).partitions.count == 2)
+        #expect(try describe(client: client).members.count == 2)
+    }
+
+    @Test("what was committed for wanted topics is not taken away (OD-1)")
+    func subscribed() throws {
+        _ = try client.beat("one", 0)
+        _ = try client.commit(5, member: "one", generation: 1)
+        let answer = try client.ask(
+            OffsetDeleteRequest(
+                groupId: TestClient.group,
+                topics: [.init(name: TestClient.topic, partitions: [.init(partitionIndex: 0)])]
+            ),
+            version: 0
+        )
+        let partition = try only(try only(answer.topics).partitions)
+        #expect(partition.errorCode == ErrorCode.groupSubscribedToTopic.rawValue)
+    }
+
+    private func describe(
+        _ group: String = TestClient.group,
+        client other: TestClient? = nil
+    ) throws -> ConsumerGroupDescribeResponse.DescribedGroup {
+        let request = ConsumerGroupDescribeRequest(groupIds: [group])
+        return try only(try (other ?? client).ask(request, version: 1).groups)
+    }
+
+    private func delete() throws -> ErrorCode? {
+        let request = DeleteGroupsRequest(groupsNames: [TestClient.group])
+        return ErrorCode(rawValue: try only(try client.ask(request, version: 2).results).errorCode)
+    }
+}
+
+extension TestClient {
+    static func heartbeat(
+        _ member: String,
+        _ epoch: Int32,
+        owned: [Int32]? = nil,
+        of topic: TopicID = .zero
+    ) -> ConsumerGroupHeartbeatRequest {
+        ConsumerGroupHeartbeatRequest(
+            groupId: group,
+            memberId: member,
+            memberEpoch: epoch,
+            rebalanceTimeoutMs: epoch == 0 ? 60_000 : -1,
+            subscribedTopicNames: epoch == 0 ? [Self.topic] : nil,
+            topicPartitions: epoch == 0
+                ? [] : owned.map { [.init(topicId: topic, partitions: $0)] }
+        )
+    }
+
+    /// A heartbeat of a member of the consumer protocol; epoch 0 joins.
+    func beat(
+        _ member: String,
+        _ epoch: Int32,
+        owned: [Int32]? = nil,
+        of topic: TopicID = .zero
+    ) throws -> ConsumerGroupHeartbeatResponse {
+        try ask(Self.heartbeat(member, epoch, owned: owned, of: topic), version: 1)
+    }
+}

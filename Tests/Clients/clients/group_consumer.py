@@ -1,0 +1,140 @@
+"""A group of the consumer protocol (KIP-848) of librdkafka's members while records are written."""
+
+import time
+
+from confluent_kafka import Consumer, KafkaException
+
+from .broker import Broker
+from .group_history import Group
+from .group_mixed import END_SECONDS, GRACE_SECONDS, SHARE_SECONDS, Writer
+from .group_wire import GroupConnection
+from .report import expect, expect_equal
+from .wire import NONE
+
+KIND = "confluent-kafka consumer"
+TOPIC, GROUP, PARTITIONS, MEMBERS = "divided", "divided", 12, 3
+SESSION_MILLIS = 6000
+SETTINGS = {
+    "FLOTILLA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": str(SESSION_MILLIS),
+    "FLOTILLA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS": "500",
+}
+# How long members come, go, stall and die in the long form.
+LONG_SECONDS, LONG_MEMBERS = 300, 8
+
+
+class ConsumerGroup(Group):
+    """Members of the consumer protocol: each has its own epoch, and partitions move one by one."""
+
+    def is_shared(self):
+        """Whether the living members hold all partitions, each one, in even shares."""
+        shares = [member.share() for member in self.living()]
+        if not shares or None in shares:
+            return False
+        sizes = [len(partitions) for _, partitions in shares]
+        held = sorted(partition for _, partitions in shares for partition in partitions)
+        return held == list(range(self.partitions)) and max(sizes) - min(sizes) <= 1
+
+    def expect_one_owner(self):
+        """No two members hold a partition at a time."""
+        spans = []
+        for member in self.members:
+            held = {}
+            for event in member.events:
+                if event["event"] == "assigned":
+                    for partition in event["partitions"]:
+                        held.setdefault(partition, event["time"])
+                if event["event"] == "revoked":
+                    for partition in event["partitions"]:
+                        if partition in held:
+                            spans.append((partition, held.pop(partition), event["time"], member))
+            end = member.events[-1]["time"] if member.events else 0
+            spans += [(partition, begin, end, member) for partition, begin in held.items()]
+        spans.sort(key=lambda span: span[:3])
+        for first, second in zip(spans, spans[1:]):
+            if first[0] == second[0] and first[3] is not second[3]:
+                expect(
+                    first[2] <= second[1],
+                    f"partition {first[0]} had two owners for {first[2] - second[1]:.3f} s")
+
+
+def run(binary, report, is_long):
+    """Members come, go and die; then all is judged that they said."""
+    check = lambda name: report.check("groups, consumer protocol", name)
+    with Broker(binary, environment=SETTINGS) as broker:
+        with GroupConnection(broker.host, broker.port) as connection:
+            expect_equal(connection.create_topic(TOPIC, PARTITIONS), NONE, f"error of creating {TOPIC}")
+        with ConsumerGroup(broker.kafka, GROUP, TOPIC, PARTITIONS, SESSION_MILLIS) as group, \
+                Writer(broker.kafka, TOPIC, PARTITIONS) as writer:
+            live(group, check, is_long)
+            wanted = writer.finish()
+            with check("every record is read at least once, and committed") as notes:
+                group.wait_until_read(wanted, END_SECONDS)
+                for member in group.living():
+                    member.leave()
+                group.expect_each_read(wanted)
+                with GroupConnection(broker.host, broker.port) as connection:
+                    seen = connection.committed_offsets(GROUP, TOPIC, list(wanted))
+                expect_equal(seen, wanted, "committed offsets at the end")
+                notes.append(f"{sum(wanted.values())} records")
+            with check("no partition has two owners at a time"):
+                group.expect_one_owner()
+            with check("each share is read in order and without a gap"):
+                group.expect_order()
+            with check("nobody begins before what was committed"):
+                group.expect_progress()
+        with check("an expression names topics, and a hostile one is refused"):
+            expect_patterns(broker)
+
+
+def live(group, check, is_long):
+    """What happens to the members."""
+    with check("members share the partitions"):
+        for _ in range(MEMBERS):
+            group.add(KIND)
+        group.wait_until_shared(MEMBERS, SHARE_SECONDS)
+        time.sleep(1)
+    with check("one comes and leaves again"):
+        guest = group.add(KIND)
+        group.wait_until_shared(MEMBERS + 1, SHARE_SECONDS)
+        time.sleep(1)
+        guest.leave()
+        group.wait_until_shared(MEMBERS, SHARE_SECONDS)
+    with check("one is killed, and the others take over") as notes:
+        moment = group.living()[0].kill()
+        group.wait_until_shared(MEMBERS - 1, SESSION_MILLIS / 1000 + GRACE_SECONDS)
+        notes.append(f"{time.monotonic() - moment:.1f} s from kill to take-over")
+    with check("a static member comes back to what it had"):
+        static = group.add(KIND, instance="left")
+        group.wait_until_shared(MEMBERS, SHARE_SECONDS)
+        share = static.share()[1]
+        static.leave()
+        again = group.add(KIND, instance="left")
+        group.wait_until_shared(MEMBERS, SHARE_SECONDS)
+        expect_equal(again.share()[1], share, "share of the static member")
+
+
+def expect_patterns(broker):
+    """librdkafka sends what begins with ^ to the broker."""
+    consumer = Consumer({
+        "bootstrap.servers": broker.kafka, "group.id": "by-pattern", "group.protocol": "consumer",
+        "auto.offset.reset": "earliest", "log_level": 0,
+    })
+    consumer.subscribe(["^div.*"])
+    deadline = time.monotonic() + SHARE_SECONDS
+    while len(consumer.assignment()) != PARTITIONS:
+        consumer.poll(0.2)
+        expect(time.monotonic() < deadline, f"assigned: {consumer.assignment()}")
+    consumer.close()
+    hostile = Consumer({
+        "bootstrap.servers": broker.kafka, "group.id": "by-hostile-pattern", "group.protocol": "consumer", "log_level": 0,
+    })
+    hostile.subscribe(["^(((a{1000}){1000}){1000})"])
+    deadline, problem = time.monotonic() + SHARE_SECONDS, None
+    while problem is None and time.monotonic() < deadline:
+        try:
+            record = hostile.poll(0.2)
+            problem = record.error() if record is not None else None
+        except KafkaException as failure:
+            problem = failure
+    expect(problem is not None, "the hostile expression is not refused")
+    hostile.close()

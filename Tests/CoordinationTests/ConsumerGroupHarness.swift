@@ -1,0 +1,134 @@
+import FlotillaEnvironment
+import FlotillaModel
+
+@testable import FlotillaCoordination
+
+/// A group of the consumer protocol with the metadata that it looks at, and what is in its log.
+struct ConsumerGroupHarness {
+    var group: ConsumerGroup
+    var image: MetadataImage
+    /// What the log says.
+    var log = ConsumerGroupState()
+    /// What is on its way into the log.
+    var unwritten: [ConsumerGroupRecord] = []
+    var now = Instant.start
+
+    static let settings = ConsumerGroup.Settings(
+        sessionTimeout: .seconds(45),
+        maximumSize: .max,
+        assignors: [.uniform, .range]
+    )
+
+    init(settings: ConsumerGroup.Settings = settings) {
+        image = .withBrokers([1])
+        group = ConsumerGroup(name: "readers", state: log, settings: settings, now: now)
+    }
+
+    /// Makes a topic.
+    @discardableResult
+    mutating func topic(_ name: String, _ partitionCount: Int) -> TopicID {
+        let id = TopicID(high: 7, low: UInt64(image.topics.count) + 1)
+        let member = GroupMember(broker: 1, epoch: image.nextCreationEpoch)
+        change(
+            .topicCreated(
+                id: id,
+                name: name,
+                partitions: Array(
+                    repeating: PartitionImage(replicas: [member]),
+                    count: partitionCount
+                ),
+                configs: [:]
+            )
+        )
+        return id
+    }
+
+    mutating func change(_ record: MetadataRecord) {
+        image = image.applying(record)
+        image.appliedIndex = image.appliedIndex.next
+    }
+
+    /// All partitions of a topic.
+    func partitions(of id: TopicID) -> Set<TopicPartition> {
+        Set((0..<(image.topic(id)?.partitions.count ?? 0)).map {
+            TopicPartition(topic: id, partition: Int32($0))
+        })
+    }
+
+    mutating func heartbeat(
+        _ request: ConsumerHeartbeat
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        defer { settle() }
+        return try group.heartbeat(request, image, now: now)
+    }
+
+    /// A member comes.
+    mutating func join(
+        _ id: String,
+        instance: String? = nil,
+        topics: [String] = ["a"],
+        pattern: String? = nil,
+        assignor: String? = nil
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        try heartbeat(
+            ConsumerHeartbeat(
+                memberID: id,
+                epoch: 0,
+                instanceID: instance,
+                rebalanceTimeoutMillis: 10_000,
+                topics: topics,
+                pattern: pattern,
+                assignor: assignor,
+                owned: [],
+                clientID: "client",
+                clientHost: "/10.0.0.2"
+            )
+        )
+    }
+
+    /// A member is there.
+    mutating func beat(
+        _ id: String,
+        _ epoch: Int32,
+        instance: String? = nil,
+        owned: Set<TopicPartition>? = nil
+    ) throws(HeartbeatRefusal) -> ConsumerHeartbeatAnswer {
+        try heartbeat(
+            ConsumerHeartbeat(
+                memberID: id,
+                epoch: epoch,
+                instanceID: instance,
+                owned: owned,
+                clientID: "client",
+                clientHost: "/10.0.0.2"
+            )
+        )
+    }
+
+    mutating func wait(_ duration: Duration) {
+        now = now + duration
+        while let deadline = group.nextDeadline, deadline <= now {
+            group.tick(image, now: now)
+            settle()
+        }
+    }
+
+    private mutating func settle() {
+        unwritten += group.takeRecords()
+        group.checkInvariants()
+    }
+
+    /// What is on its way comes into the log.
+    mutating func write() {
+        for record in unwritten { log.apply(record) }
+        unwritten.removeAll()
+        precondition(log == group.state, "the log says what the group is")
+    }
+
+    /// Another coordinator takes over; what was on its way is lost.
+    mutating func failOver() {
+        unwritten.removeAll()
+        group = ConsumerGroup(name: group.name, state: log, settings: group.settings, now: now)
+        group.checkInvariants()
+    }
+}
