@@ -272,8 +272,8 @@ extension Admin {
     }
 
     /// Groups partitions by topic, sorted.
-    private static func byTopic(
-        _ partitions: [NamedPartition]
+    static func byTopic(
+        _ partitions: some Sequence<NamedPartition>
     ) -> [(topic: String, partitions: [NamedPartition])] {
         var groups: [(topic: String, partitions: [NamedPartition])] = []
         for partition in partitions.sorted() {

@@ -30,6 +30,12 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     case noSuchTopic(String)
     /// A topic has no such partition.
     case noSuchPartition(NamedPartition)
+    /// A group has committed nothing for a partition, and its consumer was not told where to begin.
+    case noCommittedOffset(group: String, partition: NamedPartition)
+    /// A partition is not, or not any more, the group consumer's own.
+    case notAssigned(NamedPartition)
+    /// What a call was given makes no sense.
+    case invalidConfiguration(String)
     /// The client, or the producer, was closed.
     case closed
     /// The task that called was cancelled.
@@ -41,7 +47,8 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         case .unreachable, .disconnected, .requestTimedOut, .bufferFull: true
         case .refused(let code, _, _): code.isRetriable
         case .notKafka, .deliveryTimedOut, .unsupported, .malformedResponse, .corruptRecords,
-            .recordTooLarge, .noSuchTopic, .noSuchPartition, .closed, .cancelled:
+            .recordTooLarge, .noSuchTopic, .noSuchPartition, .noCommittedOffset, .notAssigned,
+            .invalidConfiguration, .closed, .cancelled:
             false
         }
     }
@@ -53,6 +60,21 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
             .noSuchTopic, .noSuchPartition:
             true
         default: false
+        }
+    }
+
+    /// What a code says about a group that is the subject, as people say it; nil for other codes.
+    private static func sentence(_ code: ErrorCode, _ subject: String) -> String? {
+        switch code {
+        case .groupIdNotFound: "\(subject) does not exist"
+        case .nonEmptyGroup: "\(subject) has members"
+        case .coordinatorNotAvailable: "\(subject) has no coordinator now"
+        case .coordinatorLoadInProgress: "the coordinator of \(subject) is still starting"
+        case .groupMaxSizeReached: "\(subject) is full"
+        case .fencedInstanceId: "another member has taken this one's static name in \(subject)"
+        case .unreleasedInstanceId:
+            "\(subject) still has a member with this static name; it goes when it leaves or its session ends"
+        default: nil
         }
     }
 
@@ -76,7 +98,8 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
         case .deliveryTimedOut(let partition, let reason):
             "\(partition): not acknowledged in time: \(reason)"
         case .refused(let code, let subject, let message):
-            "\(subject): \(code)" + (message.map { ": \($0)" } ?? "")
+            (Self.sentence(code, subject) ?? "\(subject): \(code)")
+                + (message.map { ": \($0)" } ?? "")
         case .unsupported(let api, let broker):
             "\(broker) has no version of \(api) that this client speaks"
         case .malformedResponse(let reason):
@@ -91,6 +114,12 @@ public enum ClientError: Error, Hashable, Sendable, CustomStringConvertible {
             "topic \(name) does not exist"
         case .noSuchPartition(let partition):
             "partition \(partition) does not exist"
+        case .noCommittedOffset(let group, let partition):
+            "group \(group) has committed no offset of \(partition)"
+        case .notAssigned(let partition):
+            "\(partition) is not assigned to this consumer"
+        case .invalidConfiguration(let problem):
+            problem
         case .closed:
             "the client is closed"
         case .cancelled:

@@ -58,6 +58,8 @@ public struct ConsumedRecords: Sendable {
     public var highWatermark: Offset
     /// The first offset that can still be read, nil where the broker is too old to say.
     public var logStartOffset: Offset?
+    /// Which assignment of the partition it was read under.
+    var ticket = 0
 }
 
 /// Which records of transactions a consumer sees.
@@ -129,15 +131,23 @@ public actor Consumer: AsyncSequence {
         /// The replica to read in the leader's place, and until when.
         var near: (replica: BrokerID, until: ContinuousClock.Instant)?
         var isInFlight = false
-        /// Counts seeks: an answer to a question from before one is dropped.
+        /// Another one after each seek: an answer to a question from before is dropped.
         var generation = 0
         var isPaused = false
+        /// What the records are to carry, so that those from before a new assignment are known.
+        var ticket = 0
 
         /// Whom to ask for records at a time.
         func source(at time: ContinuousClock.Instant) -> BrokerID? {
             if let near, time < near.until { return near.replica }
             return leader
         }
+    }
+
+    /// What a waiting `next()` hears of.
+    private enum Event: Sendable {
+        case answer(Answer)
+        case woken
     }
 
     /// What the loop hands over.
@@ -150,7 +160,7 @@ public actor Consumer: AsyncSequence {
     private let client: KafkaClient
     private let configuration: ConsumerConfiguration
     private let number: Int
-    private let inbox = Inbox<Answer>()
+    private let inbox = Inbox<Event>()
     private let decoder: BatchDecoder
     private var positions: [NamedPartition: Position] = [:]
     private var busyBrokers: Set<BrokerID> = []
@@ -158,6 +168,7 @@ public actor Consumer: AsyncSequence {
     private var backoff: Backoff
     private var isRefreshDue = true
     private var refreshedAt = ContinuousClock.now
+    private var generationCount = 0
 
     /// Starts at the given places; names such as `.latest` are looked up now.
     public init(
@@ -165,6 +176,16 @@ public actor Consumer: AsyncSequence {
         _ assignment: [NamedPartition: StartOffset],
         _ configuration: ConsumerConfiguration = ConsumerConfiguration()
     ) async throws(ClientError) {
+        self.init(client, configuration)
+        let offsets = try await Admin(client).offsets(
+            assignment,
+            isolationLevel: configuration.isolationLevel
+        )
+        for (partition, offset) in offsets { positions[partition] = Position(offset: offset) }
+    }
+
+    /// Begins with nothing; see `assign(_:ticket:)`.
+    init(_ client: KafkaClient, _ configuration: ConsumerConfiguration) {
         self.client = client
         self.configuration = configuration
         number = Self.counter.add(1, ordering: .relaxed).newValue
@@ -174,25 +195,54 @@ public actor Consumer: AsyncSequence {
             isolationLevel: configuration.isolationLevel,
             isReading: configuration.decodesRecords
         )
-        let offsets = try await Admin(client).offsets(
-            assignment,
-            isolationLevel: configuration.isolationLevel
-        )
-        for (partition, offset) in offsets { positions[partition] = Position(offset: offset) }
+    }
+
+    /// Reads these partitions too, from these offsets on; their records carry `ticket`.
+    func assign(_ offsets: [NamedPartition: Offset], ticket: Int) {
+        drop(offsets.keys)
+        for (partition, offset) in offsets {
+            generationCount += 1
+            positions[partition] = Position(
+                offset: offset,
+                generation: generationCount,
+                ticket: ticket
+            )
+        }
+        isRefreshDue = true
+        wake()
+    }
+
+    /// Reads these partitions no more, and drops what was fetched of them.
+    func drop(_ partitions: some Collection<NamedPartition> & Sendable) {
+        for partition in partitions { positions[partition] = nil }
+        decoded.removeAll { positions[$0.partition] == nil }
     }
 
     /// Goes on elsewhere in a partition; what was fetched already of it is dropped.
     public func seek(_ partition: NamedPartition, to place: StartOffset) async throws(ClientError) {
-        let offset = try await Admin(client).offsets(
-            [partition: place],
-            isolationLevel: configuration.isolationLevel
-        )
-        guard positions[partition] != nil, let offset = offset[partition] else {
+        let found = try await find(place, in: partition)
+        guard positions[partition] != nil, let offset = found else {
             throw .noSuchPartition(partition)
         }
+        move(partition, to: offset)
+    }
+
+    private func find(
+        _ place: StartOffset,
+        in partition: NamedPartition
+    ) async throws(ClientError) -> Offset? {
+        try await Admin(client).offsets(
+            [partition: place],
+            isolationLevel: configuration.isolationLevel
+        )[partition]
+    }
+
+    private func move(_ partition: NamedPartition, to offset: Offset) {
+        generationCount += 1
         positions[partition]?.offset = offset
-        positions[partition]?.generation += 1
+        positions[partition]?.generation = generationCount
         decoded.removeAll { $0.partition == partition }
+        wake()
     }
 
     /// Stops fetching a partition, for good or until `resume`; what was fetched already still comes.
@@ -203,6 +253,12 @@ public actor Consumer: AsyncSequence {
     /// Fetches a partition again.
     public func resume(_ partition: NamedPartition) {
         positions[partition]?.isPaused = false
+        wake()
+    }
+
+    /// Has a `next()` that waits look again at what there is to read.
+    nonisolated func wake() {
+        inbox.put(.woken)
     }
 
     /// Where reading each partition goes on, behind what `next()` has returned or holds ready.
@@ -215,30 +271,32 @@ public actor Consumer: AsyncSequence {
     /// - Returns: never nil: a partition has no last record.
     public func next() async throws(ClientError) -> ConsumedRecords? {
         while true {
-            if let ready = decoded.popFirst() {
-                try await fetch()
-                return ready
-            }
+            if let records = try await nextOrWoken() { return records }
+        }
+    }
+
+    /// The same, but nil as soon as somebody calls `wake()`.
+    func nextOrWoken() async throws(ClientError) -> ConsumedRecords? {
+        while true {
+            // Before what is ready leaves: an error must not take it along.
             try await fetch()
-            if busyBrokers.isEmpty {
-                // No leader is known, or all is paused.
+            if let ready = decoded.popFirst() { return ready }
+            if busyBrokers.isEmpty, positions.values.contains(where: { !$0.isPaused }) {
+                // No leader is known.
                 try await KafkaClient.sleep(backoff.next())
                 continue
             }
-            guard let answer = await inbox.next() else { throw .cancelled }
-            try await take(answer)
+            guard let event = await inbox.next() else { throw .cancelled }
+            switch event {
+            case .answer(let answer): try await take(answer)
+            case .woken: return nil
+            }
         }
     }
 
     /// Ends the consumer's connections; a `next()` that waits throws `.closed`.
     public func close() async {
-        let purpose = Core.Purpose.fetch(consumer: number)
-        await withCheckedContinuation { continuation in
-            client.loop.execute { [client] in
-                client.loopCore.close(purpose)
-                continuation.resume()
-            }
-        }
+        await client.close(.fetch(consumer: number))
     }
 
     // MARK: Asking
@@ -292,7 +350,7 @@ public actor Consumer: AsyncSequence {
             core.send(to: .broker(broker), for: purpose, limit: 12, timeout: timeout) { _ in
                 request
             } complete: { result in
-                inbox.put(Answer(broker: broker, asked: asked, result: result))
+                inbox.put(.answer(Answer(broker: broker, asked: asked, result: result)))
             }
         }
     }
@@ -344,7 +402,11 @@ public actor Consumer: AsyncSequence {
             guard let place = configuration.resetsTo else {
                 throw .refused(code, subject: partition.description, message: "offset \(offset)")
             }
-            return try await seek(partition, to: place)
+            let generation = positions[partition]?.generation
+            guard let found = try await find(place, in: partition),
+                positions[partition]?.generation == generation
+            else { return }
+            return move(partition, to: found)
         }
         if let error = ClientError(code: data.errorCode, subject: partition.description) {
             guard error.isRetriable else { throw error }
@@ -360,7 +422,8 @@ public actor Consumer: AsyncSequence {
             )
             return
         }
-        guard let consumed = try decoder.decode(data, of: partition, from: offset) else { return }
+        guard var consumed = try decoder.decode(data, of: partition, from: offset) else { return }
+        consumed.ticket = positions[partition]?.ticket ?? 0
         positions[partition]?.offset = consumed.nextOffset
         decoded.append(consumed)
     }
@@ -376,13 +439,15 @@ public actor Consumer: AsyncSequence {
     private func refresh() async throws(ClientError) {
         isRefreshDue = false
         refreshedAt = .now
-        let topics = Set(positions.keys.map(\.topic)).sorted()
+        let topics = Set(positions.filter { !$1.isPaused }.keys.map(\.topic)).sorted()
+        guard !topics.isEmpty else { return }
         let metadata = try await client.metadata(topics: topics)
         for name in topics {
             guard let topic = metadata.topic(name), topic.error == .noError else {
                 let code = metadata.topic(name)?.error ?? .unknownTopicOrPartition
                 // A topic that was deleted stays away; a leader that is missing comes back.
-                if code == .unknownTopicOrPartition || !code.isRetriable {
+                if code == .unknownTopicOrPartition { throw .noSuchTopic(name) }
+                guard code.isRetriable else {
                     throw .refused(code, subject: "topic \(name)", message: nil)
                 }
                 continue

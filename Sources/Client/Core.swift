@@ -17,6 +17,10 @@ final class Core {
         case produce
         /// Each consumer has connections of its own.
         case fetch(consumer: Int)
+        /// Each member of a group too, so that its heartbeats stand behind nobody.
+        case group(member: Int)
+        /// What waits at the coordinator until all members have joined.
+        case join(member: Int)
     }
 
     private struct LinkKey: Hashable {
@@ -383,6 +387,11 @@ final class Core {
         for topic in metadata.topics {
             topics[topic.name] = topics[topic.name].map { topic.keepingNewer($0) } ?? topic
         }
+    }
+
+    /// Notes where a broker is that another one has named.
+    func note(_ broker: BrokerID, at address: BrokerAddress) {
+        brokers[broker] = address
     }
 
     /// Forgets where a topic's partitions are led, so that the next look asks again.

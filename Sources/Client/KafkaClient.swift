@@ -79,6 +79,39 @@ public final class KafkaClient: Sendable {
         }
     }
 
+    /// The same on a connection for one purpose, with its own limit for connecting and answering.
+    func request<Request: KafkaRequest>(
+        to target: Core.Target,
+        for purpose: Core.Purpose,
+        limit: Int16 = .max,
+        within patience: Duration,
+        _ make: @escaping @Sendable (Int16) -> Request
+    ) async throws(ClientError) -> Request.Response {
+        let timeout = TimeAmount(patience)
+        let deadline = min(.now() + timeout, Self.callDeadline ?? .distantFuture)
+        return try await call { core, complete in
+            core.send(
+                to: target,
+                for: purpose,
+                limit: limit,
+                timeout: timeout,
+                by: deadline,
+                make,
+                complete: complete
+            )
+        }
+    }
+
+    /// Ends the connections of one purpose; what is awaited on them fails.
+    func close(_ purpose: Core.Purpose) async {
+        await withCheckedContinuation { continuation in
+            loop.execute {
+                self.core.value.close(purpose)
+                continuation.resume()
+            }
+        }
+    }
+
     // MARK: Deadlines
 
     /// When the call must be over that this task is in; nil outside of calls.

@@ -74,7 +74,7 @@ final class FakeBroker: Sendable {
     let address: BrokerPort
     /// The newest version of ApiVersions that it knows.
     private let apiVersionsLimit: Int16
-    /// What a test answers itself: the body and its version in, the answer out.
+    /// What a test answers itself: the body and its version in, the answer out, or nothing.
     private let extras: [APIKey: Extra]
     private let state: Mutex<State>
     private let channel: any Channel
@@ -86,7 +86,7 @@ final class FakeBroker: Sendable {
 
     static let topic = "t"
 
-    typealias Extra = @Sendable (ByteBuffer, Int16) throws -> any KafkaResponse
+    typealias Extra = @Sendable (ByteBuffer, Int16) throws -> (any KafkaResponse)?
 
     private init(
         channel: any Channel,
@@ -235,7 +235,8 @@ final class FakeBroker: Sendable {
             return try reply(fetch(FetchRequest(from: body, version: version), on: connection))
         default:
             guard let extra = header.api.flatMap({ extras[$0] }) else { return nil }
-            return try reply(extra(body, version))
+            guard let response = try extra(body, version) else { return ByteBuffer() }
+            return try reply(response)
         }
     }
 
