@@ -13,6 +13,7 @@ struct Flotilla: AsyncParsableCommand {
             ProduceCommand.self,
             ConsumeCommand.self,
             TopicCommand.self,
+            GroupCommand.self,
             ClusterCommand.self,
             PartitionCommand.self,
             ConfigCommand.self,

@@ -13,6 +13,7 @@ struct ConsumeCommand: AsyncParsableCommand {
             flotilla consume greetings -o start -e               all there is
             flotilla consume greetings -o -10 -o json            the last ten of each partition, as JSON
             flotilla consume orders -o @-2h:@now -f '%t[%p]@%o %k=%v\\n'
+            flotilla consume orders -g billing                   as a member of a group, which remembers how far it is
             """
     )
 
@@ -67,40 +68,75 @@ struct ConsumeCommand: AsyncParsableCommand {
     @Option(help: "The rack you are in: records are read from a replica there, if there is one.")
     var rack: String?
 
-    /// What to print, and what not.
-    private struct Printing {
-        var format: RecordFormat
-        var isJSON = false
-        var pattern: Regex<AnyRegexOutput>?
-        var key: ByteBuffer?
+    @Option(
+        name: [.short, .long],
+        help: ArgumentHelp(
+            "Read as a member of this group, and commit what is printed; -o start or end says where to begin what it has never committed."
+        )
+    )
+    var group: String?
 
-        func wants(_ record: ConsumerRecord) -> Bool {
-            if let key, record.key != key { return false }
-            guard let pattern else { return true }
-            guard let value = record.value else { return false }
-            return String(buffer: value).contains(pattern)
-        }
+    @Option(help: "How to talk to the group's coordinator: classic or consumer (KIP-848).")
+    var groupProtocol = GroupProtocolName(.classic)
 
-        func write(_ record: ConsumerRecord, into output: inout ByteBuffer) {
-            if isJSON {
-                RecordFormat.writeJSON(record, into: &output)
-            } else {
-                format.write(record, into: &output)
-            }
-        }
-    }
+    @Option(help: "How long a group of the classic protocol waits for a member that is silent.")
+    var sessionTimeout = Span(.seconds(45))
 
     func run() async throws {
         try await client.run { client in
             let (range, printing) = try readOptions()
-            let assignment = try await assign(client, range)
+            if let group {
+                return try await read(as: group, client, range, printing)
+            }
+            let place = PlaceRange(
+                start: .named(endsAtEnd || count != nil ? .earliest : .latest)
+            )
+            let assignment = try await assign(client, range ?? place)
             try await read(client, assignment.starts, until: assignment.ends, printing)
         }
     }
 
-    private func readOptions() throws(CommandFailure) -> (PlaceRange, Printing) {
+    private func read(
+        as group: String,
+        _ client: KafkaClient,
+        _ range: PlaceRange?,
+        _ printing: RecordPrinting
+    ) async throws {
+        if !partitions.isEmpty {
+            throw CommandFailure.usage("a group chooses partitions itself: -p")
+        }
+        var settings = GroupConfiguration(group: group, topics: topics)
+        settings.groupProtocol = groupProtocol.value
+        settings.sessionTimeout = sessionTimeout.duration
+        settings.heartbeatInterval = min(settings.heartbeatInterval, sessionTimeout.duration / 3)
+        settings.fetching.rack = rack
+        settings.fetching.isolationLevel = uncommitted ? .readUncommitted : .readCommitted
+        settings.start = endsAtEnd || count != nil ? .earliest : .latest
+        if let range {
+            switch (range.start, range.end) {
+            case (.named(.earliest), nil): settings.start = .earliest
+            case (.named(.latest), nil): settings.start = .latest
+            default:
+                throw CommandFailure.usage(
+                    "a group knows where to go on: -o is start or end; flotilla group seek moves it"
+                )
+            }
+        }
+        _ = try await Topics.find(Set(topics).sorted(), client)
+        let reading = GroupReading(
+            client: client,
+            configuration: settings,
+            printing: printing,
+            count: count,
+            endsAtEnd: endsAtEnd,
+            note: self.client.note
+        )
+        try await reading.run()
+    }
+
+    private func readOptions() throws(CommandFailure) -> (PlaceRange?, RecordPrinting) {
         var range: PlaceRange?
-        var printing = Printing(format: try RecordFormat(format ?? "%s\\n"))
+        var printing = RecordPrinting(format: try RecordFormat(format ?? "%s\\n"))
         if showsNull { printing.format.null = "NULL" }
         for option in options {
             if option == "json" {
@@ -124,10 +160,7 @@ struct ConsumeCommand: AsyncParsableCommand {
         }
         printing.key = key.map { ByteBuffer(string: $0) }
         if let count, count < 0 { throw .usage("-n takes a number from 0") }
-        return (
-            range ?? PlaceRange(start: .named(endsAtEnd || count != nil ? .earliest : .latest)),
-            printing
-        )
+        return (range, printing)
     }
 
     private func assign(
@@ -153,7 +186,7 @@ struct ConsumeCommand: AsyncParsableCommand {
         _ client: KafkaClient,
         _ starts: [NamedPartition: StartOffset],
         until ends: [NamedPartition: Offset]?,
-        _ printing: Printing
+        _ printing: RecordPrinting
     ) async throws {
         var open = ends ?? [:]
         if ends != nil {

@@ -307,6 +307,7 @@ enum Outcomes {
     static func conclude(
         _ outcomes: [String: ClientError?],
         _ names: [String],
+        noun: String = "topic",
         verb: String,
         _ options: ClientOptions
     ) throws {
@@ -315,7 +316,7 @@ enum Outcomes {
             if let error = outcomes[name] ?? nil {
                 errors.append(error)
             } else {
-                options.note("topic \(name) \(verb)")
+                options.note("\(noun) \(name) \(verb)")
             }
         }
         guard let first = errors.first else { return }

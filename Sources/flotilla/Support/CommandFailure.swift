@@ -39,7 +39,9 @@ enum CommandFailure: Error {
         case .topicAuthorizationFailed, .groupAuthorizationFailed, .clusterAuthorizationFailed,
             .transactionalIdAuthorizationFailed, .delegationTokenAuthorizationFailed:
             .denied(text)
-        case .requestTimedOut, .brokerNotAvailable, .leaderNotAvailable: .unreachable(text)
+        case .requestTimedOut, .brokerNotAvailable, .leaderNotAvailable, .coordinatorNotAvailable,
+            .coordinatorLoadInProgress, .notCoordinator:
+            .unreachable(text)
         case .groupIdNotFound, .resourceNotFound, .transactionalIdNotFound,
             .brokerIdNotRegistered:
             .notFound(text)

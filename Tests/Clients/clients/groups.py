@@ -10,7 +10,9 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer
 from kafka import KafkaConsumer
 
-from . import batches, group_admin, group_consumer, group_failover, group_input, group_mixed
+from . import (
+    batches, group_admin, group_cli, group_consumer, group_failover, group_input, group_mixed,
+)
 from .broker import Broker
 from .group_history import Group
 from .group_mixed import Writer
@@ -43,6 +45,7 @@ def run(binary, report, is_long):
                 expect_static_calm(broker, kind, STATIC[kind])
         group_admin.run(broker, report)
         group_mixed.run(broker, report, is_long)
+        group_cli.run(broker, report)
         with report.check("groups", "commits and members outlive a crash of the broker") as notes:
             expect_kept(broker, notes)
     group_consumer.run(binary, report, is_long)
