@@ -158,6 +158,10 @@ struct ClassicMember: Sendable {
         case .illegalGeneration:
             lose()
             return .isLost
+        case .fencedInstanceId:
+            // What it had is another's, which goes by its static name.
+            lose()
+            return .fails(refusal(code))
         case let known where known.isRetriable: return .coordinatorMoved
         default: return .fails(refusal(code))
         }

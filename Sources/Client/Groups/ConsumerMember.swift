@@ -148,6 +148,10 @@ struct ConsumerMember: Sendable {
             // Its last member was given up, and the group with it.
             lose()
             return .isLost
+        case .fencedInstanceId:
+            // What it had is another's, which goes by its static name.
+            lose()
+            return .fails(error)
         case _ where known.isRetriable: return .coordinatorMoved
         default: return .fails(error)
         }

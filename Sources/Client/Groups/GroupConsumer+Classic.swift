@@ -116,7 +116,8 @@ extension GroupConsumer {
     ) async throws(ClientError) -> [SyncGroupRequest.SyncGroupRequestAssignment] {
         guard case .leads(let members, let keepsShares) = joined, let assignor = classic.assignor
         else { return [] }
-        watched = try await find(members.reduce(into: Set()) { $0.formUnion($1.topics) })
+        watchedNames = members.reduce(into: []) { $0.formUnion($1.topics) }
+        watched = try await find(watchedNames)
         lastWatch = .now
         guard !keepsShares else { return [] }
         let shares = assignor.assign(members, partitionCounts: watched.mapValues(\.partitionCount))
@@ -160,9 +161,9 @@ extension GroupConsumer {
 
     /// Waits until something happens; a leader looks from time to time whether its topics have changed.
     private func awaitNews() async throws(ClientError) {
-        let known = Set(configuration.topics).isSubset(of: watched.keys)
+        let isComplete = watched.count == watchedNames.count
         let interval =
-            known
+            isComplete
             ? client.configuration.metadataMaximumAge
             : Swift.min(Self.missingTopicInterval, client.configuration.metadataMaximumAge)
         let left = lastWatch + interval - .now
@@ -171,7 +172,7 @@ extension GroupConsumer {
             return
         }
         lastWatch = .now
-        let topics = try await find(Set(watched.keys).union(configuration.topics))
+        let topics = try await find(watchedNames)
         if topics != watched { classic.rejoin() }
     }
 
@@ -226,7 +227,7 @@ extension GroupConsumer {
                 return true
             }
         } catch {
-            if !isPassing(error) { fail(error) }
+            if isPassing(error) { configuration.listener.troubled(error) } else { fail(error) }
             return false
         }
     }

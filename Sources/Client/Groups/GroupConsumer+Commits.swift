@@ -136,6 +136,10 @@ extension GroupConsumer {
         before deadline: ContinuousClock.Instant
     ) async throws(ClientError) {
         let (group, instanceID) = (configuration.group, configuration.instanceID)
+        // Without a member's name it would be a tool's commit, which an empty group takes from anybody.
+        guard !member.memberID.isEmpty, member.generation >= 0, !hasLostShare else {
+            throw .refused(.unknownMemberId, subject: "group \(group)", message: nil)
+        }
         let topics = Admin.commitTopics(offsets.mapValues { Admin.CommittedOffset(offset: $0) })
         let left = Swift.min(patience, Swift.max(deadline - .now, .milliseconds(1)))
         // From version 10 on topics go by id.

@@ -16,6 +16,14 @@ extension GroupConsumer {
             return await membershipAlarm.wait()
         }
         let share = try await names(of: target)
+        if share == owned {
+            // What is missing is of topics so new, or so long gone, that nobody can name them.
+            throw .refused(
+                .unknownTopicId,
+                subject: "topics of group \(configuration.group)",
+                message: nil
+            )
+        }
         let isCurrent = { self.modern.target == target && !self.modern.hasLostShare }
         guard isCurrent() else { return }
         // Each step is told at once: others wait for what is given up here.
@@ -32,9 +40,7 @@ extension GroupConsumer {
         Set(owned.map { TopicPartition(topic: $1, partition: $0.index) })
     }
 
-    /// The partitions by name.
-    ///
-    /// - Throws: `.refused(.unknownTopicId, ...)`, which passes, where a topic is so new that its name is not known yet.
+    /// The partitions by name, without those whose topics nobody names.
     private func names(
         of partitions: Set<TopicPartition>
     ) async throws(ClientError) -> [NamedPartition: TopicID] {
@@ -50,9 +56,7 @@ extension GroupConsumer {
         }
         var named: [NamedPartition: TopicID] = [:]
         for partition in partitions.sorted() {
-            guard let name = names[partition.topic] else {
-                throw .refused(.unknownTopicId, subject: "topic \(partition.topic)", message: nil)
-            }
+            guard let name = names[partition.topic] else { continue }
             named[NamedPartition(topic: name, index: partition.partition)] = partition.topic
         }
         return named
@@ -84,7 +88,7 @@ extension GroupConsumer {
             }
         } catch {
             modern.missAnswer()
-            if !isPassing(error) { fail(error) }
+            if isPassing(error) { configuration.listener.troubled(error) } else { fail(error) }
             return false
         }
     }

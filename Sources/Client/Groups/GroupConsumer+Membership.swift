@@ -163,7 +163,7 @@ extension GroupConsumer {
 
     /// Gives up what this member reads, and leaves.
     private func part() async {
-        if hasLostShare || failure != nil {
+        if hasLostShare {
             await giveUpLost()
         } else {
             await giveUp(Set(owned.keys), within: Self.farewellPatience)

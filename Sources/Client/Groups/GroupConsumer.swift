@@ -55,6 +55,7 @@ public actor GroupConsumer: AsyncSequence {
     var owned: [NamedPartition: TopicID] = [:]
     /// What the leader of a classic group has divided.
     var watched: [String: WatchedTopic] = [:]
+    var watchedNames: Set<String> = []
     var lastWatch = ContinuousClock.now
     private var ticketCount = 0
     /// What is this member's own, and not read yet.

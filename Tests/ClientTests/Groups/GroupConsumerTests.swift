@@ -280,6 +280,31 @@ struct GroupConsumerTests {
         try await broker.stop()
     }
 
+    @Test("Who is not a member any more commits nothing, not even as a tool would")
+    func noStrayCommits() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start()
+        let client = client(broker)
+        try await fill(client, 1)
+        let consumer = try GroupConsumer(client, configuration(Diary()))
+        let batch = try #require(try await consumer.next(within: .seconds(20)))
+        coordinator.with { state in
+            state.codes[.heartbeat] = [ErrorCode.unknownMemberId.rawValue]
+            state.silent = [.joinGroup]
+        }
+        let deadline = ContinuousClock.now + .seconds(20)
+        while await !consumer.memberID.isEmpty, ContinuousClock.now < deadline {
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        await #expect(throws: ClientError.notAssigned(batch.partition)) {
+            try await consumer.commit(batch)
+        }
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [:])
+        await client.close()
+        try await broker.stop()
+    }
+
     // MARK: KIP-848
 
     @Test("A member of the consumer protocol reads what it is told, commits, and says goodbye")
