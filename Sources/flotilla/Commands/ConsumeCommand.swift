@@ -79,6 +79,14 @@ struct ConsumeCommand: AsyncParsableCommand {
     @Option(help: "How to talk to the group's coordinator: classic or consumer (KIP-848).")
     var groupProtocol = GroupProtocolName(.classic)
 
+    @Option(
+        help: ArgumentHelp(
+            "How a group of the classic protocol may divide, the favourite first: range, cooperative-sticky; may be repeated (both, in this order).",
+            valueName: "assignor"
+        )
+    )
+    var assignor: [AssignorName] = []
+
     @Option(help: "How long a group of the classic protocol waits for a member that is silent.")
     var sessionTimeout = Span(.seconds(45))
 
@@ -107,6 +115,7 @@ struct ConsumeCommand: AsyncParsableCommand {
         }
         var settings = GroupConfiguration(group: group, topics: topics)
         settings.groupProtocol = groupProtocol.value
+        if !assignor.isEmpty { settings.assignors = assignor.map(\.value) }
         settings.sessionTimeout = sessionTimeout.duration
         settings.heartbeatInterval = min(settings.heartbeatInterval, sessionTimeout.duration / 3)
         settings.fetching.rack = rack

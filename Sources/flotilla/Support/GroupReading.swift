@@ -216,3 +216,15 @@ struct GroupProtocolName: ExpressibleByArgument {
     var defaultValueDescription: String { value.rawValue }
     static var allValueStrings: [String] { GroupProtocol.allCases.map(\.rawValue) }
 }
+
+/// An assignor by its name.
+struct AssignorName: ExpressibleByArgument {
+    let value: Assignor
+
+    init?(argument: String) {
+        guard let value = Assignor(rawValue: argument) else { return nil }
+        self.value = value
+    }
+
+    static var allValueStrings: [String] { Assignor.allCases.map(\.rawValue) }
+}

@@ -88,7 +88,7 @@ struct LagReader {
         var settings = ConsumerConfiguration()
         settings.isolationLevel = .readUncommitted
         // The batch that holds the record is enough.
-        settings.maximumPartitionByteCount = 1
+        settings.maximumPartitionByteCount = 64 << 10
         let consumer = try await Consumer(client, offsets.mapValues { .offset($0) }, settings)
         let limit = patience
         let times = try await withThrowingTaskGroup(of: [NamedPartition: Timestamp]?.self) {

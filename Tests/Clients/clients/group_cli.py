@@ -9,6 +9,8 @@ import threading
 import time
 from collections import defaultdict
 
+from confluent_kafka import Consumer
+
 from . import batches
 from .group_history import Group
 from .group_mixed import Writer
@@ -18,6 +20,7 @@ from .wire import NONE
 
 TOPIC, GROUP, PARTITIONS = "command", "command", 6
 TENDED, TENDED_GROUP, TENDED_PARTITIONS, TENDED_RECORDS = "tended", "tended", 2, 10
+COOPERATIVE_PARTITIONS = 4
 SESSION_MILLIS = 6000
 GRACE_SECONDS = 10
 SHARE_SECONDS = 40
@@ -121,6 +124,8 @@ def run(broker, report):
         expect_equal(connection.create_topic(TENDED, TENDED_PARTITIONS), NONE, "error of create topic")
     with check("consume -g shares a group with librdkafka, each is killed, every record is seen"):
         expect_shared(broker, tool)
+    with check("it shares a cooperative group, led by either"):
+        expect_cooperative(broker, tool)
     with check("it reads to the end, commits, and does not read it again"):
         expect_read_once(broker, tool)
     with check("list, describe and lag say what is so"):
@@ -210,6 +215,80 @@ def expect_shared(broker, tool):
         finally:
             for member in commands:
                 member.__exit__()
+
+
+class CooperativeMember:
+    """librdkafka with the cooperative strategy, read by a thread."""
+
+    def __init__(self, brokers, topic, group):
+        self.rows = []
+        self.is_stopping = threading.Event()
+        self.consumer = Consumer({
+            "bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "log_level": 0,
+            "partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": SESSION_MILLIS,
+        })
+        self.consumer.subscribe([topic])
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        """Reads until told to stop; it commits by itself."""
+        while not self.is_stopping.is_set():
+            self.rows += [(each.partition(), each.offset()) for each in self.consumer.consume(500, 0.1) if not each.error()]
+        self.consumer.close()
+
+    def stop(self):
+        """Leaves the group."""
+        self.is_stopping.set()
+        self.thread.join()
+
+
+def expect_cooperative(broker, tool):
+    """The one who was there first assigns; what stays with it is read on, so nothing is read twice."""
+    half = COOPERATIVE_PARTITIONS // 2
+    rest = ("--assignor", "cooperative-sticky")
+    for number, is_ours_first in enumerate((True, False)):
+        topic = group = f"cooperative-{number}"
+        with GroupConnection(broker.host, broker.port) as connection:
+            expect_equal(connection.create_topic(topic, COOPERATIVE_PARTITIONS), NONE, "error of create topic")
+        other = command = None
+        try:
+            with Writer(broker.kafka, topic, COOPERATIVE_PARTITIONS) as writer:
+                for is_ours in (is_ours_first, not is_ours_first):
+                    if is_ours:
+                        command = CommandMember(broker.binary, broker.kafka, topic, group, *rest)
+                    else:
+                        other = CooperativeMember(broker.kafka, topic, group)
+                    wait_for_members(tool, group, 1 if is_ours == is_ours_first else 2)
+                    time.sleep(0.5)
+                deadline = time.monotonic() + SHARE_SECONDS
+                while shares(tool, group) != [("flotilla", half), ("rdkafka", half)]:
+                    expect(time.monotonic() < deadline, f"the shares are {shares(tool, group)}")
+                    time.sleep(0.1)
+                expect_equal(tool.objects("group", "describe", group)[0]["assignor"], "cooperative-sticky", "assignor")
+                time.sleep(1)
+                wanted = writer.finish()
+            everything = sorted((partition, offset) for partition, count in wanted.items() for offset in range(count))
+            deadline = time.monotonic() + END_SECONDS
+            rows = lambda: [row[:2] for row in list(command.rows)] + list(other.rows)
+            while len(set(rows())) < len(everything):
+                expect(time.monotonic() < deadline, f"read {len(set(rows()))} of {len(everything)}: {command.problems()}")
+                time.sleep(0.1)
+            expect_equal(command.end(signal.SIGINT), INTERRUPTED, "exit code after an interrupt")
+            expect_equal(sorted(rows()), everything, "records, each of them once")
+        finally:
+            if command:
+                command.__exit__()
+            if other:
+                other.stop()
+
+
+def wait_for_members(tool, group, count):
+    """Waits until so many members have a share."""
+    deadline = time.monotonic() + SHARE_SECONDS
+    while len([each for each in shares(tool, group) if each[1]]) < count:
+        expect(time.monotonic() < deadline, f"members: {shares(tool, group)}")
+        time.sleep(0.1)
 
 
 def expect_read_once(broker, tool):
