@@ -48,7 +48,10 @@ struct IdempotenceTests {
         cluster.run()
         #expect(try client.produced(first).errorCode == 0)
         cluster.isolate(try #require(found))
-        let next = try client.sendProduce(Batches.batch("c", producer: 7, sequence: 2))
+        let next = try client.sendProduce(
+            Batches.batch("c", producer: 7, sequence: 2),
+            acks: 1
+        )
         cluster.advance(by: .seconds(5))
         let refused = ErrorCode(rawValue: try client.produced(next).errorCode)
         #expect(refused == .notLeaderOrFollower)

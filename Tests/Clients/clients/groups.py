@@ -48,7 +48,7 @@ def run(binary, report, is_long):
         group_cli.run(broker, report)
         with report.check("groups", "commits and members outlive a crash of the broker") as notes:
             expect_kept(broker, notes)
-    group_consumer.run(binary, report, is_long)
+    group_consumer.run(binary, report)
     group_input.run(binary, report)
     group_failover.run(binary, report, is_long)
 
