@@ -135,7 +135,9 @@ struct ConsumerGroupRequestTests {
         )
     }
 
-    @Test("a group with members stays with its protocol; an empty one changes it and keeps its commits")
+    @Test(
+        "a group with members stays with its protocol; an empty one changes it and keeps its commits"
+    )
     func changing() throws {
         _ = try client.beat("one", 0)
         #expect(try client.commit(5, member: "one", generation: 1) == .noError)
@@ -147,6 +149,7 @@ struct ConsumerGroupRequestTests {
         let (member, generation) = try client.lead { broker.advance(by: $0) }
         #expect(try client.committed() == 5)
         #expect(try client.commit(6, member: member, generation: generation) == .noError)
+        // Members that say what they want in a form of their own cannot be taken along.
         #expect(try client.beat("two", 0).errorCode == ErrorCode.groupIdNotFound.rawValue)
         let leave = LeaveGroupRequest(
             groupId: TestClient.group,

@@ -166,6 +166,34 @@ struct HealingTests {
         #expect(stage.repairs(at: 0) == 0 && stage.repairs(at: 2) == 0)
     }
 
+    @Test("a replica that cannot be opened gives way to a new member, and the journal lets it go")
+    func unreadable() throws {
+        let stage = try Stage()
+        try stage.start()
+        // Without its first segments a log cannot do without a state.
+        try #require(stage.cluster.wait { !stage.cluster.leaders(stage.topic).isEmpty })
+        let client = stage.cluster.connect(to: stage.cluster.leaders(stage.topic)[0])
+        _ = try client.deleteRecords(before: 7)
+        let count = stage.files(".log", at: 1).count
+        try #require(
+            stage.cluster.wait(.seconds(900)) { stage.files(".log", at: 1).count < count }
+        )
+        for place in 0..<3 { try stage.cluster.stop(place) }
+        let old = stage.files(".log", at: 1)
+        for file in stage.files(".state", at: 1) { stage.disk(1).flip(file, at: 130) }
+        try stage.start()
+        #expect(
+            stage.cluster.wait(.seconds(60)) {
+                let files = stage.files(".log", at: 1)
+                return !files.isEmpty && Set(files).isDisjoint(with: old)
+                    && stage.cluster.partition(stage.topic, at: 1)?.replica.log.logEndOffset
+                        == stage.cluster.partition(stage.topic, at: 0)?.replica.log.logEndOffset
+            }
+        )
+        let former = stage.events(1).contains { if case .renewing = $0 { true } else { false } }
+        #expect(former)
+    }
+
     @Test(
         "Files that are gone come back",
         arguments: [

@@ -1,5 +1,6 @@
 import FlotillaEnvironment
 import FlotillaModel
+import struct NIOCore.ByteBuffer
 
 @testable import FlotillaCoordination
 
@@ -50,9 +51,11 @@ struct ConsumerGroupHarness {
 
     /// All partitions of a topic.
     func partitions(of id: TopicID) -> Set<TopicPartition> {
-        Set((0..<(image.topic(id)?.partitions.count ?? 0)).map {
-            TopicPartition(topic: id, partition: Int32($0))
-        })
+        Set(
+            (0..<(image.topic(id)?.partitions.count ?? 0)).map {
+                TopicPartition(topic: id, partition: Int32($0))
+            }
+        )
     }
 
     mutating func heartbeat(
@@ -102,6 +105,47 @@ struct ConsumerGroupHarness {
                 clientID: "client",
                 clientHost: "/10.0.0.2"
             )
+        )
+    }
+
+    /// A member of the classic protocol joins, and gets its share.
+    mutating func joinClassic(
+        _ id: String,
+        topics: [String] = ["a"],
+        owned: Set<TopicPartition> = []
+    ) throws(HeartbeatRefusal) -> (generation: Int32, share: Set<TopicPartition>) {
+        defer { settle() }
+        var subscription = ConsumerSubscription()
+        subscription.topics = topics.sorted()
+        subscription.rebalanceTimeoutMillis = 20_000
+        subscription.classic = ClassicSupport(
+            sessionTimeoutMillis: 30_000,
+            protocols: [GroupProtocol(name: "range", metadata: ByteBuffer(string: id))]
+        )
+        let request = ClassicJoin(
+            memberID: id,
+            isNew: false,
+            subscription: subscription,
+            owned: owned
+        )
+        let generation = try group.join(request, image, now: now)
+        let share = try group.share(of: id, instanceID: nil, generation: generation)
+        return (generation, share)
+    }
+
+    mutating func leaveClassic(_ id: String) {
+        defer { settle() }
+        _ = group.leave(id, instanceID: nil, image, now: now)
+    }
+
+    mutating func beatClassic(_ id: String, _ generation: Int32) -> ErrorCode {
+        defer { settle() }
+        return group.heartbeat(
+            of: id,
+            instanceID: nil,
+            generation: generation,
+            image,
+            now: now
         )
     }
 

@@ -12,6 +12,9 @@ struct ConsumerGroupPropertyTests {
         var id: String
         var instance: String?
         var topics: [String]
+        /// Whether it uses the classic protocol, and whether it gives everything back before it joins again.
+        var isClassic = false
+        var isEager = false
         var epoch: Int32 = 0
         var owned: Set<TopicPartition> = []
         /// Whether it has to tell everything.
@@ -87,13 +90,18 @@ struct ConsumerGroupPropertyTests {
                 Client(
                     id: "member-\(born)",
                     instance: instance,
-                    topics: names.filter { _ in draw(0..<3) > 0 }
+                    topics: names.filter { _ in draw(0..<3) > 0 },
+                    isClassic: !isStatic && draw(0..<3) == 0,
+                    isEager: draw(0..<2) == 0
                 )
             )
         }
 
         private mutating func go(_ place: Int) {
             var client = clients.remove(at: place)
+            guard !client.isClassic else {
+                return harness.leaveClassic(client.id)
+            }
             let isAway = client.instance != nil && draw(0..<2) == 0
             client.epoch = isAway ? -2 : -1
             client.isNew = false
@@ -120,6 +128,7 @@ struct ConsumerGroupPropertyTests {
 
         /// A heartbeat, whose answer comes when the log has what it tells.
         mutating func beat(_ place: Int, isAnswerLost: Bool = false) {
+            if clients[place].isClassic { return beatClassic(place, isAnswerLost) }
             do throws(HeartbeatRefusal) {
                 let answer = try harness.heartbeat(clients[place].heartbeat())
                 harness.write()
@@ -132,6 +141,33 @@ struct ConsumerGroupPropertyTests {
                 default: Issue.record("\(error)")
                 }
             }
+        }
+
+        private mutating func beatClassic(_ place: Int, _ isAnswerLost: Bool) {
+            var client = clients[place]
+            if client.epoch > 0 {
+                let code = harness.beatClassic(client.id, client.epoch)
+                harness.write()
+                switch code {
+                case .noError: return
+                case .rebalanceInProgress: if client.isEager { client.owned = [] }
+                default: client.drop()
+                }
+            }
+            do throws(HeartbeatRefusal) {
+                let (generation, share) = try harness.joinClassic(
+                    client.id,
+                    topics: client.topics,
+                    owned: client.owned
+                )
+                harness.write()
+                // Without an answer it joins again.
+                client.epoch = isAnswerLost ? 0 : generation
+                if !isAnswerLost { client.owned = share }
+            } catch {
+                Issue.record("\(error)")
+            }
+            clients[place] = client
         }
 
         /// What a member reads that is in the group at its epoch is its own.

@@ -26,7 +26,9 @@ struct ConsumerGroupTests {
         #expect(next.assignment == nil)
     }
 
-    @Test("a partition goes from one member to another when the first has given it back (CG-8, CG-9)")
+    @Test(
+        "a partition goes from one member to another when the first has given it back (CG-8, CG-9)"
+    )
     mutating func handingOver() throws {
         _ = try harness.join("one")
         let second = try harness.join("two")

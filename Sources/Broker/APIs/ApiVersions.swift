@@ -1,3 +1,4 @@
+import FlotillaCoordination
 import FlotillaKafkaWire
 import FlotillaModel
 
@@ -9,6 +10,13 @@ enum ApiVersionsHandler {
     static var versionTooNew: ApiVersionsResponse {
         ApiVersionsResponse(errorCode: ErrorCode.unsupportedVersion.rawValue, apiKeys: ranges)
     }
+
+    /// The feature by which clients know that groups may use the consumer protocol, at level 1.
+    static let groupFeature = "group.version"
+    /// The APIs of the consumer protocol.
+    static let consumerProtocol = [
+        APIKey.consumerGroupHeartbeat.rawValue, APIKey.consumerGroupDescribe.rawValue,
+    ]
 
     /// What is announced, ascending by key.
     static let ranges: [ApiVersionsResponse.ApiVersion] = ServedAPIs.all.map { entry in
@@ -50,6 +58,31 @@ extension Shard {
                 version: request.clientSoftwareVersion
             )
         }
-        context.respond(ApiVersionsResponse(apiKeys: ApiVersionsHandler.ranges))
+        guard config.isConsumerProtocolServed else {
+            let ranges = ApiVersionsHandler.ranges.filter {
+                !ApiVersionsHandler.consumerProtocol.contains($0.apiKey)
+            }
+            return context.respond(ApiVersionsResponse(apiKeys: ranges))
+        }
+        // Version 3 must not have features that begin at level 0 (KIP-584).
+        let supported = ApiVersionsResponse.SupportedFeatureKey(
+            name: ApiVersionsHandler.groupFeature,
+            minVersion: 0,
+            maxVersion: 1
+        )
+        context.respond(
+            ApiVersionsResponse(
+                apiKeys: ApiVersionsHandler.ranges,
+                supportedFeatures: context.version >= 4 ? [supported] : [],
+                finalizedFeaturesEpoch: 0,
+                finalizedFeatures: [
+                    .init(
+                        name: ApiVersionsHandler.groupFeature,
+                        maxVersionLevel: 1,
+                        minVersionLevel: 1
+                    )
+                ]
+            )
+        )
     }
 }

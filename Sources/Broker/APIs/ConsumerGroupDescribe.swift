@@ -45,14 +45,11 @@ extension ConsumerGroupDescribeResponse.DescribedGroup {
                     subscribedTopicRegex: member.subscription.pattern,
                     assignment: .init(member.current.assigned, state.topics),
                     targetAssignment: .init(member.target, state.topics),
-                    memberType: Self.consumerMemberType
+                    memberType: member.subscription.classic == nil ? 1 : 0
                 )
             }
         )
     }
-
-    /// The member uses the consumer protocol.
-    private static var consumerMemberType: Int8 { 1 }
 
     fileprivate init(absent group: String, _ error: ErrorCode) {
         self.init(

@@ -187,7 +187,14 @@ extension ConsumerGroupMemberMetadataValue {
             subscribedTopicRegex: subscription.pattern,
             rebalanceTimeoutMs: subscription.rebalanceTimeoutMillis,
             serverAssignor: subscription.assignor,
-            classicMemberMetadata: nil
+            classicMemberMetadata: subscription.classic.map { classic in
+                ClassicMemberMetadata(
+                    sessionTimeoutMs: classic.sessionTimeoutMillis,
+                    supportedProtocols: classic.protocols.map {
+                        .init(name: $0.name, metadata: $0.metadata)
+                    }
+                )
+            }
         )
     }
 }
@@ -203,6 +210,14 @@ extension ConsumerSubscription {
         pattern = value.subscribedTopicRegex
         rebalanceTimeoutMillis = value.rebalanceTimeoutMs
         assignor = value.serverAssignor
+        classic = value.classicMemberMetadata.map { classic in
+            ClassicSupport(
+                sessionTimeoutMillis: classic.sessionTimeoutMs,
+                protocols: classic.supportedProtocols.map {
+                    GroupProtocol(name: $0.name, metadata: $0.metadata)
+                }
+            )
+        }
     }
 }
 

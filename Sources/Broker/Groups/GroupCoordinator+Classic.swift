@@ -11,18 +11,13 @@ extension GroupCoordinator {
         then completion: @escaping (GroupAnswer) -> Void
     ) {
         if let refusal = refusal(of: request, name) { return completion(.error(refusal)) }
-        if let refusal = refusalOfClassic(name) { return completion(.error(refusal)) }
+        if hasConsumers(name) { return joinConsumers(name, compacted(request), then: completion) }
         guard isKnown(name) || found(name, for: request) else {
             return completion(
                 .error(request.memberID.isEmpty ? .coordinatorNotAvailable : .unknownMemberId)
             )
         }
-        var request = request
-        while request.clientID.utf8.count > Self.idPrefixByteLimit { request.clientID.removeLast() }
-        // What stays for as long as the member must not keep the whole of what was received with it.
-        for place in request.protocols.indices {
-            request.protocols[place].metadata = request.protocols[place].metadata.compacted
-        }
+        let request = compacted(request)
         let id = MemberID.suffix(using: &shard.random)
         perform(on: name, completion) { group, ticket, effects in
             group.join(
@@ -34,6 +29,16 @@ extension GroupCoordinator {
                 into: &effects
             )
         }
+    }
+
+    /// What stays for as long as the member must not keep the whole of what was received with it.
+    private func compacted(_ request: JoinRequest) -> JoinRequest {
+        var request = request
+        while request.clientID.utf8.count > Self.idPrefixByteLimit { request.clientID.removeLast() }
+        for place in request.protocols.indices {
+            request.protocols[place].metadata = request.protocols[place].metadata.compacted
+        }
+        return request
     }
 
     private func refusal(of request: JoinRequest, _ name: String) -> ErrorCode? {
@@ -70,6 +75,7 @@ extension GroupCoordinator {
         then completion: @escaping (GroupAnswer) -> Void
     ) {
         guard !name.isEmpty else { return completion(.error(.invalidGroupId)) }
+        if hasConsumers(name) { return syncConsumers(name, request, then: completion) }
         guard isKnown(name) else { return completion(.error(.unknownMemberId)) }
         var request = request
         for place in request.assignments.indices {
@@ -80,14 +86,20 @@ extension GroupCoordinator {
         }
     }
 
-    func heartbeat(_ name: String, _ member: GroupMembership) -> ErrorCode {
-        guard !name.isEmpty else { return .invalidGroupId }
-        return groups[name]?.group.heartbeat(
+    func heartbeat(
+        _ name: String,
+        _ member: GroupMembership,
+        then completion: @escaping (GroupAnswer) -> Void
+    ) {
+        guard !name.isEmpty else { return completion(.error(.invalidGroupId)) }
+        if hasConsumers(name) { return beatConsumers(name, member, then: completion) }
+        let error = groups[name]?.group.heartbeat(
             member.member,
             instanceID: member.instanceID,
             generation: member.generation,
             now: now
-        ) ?? .unknownMemberId
+        )
+        completion(.error(error ?? .unknownMemberId))
     }
 
     func leave(
@@ -96,6 +108,7 @@ extension GroupCoordinator {
         then completion: @escaping (GroupAnswer) -> Void
     ) {
         guard !name.isEmpty else { return completion(.error(.invalidGroupId)) }
+        if hasConsumers(name) { return leaveConsumers(name, members, then: completion) }
         guard isKnown(name) else {
             return completion(.left(members.map { _ in .unknownMemberId }))
         }
@@ -163,7 +176,7 @@ extension GroupCoordinator {
     }
 
     /// Has a group do something, in its place: a large one is not copied.
-    private func change<Result>(
+    func change<Result>(
         _ name: String,
         _ body: (inout ClassicGroup, inout [ClassicGroup.Effect]) -> Result
     ) -> Result? {
@@ -195,7 +208,7 @@ extension GroupCoordinator {
         }
     }
 
-    private func perform(_ effects: [ClassicGroup.Effect], of name: String) {
+    func perform(_ effects: [ClassicGroup.Effect], of name: String) {
         for effect in effects {
             switch effect {
             case .joined(let ticket, let answer):

@@ -14,19 +14,14 @@ extension GroupCoordinator {
         then completion: @escaping (GroupAnswer) -> Void
     ) {
         if let refusal = prepare(name, request) { return completion(.refused(refusal)) }
-        var answer = GroupAnswer.error(.unknownMemberId)
-        let records = change(name) { group in
+        decide(name, completion) { group in
             group.settings = consumerSettings
             do throws(HeartbeatRefusal) {
-                answer = .heartbeat(try group.heartbeat(request, shard.image, now: now))
+                return .heartbeat(try group.heartbeat(request, shard.image, now: now))
             } catch {
-                answer = .refused(error)
+                return .refused(error)
             }
         }
-        decide(
-            name,
-            GroupDecisions.Decision(records: records, ticket: keep(completion), answer: answer)
-        )
     }
 
     /// Has the group of a heartbeat come to life, as one of the consumer protocol.
@@ -45,12 +40,7 @@ extension GroupCoordinator {
                 "there is no group \(name) of the consumer protocol"
             )
         }
-        if let classic = groups[name]?.group, !classic.isIdle {
-            return HeartbeatRefusal(
-                .groupIdNotFound,
-                "the group \(name) has members of the classic protocol"
-            )
-        }
+        if let classic = groups[name]?.group, !classic.isIdle { return upgrade(name) }
         guard consumerGroups.count < Self.groupLimit else {
             return HeartbeatRefusal(
                 .coordinatorNotAvailable,
@@ -64,7 +54,7 @@ extension GroupCoordinator {
 
     // MARK: Groups
 
-    private var consumerSettings: ConsumerGroup.Settings {
+    var consumerSettings: ConsumerGroup.Settings {
         ConsumerGroup.Settings(
             sessionTimeout: shard.config.consumerSessionTimeout,
             maximumSize: shard.config.maximumConsumerGroupSize,
@@ -75,13 +65,6 @@ extension GroupCoordinator {
     /// Whether a group has members of the consumer protocol, or had them a moment ago.
     func hasConsumers(_ name: String) -> Bool {
         consumerGroups[name].map { $0.group.memberCount > 0 } ?? false || decisions[name] != nil
-    }
-
-    /// Why nobody can join a group with the classic protocol; nil where one can.
-    func refusalOfClassic(_ name: String) -> ErrorCode? {
-        guard hasConsumers(name) else { return nil }
-        return consumerGroups[name]?.group.memberCount == 0
-            ? .coordinatorLoadInProgress : .inconsistentGroupProtocol
     }
 
     /// A group without members begins anew with the other protocol.
@@ -106,16 +89,24 @@ extension GroupCoordinator {
 
     /// Has a group do something, in its place: a large one is not copied.
     ///
-    /// - Returns: what the log has to be told.
+    /// - Returns: what the log has to be told, and what whoever asked; nil for a group that is not there.
     private func change(
         _ name: String,
-        _ body: (inout ConsumerGroup) -> Void
-    ) -> [GroupRecord] {
-        guard let place = consumerGroups.index(forKey: name) else { return [] }
-        body(&consumerGroups.values[place].group)
+        _ body: (inout ConsumerGroup) -> GroupAnswer
+    ) -> GroupDecisions.Decision? {
+        guard let place = consumerGroups.index(forKey: name) else { return nil }
+        let answer = body(&consumerGroups.values[place].group)
         let records = consumerGroups.values[place].group.takeRecords()
         armConsumers(name)
-        return records.map { .consumerGroup(name: name, $0) }
+        var decision = GroupDecisions.Decision(
+            records: records.map { .consumerGroup(name: name, $0) },
+            answer: answer
+        )
+        if !records.isEmpty, let record = downgrade(name) {
+            decision.records.append(record)
+            decision.isLast = true
+        }
+        return decision
     }
 
     private func armConsumers(_ name: String) {
@@ -128,14 +119,26 @@ extension GroupCoordinator {
 
     private func consumerTimerFired(_ name: String) {
         consumerGroups[name]?.timer = nil
-        let records = change(name) { $0.tick(shard.image, now: now) }
-        guard !records.isEmpty else { return }
-        decide(name, GroupDecisions.Decision(records: records, answer: .error(.noError)))
+        let decision = change(name) { group in
+            group.tick(shard.image, now: now)
+            return .error(.noError)
+        }
+        if let decision, !decision.records.isEmpty { decide(name, decision) }
     }
 
     // MARK: Writing
 
-    /// Answers when what was decided is in the log.
+    /// Has a group do something, and answers when that is in the log.
+    func decide(
+        _ name: String,
+        _ completion: @escaping (GroupAnswer) -> Void,
+        _ body: (inout ConsumerGroup) -> GroupAnswer
+    ) {
+        guard var decision = change(name, body) else { return completion(.error(.unknownMemberId)) }
+        decision.ticket = keep(completion)
+        decide(name, decision)
+    }
+
     private func decide(_ name: String, _ decision: GroupDecisions.Decision) {
         decisions[name, default: GroupDecisions()].add(decision)
         if decisions[name]?.current.isEmpty == true { writeNext(name) }
@@ -153,7 +156,16 @@ extension GroupCoordinator {
     }
 
     private func decisionsAreWritten(_ name: String) {
-        for decision in decisions[name]?.end() ?? [] {
+        let written = decisions[name]?.end() ?? []
+        if written.last?.isLast == true {
+            // What was decided on top of it was decided by a group that is no more.
+            let void = decisions.removeValue(forKey: name)?.next ?? []
+            downgraded(name)
+            for ticket in void.compactMap(\.ticket) {
+                settle(ticket, .error(.coordinatorLoadInProgress))
+            }
+        }
+        for decision in written {
             guard let ticket = decision.ticket else { continue }
             guard decision.records.isEmpty else {
                 settle(ticket, decision.answer)
@@ -163,7 +175,8 @@ extension GroupCoordinator {
                 self?.settle(ticket, isProven ? decision.answer : .error(.notCoordinator))
             }
         }
-        guard decisions[name]?.isEmpty == true else { return writeNext(name) }
+        guard let left = decisions[name] else { return }
+        guard left.isEmpty else { return writeNext(name) }
         decisions[name] = nil
         forgetConsumersIfIdle(name)
     }

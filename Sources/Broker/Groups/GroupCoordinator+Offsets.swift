@@ -55,14 +55,19 @@ extension GroupCoordinator {
             return refusal(of: member, in: group)
         }
         if member.generation < 0, member.member.isEmpty { return nil }
-        if member.knowsEpochs, machine.table.groups[name]?.classic == nil { return .groupIdNotFound }
+        if member.knowsEpochs, machine.table.groups[name]?.classic == nil {
+            return .groupIdNotFound
+        }
         return machine.table.groups[name]?.classic == nil ? .illegalGeneration : .unknownMemberId
     }
 
     /// Why a client may not commit or read as a member of a group of the consumer protocol; nil where it may.
     private func refusal(of member: GroupMembership, in group: ConsumerGroup) -> ErrorCode? {
-        guard member.knowsEpochs else { return .unsupportedVersion }
-        let error = group.check(member.member, epoch: member.generation)
+        let error = group.check(
+            member.member,
+            epoch: member.generation,
+            knowsEpochs: member.knowsEpochs
+        )
         return error == .noError ? nil : error
     }
 
@@ -247,7 +252,8 @@ extension GroupCoordinator {
             guard groups[name] == nil, consumerGroups[name] == nil, !isWriting(name),
                 let entry = machine.table.groups[name], entry.offsets.isEmpty
             else { continue }
-            write([Self.tombstone(of: name, entry)], of: name, tooLong: .unknownServerError) { _ in }
+            write([Self.tombstone(of: name, entry)], of: name, tooLong: .unknownServerError) { _ in
+            }
         }
     }
 

@@ -111,7 +111,7 @@ final class GroupCoordinator {
         switch question {
         case .join(let request): join(name, request, then: completion)
         case .sync(let request): sync(name, request, then: completion)
-        case .heartbeat(let member): completion(.error(heartbeat(name, member)))
+        case .heartbeat(let member): heartbeat(name, member, then: completion)
         case .consumerHeartbeat(let request): heartbeat(name, request, then: completion)
         case .leave(let members): leave(name, members, then: completion)
         case .commit(let commits, let member):

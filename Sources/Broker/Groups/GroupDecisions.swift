@@ -10,6 +10,8 @@ struct GroupDecisions {
         /// Who waits for it; nil where nobody does.
         var ticket: ReplyTicket?
         var answer: GroupAnswer
+        /// Whether the group is one of the other protocol with it, so that nothing can be decided on top of it.
+        var isLast = false
     }
 
     /// What is on its way into the log.
@@ -29,9 +31,13 @@ struct GroupDecisions {
     mutating func begin() -> [GroupRecord] {
         precondition(current.isEmpty, "one batch is on its way at a time")
         var byteCount = 0
+        var isOver = false
         let count = next.prefix { decision in
-            defer { byteCount += decision.records.reduce(0) { $0 + $1.approximateByteCount } }
-            return byteCount <= Self.batchByteCount
+            defer {
+                isOver = isOver || decision.isLast
+                byteCount += decision.records.reduce(0) { $0 + $1.approximateByteCount }
+            }
+            return byteCount <= Self.batchByteCount && !isOver
         }.count
         current = Array(next.prefix(count))
         next.removeFirst(count)

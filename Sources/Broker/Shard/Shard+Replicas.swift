@@ -96,9 +96,9 @@ extension Shard {
     }
 
     private func open(_ local: LocalReplica) {
+        guard !mustBeRenewed(local.group) else { return renew(local.group) }
         // A new log over a damaged one would have forgotten what that one acknowledged.
         guard !unreadable.contains(local.group) else { return }
-        guard !mustBeRenewed(local.group) else { return renew(local.group) }
         do {
             let isNew = recovered[local.group] == nil
             let partition = try Partition(

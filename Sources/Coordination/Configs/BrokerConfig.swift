@@ -46,6 +46,10 @@ package struct BrokerConfig: Hashable, Sendable {
     package var consumerHeartbeatMillis: Int32
     /// The most members of such a group.
     package var maximumConsumerGroupSize: Int
+    /// Whether a classic group with members may become one of the consumer protocol.
+    package var allowsGroupUpgrade: Bool
+    /// Whether a group of the consumer protocol becomes a classic one when only such members are left.
+    package var allowsGroupDowngrade: Bool
     /// What shares out the partitions of such a group; the first is the default.
     package var assignors: [Assignor]
 
@@ -95,6 +99,9 @@ package struct BrokerConfig: Hashable, Sendable {
             clamping: reader.integer("group.consumer.heartbeat.interval.ms")
         )
         maximumConsumerGroupSize = Int(clamping: reader.integer("group.consumer.max.size"))
+        let migration = reader.text("group.consumer.migration.policy")
+        allowsGroupUpgrade = ["bidirectional", "upgrade"].contains(migration)
+        allowsGroupDowngrade = ["bidirectional", "downgrade"].contains(migration)
         let served = reader.words("group.consumer.assignors").compactMap(Assignor.init(rawValue:))
         assignors = served.isEmpty ? Assignor.allCases : served
     }

@@ -50,5 +50,4 @@ final class Grouping: Workload {
     }
 
     var whatIsLeft: String? { members.lazy.compactMap(\.whatIsLeft).first }
-
 }

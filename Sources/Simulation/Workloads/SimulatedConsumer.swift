@@ -115,7 +115,9 @@ final class SimulatedConsumer: GroupClient {
 
     private func work() {
         stage = "works"
-        if isFinishing { return positions.isEmpty ? rest() : commit { [unowned self] in self.confirm() } }
+        if isFinishing {
+            return positions.isEmpty ? rest() : commit { [unowned self] in self.confirm() }
+        }
         later(random.draw(.milliseconds(50), .milliseconds(400))) { [unowned self] in
             switch self.random.draw(0...99) {
             case 0...1: self.leave()

@@ -144,7 +144,9 @@ final class SimulatedMember: GroupClient {
         ask(request, version: 5) { [unowned self] _ in
             self.id = ""
             self.generation = -1
-            self.later(self.random.draw(.milliseconds(10), .seconds(3))) { [unowned self] in self.find() }
+            self.later(self.random.draw(.milliseconds(10), .seconds(3))) { [unowned self] in
+                self.find()
+            }
         }
     }
 

@@ -37,6 +37,20 @@ package struct SyncAnswer: Hashable, Sendable {
     package var protocolName: String?
     package var assignment = ByteBuffer()
 
+    /// A share.
+    package static func share(
+        _ assignment: ByteBuffer,
+        protocolType: String?,
+        protocolName: String?
+    ) -> SyncAnswer {
+        SyncAnswer(
+            error: .noError,
+            protocolType: protocolType,
+            protocolName: protocolName,
+            assignment: assignment
+        )
+    }
+
     /// A refusal.
     package static func refused(_ error: ErrorCode) -> SyncAnswer { SyncAnswer(error: error) }
 }

@@ -72,6 +72,22 @@ package struct JoinAnswer: Hashable, Sendable {
     /// Whether the one that is told of the members shall leave their shares as they are.
     package var skipsAssignment = false
 
+    /// A member is in, and gets its share with SyncGroup.
+    package static func accepted(
+        _ memberID: String,
+        generation: Int32,
+        protocolType: String,
+        protocolName: String
+    ) -> JoinAnswer {
+        JoinAnswer(
+            error: .noError,
+            generation: generation,
+            protocolType: protocolType,
+            protocolName: protocolName,
+            memberID: memberID
+        )
+    }
+
     /// A refusal.
     package static func refused(_ error: ErrorCode, memberID: String = "") -> JoinAnswer {
         JoinAnswer(error: error, memberID: memberID)

@@ -91,13 +91,24 @@ extension ConsumerGroup {
                 "the static name \(request.instanceID ?? "") is that of member \(known), which has not left"
             )
         }
-        remove(known)
+        replace(known, with: request.memberID)
+    }
+
+    /// A static member goes on under another id.
+    mutating func replace(_ old: String, with id: String) {
+        guard let member = state.members[old] else {
+            preconditionFailure("a static name is that of a member")
+        }
+        remove(old)
         var current = member.current
         current.epoch = 0
         current.previousEpoch = 0
-        note(.member(request.memberID, member.subscription))
-        note(.target(request.memberID, member.target))
-        note(.current(request.memberID, current))
+        // Its process has begun anew, and reads nothing that it did not get.
+        current.revoking = []
+        if current.phase == .unrevoked { current.phase = .stable }
+        note(.member(id, member.subscription))
+        note(.target(id, member.target))
+        note(.current(id, current))
     }
 
     // MARK: Being there
@@ -123,25 +134,26 @@ extension ConsumerGroup {
 
     /// The member that a request names.
     private func member(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) -> ConsumerMember {
-        if let instance = request.instanceID {
+        try member(request.memberID, request.instanceID)
+    }
+
+    func member(_ id: String, _ instanceID: String?) throws(HeartbeatRefusal) -> ConsumerMember {
+        if let instance = instanceID {
             guard let known = instances[instance] else {
                 throw HeartbeatRefusal(
                     .unknownMemberId,
                     "the group has no member with the static name \(instance)"
                 )
             }
-            guard known == request.memberID else {
+            guard known == id else {
                 throw HeartbeatRefusal(
                     .fencedInstanceId,
                     "the static name \(instance) is that of another member now"
                 )
             }
         }
-        guard let member = state.members[request.memberID] else {
-            throw HeartbeatRefusal(
-                .unknownMemberId,
-                "the group has no member \(request.memberID)"
-            )
+        guard let member = state.members[id] else {
+            throw HeartbeatRefusal(.unknownMemberId, "the group has no member \(id)")
         }
         return member
     }
@@ -219,7 +231,9 @@ extension ConsumerGroup {
         for (id, patience) in patience {
             if patience.session <= now {
                 late.append((id, .silent))
-            } else if let revocation = patience.revocation, revocation <= now {
+            } else if [patience.revocation, patience.rejoin].contains(where: {
+                $0.map { $0 <= now } == true
+            }) {
                 late.append((id, .keeping))
             }
         }
@@ -234,7 +248,7 @@ extension ConsumerGroup {
     package enum Silence: Sendable {
         /// It was not heard for as long as a session lasts.
         case silent
-        /// It did not give back what it had to.
+        /// It did not give back what it had to, or did not join again.
         case keeping
     }
 }

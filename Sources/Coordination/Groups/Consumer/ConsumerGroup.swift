@@ -46,6 +46,8 @@ package struct ConsumerGroup: Sendable {
         var session: Instant
         /// Until when it has to have given something back; nil where it has nothing to give.
         var revocation: Instant?
+        /// Until when a member of the classic protocol has to have joined again; nil where it has not been told to.
+        var rejoin: Instant?
     }
 
     /// The group's name.
@@ -88,7 +90,7 @@ package struct ConsumerGroup: Sendable {
             if let instance = member.subscription.instanceID { instances[instance] = id }
             count(member.subscription, 1)
             for partition in member.current.held { owners[partition] = id }
-            patience[id] = Patience(session: now + settings.sessionTimeout)
+            patience[id] = Patience(session: now + sessionTimeout(of: id))
             if member.current.phase == .unrevoked {
                 patience[id]?.revocation = now + member.rebalanceTimeout
             }
@@ -129,9 +131,16 @@ package struct ConsumerGroup: Sendable {
     /// Whether a member may commit, and may read what is committed; the error says why not.
     ///
     /// - Source: SEMANTICS rules OC-3 and OF-3.
-    package func check(_ id: String, epoch: Int32) -> ErrorCode {
-        guard let member = state.members[id] else { return .unknownMemberId }
-        return member.current.epoch == epoch ? .noError : .staleMemberEpoch
+    ///
+    /// `knowsEpochs`: whether the client speaks a version of the API that has epochs, as members of the consumer protocol must.
+    package func check(_ id: String, epoch: Int32, knowsEpochs: Bool) -> ErrorCode {
+        guard let member = state.members[id] else {
+            return knowsEpochs ? .unknownMemberId : .unsupportedVersion
+        }
+        let isClassic = member.subscription.classic != nil
+        guard isClassic || knowsEpochs else { return .unsupportedVersion }
+        if member.current.epoch == epoch { return .noError }
+        return isClassic ? .illegalGeneration : .staleMemberEpoch
     }
 
     // MARK: Changes
@@ -194,14 +203,22 @@ package struct ConsumerGroup: Sendable {
 
     /// The member was heard.
     mutating func touch(_ id: String, now: Instant) {
-        let deadline = now + settings.sessionTimeout
+        let deadline = now + sessionTimeout(of: id)
         patience[id, default: Patience(session: deadline)].session = deadline
         expect(deadline)
+    }
+
+    /// A member of the consumer protocol has the group's, one of the classic protocol its own.
+    private func sessionTimeout(of id: String) -> Duration {
+        state.members[id]?.subscription.classic.map {
+            .milliseconds(Int64(max($0.sessionTimeoutMillis, 0)))
+        } ?? settings.sessionTimeout
     }
 
     mutating func findNextDeadline(now: Instant) {
         var deadlines = patience.values.map(\.session)
         deadlines += patience.values.compactMap(\.revocation)
+        deadlines += patience.values.compactMap(\.rejoin)
         if let assignmentDeadline { deadlines.append(assignmentDeadline) }
         // Many members that fall silent one after the other are looked at together.
         nextDeadline = deadlines.min().map { max($0, now + Self.shortestTick) }

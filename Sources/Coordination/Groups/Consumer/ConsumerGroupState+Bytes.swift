@@ -12,6 +12,7 @@ import FlotillaModel
 /// | topics | list of long text |
 /// | expression, assignor | optional long text |
 /// | rebalance timeout | i32 |
+/// | classic protocol | flag, then if set session timeout i32 and a list of (strategy long text, metadata) |
 /// | target | list of (topic id, partition i32), ascending |
 /// | epoch, previous epoch, phase | i32, i32, i8 |
 /// | assigned, given back | as the target |
@@ -43,6 +44,15 @@ extension ConsumerGroupState {
         body.optionalLongText(subscription.pattern)
         body.optionalLongText(subscription.assignor)
         body.integer(subscription.rebalanceTimeoutMillis)
+        body.flag(subscription.classic != nil)
+        if let classic = subscription.classic {
+            body.integer(classic.sessionTimeoutMillis)
+            body.count(classic.protocols.count)
+            for candidate in classic.protocols {
+                body.longText(candidate.name)
+                body.bytes(candidate.metadata)
+            }
+        }
         write(member.target, to: &body)
         body.integer(member.current.epoch)
         body.integer(member.current.previousEpoch)
@@ -70,7 +80,7 @@ extension ConsumerGroupState {
                 partitionCount: try body.integer("partitions")
             )
         }
-        for _ in 0..<(try body.count("members", elementByteCount: 49)) {
+        for _ in 0..<(try body.count("members", elementByteCount: 50)) {
             let id = try body.longText("member id")
             members[id] = try Self.member(&body)
         }
@@ -90,6 +100,18 @@ extension ConsumerGroupState {
         member.subscription.pattern = try body.optionalLongText("expression")
         member.subscription.assignor = try body.optionalLongText("assignor")
         member.subscription.rebalanceTimeoutMillis = try body.integer("rebalance timeout")
+        if try body.flag("classic protocol") {
+            member.subscription.classic = ClassicSupport(
+                sessionTimeoutMillis: try body.integer("session timeout"),
+                protocols: try body.list("strategies", elementByteCount: 8) {
+                    entry throws(CoordinationError) in
+                    GroupProtocol(
+                        name: try entry.longText("strategy"),
+                        metadata: try entry.bytes("metadata")
+                    )
+                }
+            )
+        }
         member.target = try partitions(&body)
         let epoch = try body.integer("member epoch", as: Int32.self)
         let previousEpoch = try body.integer("previous epoch", as: Int32.self)

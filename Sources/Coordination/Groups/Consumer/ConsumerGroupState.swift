@@ -76,6 +76,8 @@ package struct ConsumerSubscription: Hashable, Sendable {
     package var rebalanceTimeoutMillis: Int32 = -1
     /// The assignor that it wishes for.
     package var assignor: String?
+    /// What it says beside that, where it uses the classic protocol.
+    package var classic: ClassicSupport?
 
     /// Somebody who says nothing.
     package init() {}
@@ -84,6 +86,20 @@ package struct ConsumerSubscription: Hashable, Sendable {
     func asksForOther(than other: ConsumerSubscription) -> Bool {
         topics != other.topics || pattern != other.pattern || rack != other.rack
             || assignor != other.assignor
+    }
+}
+
+/// What a member of the classic protocol says that is in a group of the consumer protocol; with it the group finds its way back.
+package struct ClassicSupport: Hashable, Sendable {
+    /// How long it may be silent.
+    package var sessionTimeoutMillis: Int32
+    /// What it knows, the dearest first.
+    package var protocols: [GroupProtocol]
+
+    /// States what a member says.
+    package init(sessionTimeoutMillis: Int32, protocols: [GroupProtocol]) {
+        self.sessionTimeoutMillis = sessionTimeoutMillis
+        self.protocols = protocols
     }
 }
 

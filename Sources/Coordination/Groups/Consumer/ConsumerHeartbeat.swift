@@ -69,6 +69,7 @@ package struct ConsumerHeartbeat: Sendable {
         if let topics { next.topics = Set(topics).sorted() }
         if let pattern { next.pattern = pattern.isEmpty ? nil : pattern }
         if let assignor { next.assignor = assignor }
+        next.classic = nil
         return next
     }
 }

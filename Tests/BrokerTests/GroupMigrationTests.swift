@@ -1,0 +1,158 @@
+import FlotillaBroker
+import FlotillaCoordination
+import FlotillaEnvironment
+import FlotillaKafkaWire
+import FlotillaModel
+import FlotillaSimulation
+import Testing
+import struct NIOCore.ByteBuffer
+
+/// Groups whose members change from one protocol to the other while they read, through real request bytes.
+///
+/// - Source: SEMANTICS rule MIG-1.
+@Suite("Consumer groups between the protocols")
+struct GroupMigrationTests {
+    private let broker: TestBroker
+    private let client: TestClient
+    private let topic: TopicID
+
+    init() throws {
+        broker = try TestBroker()
+        client = try broker.connect()
+        topic = try client.createTopic(partitions: 4)
+        _ = try client.findCoordinator()
+    }
+
+    /// A JoinGroup as real consumers send it.
+    private func joinRequest(
+        _ member: String,
+        owned: [Int32] = []
+    ) throws -> JoinGroupRequest {
+        let subscription = ConsumerProtocolSubscription(
+            topics: [TestClient.topic],
+            ownedPartitions: owned.isEmpty
+                ? [] : [.init(topic: TestClient.topic, partitions: owned)]
+        )
+        var request = TestClient.join(member)
+        request.protocols = [
+            .init(name: "range", metadata: try subscription.versionPrefixed(version: 1))
+        ]
+        return request
+    }
+
+    private func assignment(_ partitions: [Int32]) throws -> ByteBuffer {
+        try ConsumerProtocolAssignment(
+            assignedPartitions: [.init(topic: TestClient.topic, partitions: partitions)]
+        ).versionPrefixed(version: 0)
+    }
+
+    /// A classic group of one member that reads everything.
+    private func classicGroup() throws -> (member: String, generation: Int32) {
+        let member = try client.memberID()
+        let id = try client.send(try joinRequest(member), version: 9)
+        broker.advance(by: .seconds(1))
+        let joined = try client.answer(to: JoinGroupRequest.self, version: 9, id: id)
+        var sync = TestClient.sync(member, joined.generationId)
+        sync.assignments = [.init(memberId: member, assignment: try assignment([0, 1, 2, 3]))]
+        #expect(try client.ask(sync, version: 5).errorCode == 0)
+        return (member, joined.generationId)
+    }
+
+    /// What a classic member is given when it joins again.
+    private func rejoin(
+        _ member: String,
+        owned: [Int32]
+    ) throws -> (generation: Int32, partitions: [Int32]) {
+        let joined = try client.ask(try joinRequest(member, owned: owned), version: 9)
+        #expect(joined.errorCode == 0)
+        #expect(joined.leader != member)
+        let synced = try client.sync(member, joined.generationId)
+        #expect(synced.errorCode == 0)
+        let share = try ConsumerProtocolAssignment(versionPrefixed: synced.assignment)
+        return (joined.generationId, share.assignedPartitions.flatMap(\.partitions))
+    }
+
+    private var type: String? {
+        get throws { try client.ask(ListGroupsRequest(), version: 5).groups.first?.groupType }
+    }
+
+    @Test(
+        "a member of the consumer protocol takes the group with it, and nobody reads what another has"
+    )
+    func upgrade() throws {
+        let (member, generation) = try classicGroup()
+        #expect(try client.commit(5, member: member, generation: generation) == .noError)
+        let joined = try client.beat("new", 0)
+        #expect(joined.errorCode == 0)
+        #expect(try #require(joined.assignment).topicPartitions.isEmpty)
+        #expect(try type == "consumer")
+        #expect(try client.committed() == 5)
+        // The classic member goes on until it is told to join again, and then gives half of it back.
+        #expect(try client.commit(6, member: member, generation: generation) == .noError)
+        #expect(try client.heartbeat(member, generation) == .rebalanceInProgress)
+        let (next, kept) = try rejoin(member, owned: [0, 1, 2, 3])
+        #expect(next == generation)
+        #expect(kept.count == 2)
+        #expect(try client.heartbeat(member, next) == .rebalanceInProgress)
+        let (last, same) = try rejoin(member, owned: kept)
+        #expect(last == joined.memberEpoch)
+        #expect(same == kept)
+        #expect(try client.heartbeat(member, last) == .noError)
+        let told = try client.beat("new", joined.memberEpoch)
+        let share = try only(try #require(told.assignment).topicPartitions).partitions
+        #expect(Set(share).union(kept) == [0, 1, 2, 3])
+        #expect(try client.commit(7, member: member, generation: generation) == .illegalGeneration)
+        #expect(try client.commit(7, member: member, generation: last) == .noError)
+        let described = try client.ask(
+            ConsumerGroupDescribeRequest(groupIds: [TestClient.group]),
+            version: 1
+        )
+        #expect(try only(described.groups).members.map(\.memberType).sorted() == [0, 1])
+    }
+
+    @Test(
+        "when the last member of the consumer protocol leaves, the others are a classic group again"
+    )
+    func downgrade() throws {
+        let (member, _) = try classicGroup()
+        let epoch = try client.beat("new", 0).memberEpoch
+        _ = try rejoin(member, owned: [])
+        #expect(try client.commit(9, member: member, generation: epoch) == .noError)
+        #expect(try client.beat("new", -1).errorCode == 0)
+        #expect(try type == "classic")
+        #expect(try client.committed() == 9)
+        let described = try client.describeGroup()
+        #expect(try only(described.members).memberId == member)
+        #expect(described.groupState == "PreparingRebalance")
+        let joined = try client.ask(try joinRequest(member), version: 9)
+        #expect(joined.errorCode == 0)
+        #expect(joined.leader == member)
+        #expect(joined.generationId > epoch)
+    }
+
+    @Test(
+        "a classic member joins a group of the consumer protocol, and is given up for silence by its own session"
+    )
+    func joining() throws {
+        _ = try client.beat("new", 0)
+        let id = try client.ask(try joinRequest(""), version: 9)
+        #expect(id.errorCode == ErrorCode.memberIdRequired.rawValue)
+        let (generation, share) = try rejoin(id.memberId, owned: [])
+        #expect(generation == 2)
+        #expect(share.isEmpty)
+        #expect(try client.heartbeat(id.memberId, 2) == .noError)
+        broker.advance(by: .seconds(11))
+        #expect(try client.heartbeat(id.memberId, 2) == .unknownMemberId)
+        #expect(try client.beat("new", 1, owned: [0, 1, 2, 3], of: topic).errorCode == 0)
+    }
+
+    @Test("where the policy says so, a group with members keeps its protocol")
+    func disabled() throws {
+        let broker = try TestBroker(configs: [.init("group.consumer.migration.policy", "disabled")])
+        let client = try broker.connect()
+        try client.createTopic(partitions: 4)
+        _ = try client.findCoordinator()
+        _ = try client.lead { broker.advance(by: $0) }
+        #expect(try client.beat("new", 0).errorCode == ErrorCode.groupIdNotFound.rawValue)
+    }
+}
