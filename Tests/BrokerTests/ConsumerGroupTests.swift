@@ -164,6 +164,45 @@ struct ConsumerGroupRequestTests {
         #expect(try client.ask(ListGroupsRequest(), version: 5).groups.isEmpty)
     }
 
+    @Test("a group has settings of its own, whether it is there or not")
+    func settings() throws {
+        let alter = IncrementalAlterConfigsRequest(
+            resources: [
+                .init(
+                    resourceType: 32,
+                    resourceName: TestClient.group,
+                    configs: [
+                        .init(name: "consumer.heartbeat.interval.ms", value: "700"),
+                        .init(name: "consumer.session.timeout.ms", value: "2000"),
+                    ]
+                )
+            ],
+            validateOnly: false
+        )
+        #expect(try only(try client.ask(alter, version: 1).responses).errorCode == 0)
+        #expect(try client.beat("one", 0).heartbeatIntervalMs == 700)
+        broker.advance(by: .seconds(3))
+        #expect(try client.beat("one", 1).errorCode == ErrorCode.unknownMemberId.rawValue)
+        try broker.restart(after: .dropUnsynced)
+        broker.run()
+        let client = try broker.connect()
+        let described = try client.ask(
+            DescribeConfigsRequest(
+                resources: [
+                    .init(
+                        resourceType: 32,
+                        resourceName: TestClient.group,
+                        configurationKeys: nil
+                    )
+                ]
+            ),
+            version: 4
+        )
+        let configs = try only(described.results).configs
+        #expect(configs.map(\.value) == ["700", "2000"])
+        #expect(configs.map(\.configSource) == [8, 8])
+    }
+
     @Test("another broker process knows members and epochs")
     func restart() throws {
         _ = try client.beat("one", 0)

@@ -36,7 +36,9 @@ extension Shard {
                 context.respond(
                     ConsumerGroupHeartbeatResponse(
                         answer,
-                        intervalMillis: self.config.consumerHeartbeatMillis
+                        intervalMillis: GroupConfig.heartbeatMillis(
+                            in: self.image.configs(ofGroup: request.groupId)
+                        ) ?? self.config.consumerHeartbeatMillis
                     )
                 )
             case .refused(let refusal): self.refuse(refusal.code, refusal.message, context)

@@ -31,6 +31,8 @@ extension Shard {
                 case .topic(let name): try describeTopic(name, names)
                 case .broker(let id): try describeBroker(id, names)
                 case .allBrokers: layers.describeClusterDefault(names: names)
+                case .group(let name):
+                    layers.describeGroup(overrides: image.configs(ofGroup: name), names: names)
                 }
             result.configs = configs.map { Self.result($0, request) }
         } catch {
@@ -85,7 +87,7 @@ extension Shard {
 }
 
 extension ConfigResource {
-    /// A resource as requests name it: 2 is a topic, 4 a broker (an empty name means all of them).
+    /// A resource as requests name it: 2 is a topic, 4 a broker (an empty name means all of them), 32 a consumer group.
     init(type: Int8, name: String) throws(Refusal) {
         switch type {
         case 2:
@@ -97,6 +99,8 @@ extension ConfigResource {
                 throw Refusal(.invalidRequest, "not a broker id: \(name)")
             }
             self = .broker(BrokerID(id))
+        case 32:
+            self = .group(name)
         default:
             throw Refusal(.invalidRequest, "resources of type \(type) have no configuration here")
         }

@@ -15,7 +15,7 @@ extension GroupCoordinator {
     ) {
         if let refusal = prepare(name, request) { return completion(.refused(refusal)) }
         decide(name, completion) { group in
-            group.settings = consumerSettings
+            group.settings = consumerSettings(name)
             do throws(HeartbeatRefusal) {
                 return .heartbeat(try group.heartbeat(request, shard.image, now: now))
             } catch {
@@ -54,9 +54,10 @@ extension GroupCoordinator {
 
     // MARK: Groups
 
-    var consumerSettings: ConsumerGroup.Settings {
+    func consumerSettings(_ name: String) -> ConsumerGroup.Settings {
         ConsumerGroup.Settings(
-            sessionTimeout: shard.config.consumerSessionTimeout,
+            sessionTimeout: GroupConfig.sessionTimeout(in: shard.image.configs(ofGroup: name))
+                ?? shard.config.consumerSessionTimeout,
             maximumSize: shard.config.maximumConsumerGroupSize,
             assignors: shard.config.assignors
         )
@@ -82,7 +83,7 @@ extension GroupCoordinator {
     }
 
     func revive(_ name: String, _ state: ConsumerGroupState) {
-        let group = ConsumerGroup(name: name, state: state, settings: consumerSettings, now: now)
+        let group = ConsumerGroup(name: name, state: state, settings: consumerSettings(name), now: now)
         consumerGroups[name] = Live(group: group)
         armConsumers(name)
     }
@@ -200,7 +201,7 @@ extension GroupCoordinator {
         else { return .error(.groupIdNotFound) }
         let group =
             live
-            ?? ConsumerGroup(name: name, state: state, settings: consumerSettings, now: now)
+            ?? ConsumerGroup(name: name, state: state, settings: consumerSettings(name), now: now)
         return .describedConsumer(
             ConsumerGroupDescription(
                 name: name,

@@ -49,7 +49,7 @@ extension GroupCoordinator {
                 name: name,
                 generation: state.generation,
                 members: members,
-                settings: consumerSettings,
+                settings: consumerSettings(name),
                 shard.image,
                 now: now
             )

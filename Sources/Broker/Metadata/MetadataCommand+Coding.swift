@@ -256,6 +256,9 @@ extension ByteWriter {
             integer(1 as UInt8)
             integer(broker.rawValue)
         case .allBrokers: integer(2 as UInt8)
+        case .group(let name):
+            integer(3 as UInt8)
+            longText(name)
         }
     }
 
@@ -343,6 +346,7 @@ extension ByteReader {
         case 0: return .topic(try longText("topic name"))
         case 1: return .broker(BrokerID(try integer("broker")))
         case 2: return .allBrokers
+        case 3: return .group(try longText("group"))
         default: throw .valueOutOfBounds(field: "resource", value: Int64(kind))
         }
     }

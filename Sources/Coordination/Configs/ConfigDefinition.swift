@@ -36,6 +36,8 @@ package enum ConfigSource: Int8, Hashable, Sendable {
     case staticBroker = 4
     /// Built in.
     case defaultConfig = 5
+    /// Set on the consumer group.
+    case dynamicGroup = 8
 }
 
 /// Whether a setting changes what the broker does.

@@ -88,6 +88,20 @@ extension ConfigLayers {
         }
     }
 
+    /// What is set for a consumer group, sorted by name; settings that are not set are left out.
+    ///
+    /// `names`: those wanted; nil or empty is all.
+    package func describeGroup(
+        overrides: ConfigValues,
+        names: [String]? = nil
+    ) -> [DescribedConfig] {
+        Self.wanted(names, of: GroupConfig.table).compactMap { definition in
+            guard let value = overrides[definition.name] else { return nil }
+            let synonym = ConfigSynonym(name: definition.name, value: value, source: .dynamicGroup)
+            return Self.described(definition, value: value, synonyms: [synonym], isReadOnly: false)
+        }
+    }
+
     private func topicSynonyms(_ definition: ConfigDefinition, overrides: ConfigValues)
         -> [ConfigSynonym]
     {

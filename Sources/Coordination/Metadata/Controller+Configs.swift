@@ -8,6 +8,8 @@ package enum ConfigResource: Hashable, Comparable, Sendable {
     case broker(BrokerID)
     /// Those of all brokers, while they run: a broker resource with an empty name.
     case allBrokers
+    /// A consumer group's, whether it is there or not.
+    case group(String)
 }
 
 /// What is done to a setting, as Kafka numbers it on the wire.
@@ -226,6 +228,11 @@ extension Draft {
             return (image.configs(of: broker), BrokerConfigTable.table)
         case .allBrokers:
             return (image.clusterConfigs, BrokerConfigTable.table)
+        case .group(let name):
+            guard !name.isEmpty, name.utf8.count <= GroupConfig.nameByteLimit else {
+                throw Refusal(.invalidRequest, "a group has a name, of at most \(GroupConfig.nameByteLimit) bytes")
+            }
+            return (image.configs(ofGroup: name), GroupConfig.table)
         }
     }
 
@@ -253,6 +260,8 @@ extension Draft {
             if !changes.isEmpty {
                 add(.brokerConfigsChanged(broker: nil, changes: changes))
             }
+        case .group(let name):
+            if !changes.isEmpty { add(.groupConfigsChanged(group: name, changes: changes)) }
         }
     }
 

@@ -14,6 +14,7 @@ package import struct NIOCore.ByteBuffer
 /// | deleted topics, by id | list of (topic 16 bytes, name text, places, list of unconfirmed brokers i32) |
 /// | settings of all brokers | list of (setting text, value text) |
 /// | settings of single brokers, by id | list of (broker i32, list of (setting text, value text)) |
+/// | settings of consumer groups, by name (from version 3 on) | list of (group text, list of (setting text, value text)) |
 /// | draining brokers, by id | list of broker i32 |
 /// | metadata members, by broker | list of (member, incarnation 16 bytes, flag whether it is a founder) |
 /// | removed replicas | list of (member, topic 16 bytes, partition i32, topic's name text) |
@@ -22,7 +23,7 @@ package import struct NIOCore.ByteBuffer
 extension Controller {
     private static let envelope = SnapshotEnvelope(
         magic: "FLCM",
-        version: 2,
+        version: 3,
         oldestVersion: 1,
         name: "metadata snapshot"
     )
@@ -80,6 +81,11 @@ extension MetadataImage {
             body.integer(broker.rawValue)
             body.configs(configs)
         }
+        body.count(groupConfigs.count)
+        for (group, configs) in groupConfigs {
+            body.text(group)
+            body.configs(configs)
+        }
         writeCluster(&body)
     }
 
@@ -124,7 +130,7 @@ extension MetadataImage {
             try restore(.brokerRegistered(try body.registration()))
         }
         try readTopics(&body, below: creationEpoch, version: version)
-        try readConfigs(&body)
+        try readConfigs(&body, version: version)
         if version > 1 {
             try readCluster(&body, below: creationEpoch)
         }
@@ -177,7 +183,10 @@ extension MetadataImage {
         }
     }
 
-    private mutating func readConfigs(_ body: inout ByteReader) throws(CoordinationError) {
+    private mutating func readConfigs(
+        _ body: inout ByteReader,
+        version: UInt16
+    ) throws(CoordinationError) {
         let changes = { (configs: ConfigValues) in
             configs.entries.map { ConfigChange($0.name, $0.value) }
         }
@@ -188,6 +197,11 @@ extension MetadataImage {
         for _ in 0..<(try body.count("brokers", elementByteCount: 8)) {
             let broker = try body.brokerID("broker")
             try restore(.brokerConfigsChanged(broker: broker, changes: changes(try body.configs())))
+        }
+        guard version >= 3 else { return }
+        for _ in 0..<(try body.count("groups", elementByteCount: 6)) {
+            let group = try body.text("group")
+            try restore(.groupConfigsChanged(group: group, changes: changes(try body.configs())))
         }
     }
 

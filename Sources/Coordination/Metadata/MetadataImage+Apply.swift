@@ -35,6 +35,11 @@ extension MetadataImage {
             try confirmDeletion(of: topic, on: broker)
         case .topicConfigsChanged(let topic, let changes): try change(topic, changes)
         case .brokerConfigsChanged(let broker, let changes): try change(broker, changes)
+        case .groupConfigsChanged(let group, let changes):
+            var configs = configs(ofGroup: group)
+            configs.apply(changes)
+            try check(configs, with: GroupConfig.table)
+            groupConfigs[group] = configs.isEmpty ? nil : configs
         case .producerIDsAllocated(let block, _): try allocate(block)
         case .featureLevelSet(let level): try raiseFeatureLevel(to: level)
         case .clusterFounded(let founders): try found(founders)

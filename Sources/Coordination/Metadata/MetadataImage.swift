@@ -64,6 +64,7 @@ package struct MetadataImage: Sendable, Equatable {
     /// The topics' names as metrics spell them, to find collisions.
     var metricForms = SortedTable<String, String>()
     var brokerConfigs = SortedTable<BrokerID, ConfigValues>()
+    var groupConfigs = SortedTable<String, ConfigValues>()
     var loads = SortedTable<BrokerID, BrokerLoad>()
     var nextProducerID = ProducerID(0)
     var nextCreationEpoch = CreationEpoch(1)
@@ -84,6 +85,11 @@ package struct MetadataImage: Sendable, Equatable {
     /// What is set for one broker while it runs; checked.
     package func configs(of broker: BrokerID) -> ConfigValues {
         brokerConfigs[broker] ?? ConfigValues()
+    }
+
+    /// What is set for a consumer group; checked.
+    package func configs(ofGroup group: String) -> ConfigValues {
+        groupConfigs[group] ?? ConfigValues()
     }
 
     /// The replicas that a broker should hold, by topic name and partition.

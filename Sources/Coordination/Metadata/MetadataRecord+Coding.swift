@@ -32,6 +32,7 @@ package import struct NIOCore.ByteBuffer
 /// | 16 movementFinished | topic 16 bytes, partition i32, revision u64 |
 /// | 17 replicaRemovalConfirmed | member, topic 16 bytes, partition i32 |
 /// | 18 clusterRecovered | cluster id text |
+/// | 19 groupConfigsChanged | group text, list of (setting text, optional value text) |
 ///
 /// A member is a broker i32 and a creation epoch u64. A partition is a list of members, the preferred leader first. A place is a
 /// partition with its movement: the lists of replicas, adding, removing, previous and founders, and the revision u64.
@@ -87,6 +88,7 @@ extension MetadataRecord {
         case .movementFinished: 16
         case .replicaRemovalConfirmed: 17
         case .clusterRecovered: 18
+        case .groupConfigsChanged: 19
         }
     }
 
@@ -118,6 +120,9 @@ extension MetadataRecord {
             if let broker {
                 body.integer(broker.rawValue)
             }
+            body.changes(changes)
+        case .groupConfigsChanged(let group, let changes):
+            body.text(group)
             body.changes(changes)
         case .producerIDsAllocated(let block, let broker):
             body.integer(block.start.rawValue)
@@ -164,7 +169,7 @@ extension MetadataRecord {
             body.text(clusterID)
         case .clusterInitialised, .brokerRegistered, .topicCreated, .partitionsAdded, .topicDeleted,
             .replicaDeletionConfirmed, .topicConfigsChanged, .brokerConfigsChanged,
-            .producerIDsAllocated, .featureLevelSet:
+            .groupConfigsChanged, .producerIDsAllocated, .featureLevelSet:
             preconditionFailure("written by the caller")
         }
     }
@@ -205,6 +210,7 @@ extension MetadataRecord {
             .producerIDsAllocated(try body.producerIDBlock(), broker: try body.brokerID("broker"))
         case 10: .featureLevelSet(try body.integer("feature level"))
         case 11...18: try clusterBody(of: kind, &body)
+        case 19: .groupConfigsChanged(group: try body.text("group"), changes: try body.changes())
         default: throw .unknownRecordKind(Int(kind))
         }
     }

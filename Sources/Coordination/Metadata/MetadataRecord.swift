@@ -26,6 +26,8 @@ package enum MetadataRecord: Hashable, Sendable {
     case topicConfigsChanged(topic: TopicID, changes: [ConfigChange])
     /// Settings of a broker, or with nil of all brokers, are other than before.
     case brokerConfigsChanged(broker: BrokerID?, changes: [ConfigChange])
+    /// Settings of a consumer group.
+    case groupConfigsChanged(group: String, changes: [ConfigChange])
     /// These producer ids belong to the broker for good.
     case producerIDsAllocated(ProducerIDBlock, broker: BrokerID)
     /// Formats up to this level may be written.
@@ -58,6 +60,7 @@ package enum MetadataRecord: Hashable, Sendable {
         case .replicaDeletionConfirmed: "replicaDeletionConfirmed"
         case .topicConfigsChanged: "topicConfigsChanged"
         case .brokerConfigsChanged: "brokerConfigsChanged"
+        case .groupConfigsChanged: "groupConfigsChanged"
         case .producerIDsAllocated: "producerIDsAllocated"
         case .featureLevelSet: "featureLevelSet"
         case .clusterFounded: "clusterFounded"
