@@ -16,6 +16,7 @@ struct Flotilla: AsyncParsableCommand {
             GroupCommand.self,
             ClusterCommand.self,
             PartitionCommand.self,
+            ExplainCommand.self,
             ConfigCommand.self,
             BenchCommand.self,
             SimCommand.self,

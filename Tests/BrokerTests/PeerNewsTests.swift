@@ -26,6 +26,8 @@ struct PeerNewsTests {
         ),
         .transferred(number: 13, nil),
         .transferred(number: 14, Refusal(.preferredLeaderNotAvailable, "not there")),
+        .question(number: 15, ByteBuffer(bytes: [4, 5])),
+        .answer(number: 16, ByteBuffer(bytes: [6])),
     ]
 
     private func parts(_ news: PeerNews) throws -> (kind: UInt16, body: ByteBuffer) {
@@ -60,5 +62,47 @@ struct PeerNewsTests {
             }
         }
         #expect(PeerNews(kind: 99, body) == nil)
+    }
+
+    // MARK: Questions
+
+    private static let questions: [PeerQuestion] = [
+        .history(GroupPlace(partition: partition, group: "readers"))
+    ]
+
+    private static let answers: [PeerAnswer] = [
+        .refused(Refusal(.groupIdNotFound, "there is no group readers")),
+        .history(GroupHistoryReply(coordinator: BrokerID(2), droppedCount: 3, lines: [])),
+    ]
+
+    @Test("Questions and answers are read back as they were written")
+    func questions() throws {
+        for question in Self.questions { #expect(try PeerQuestion(question.bytes) == question) }
+        for answer in Self.answers { #expect(try PeerAnswer(answer.bytes) == answer) }
+    }
+
+    @Test("Cut or changed questions and answers never make the reader trap")
+    func damagedQuestions() throws {
+        func prefixes(_ whole: ByteBuffer) -> [ByteBuffer] {
+            let bytes = Array(whole.readableBytesView)
+            return bytes.indices.map { ByteBuffer(bytes: bytes[..<$0]) }
+        }
+        for cut in Self.questions.flatMap({ prefixes($0.bytes) }) {
+            #expect(throws: CoordinationError.self) { try PeerQuestion(cut) }
+        }
+        for cut in Self.answers.flatMap({ prefixes($0.bytes) }) {
+            #expect(throws: CoordinationError.self) { try PeerAnswer(cut) }
+        }
+        for whole in Self.questions.map(\.bytes) + Self.answers.map(\.bytes) {
+            let bytes = Array(whole.readableBytesView)
+            for place in bytes.indices {
+                for value in [0, 1, 0x7F, 0xFF] as [UInt8] {
+                    var other = bytes
+                    other[place] = value
+                    _ = try? PeerQuestion(ByteBuffer(bytes: other))
+                    _ = try? PeerAnswer(ByteBuffer(bytes: other))
+                }
+            }
+        }
     }
 }

@@ -9,6 +9,8 @@ import struct NIOCore.ByteBuffer
 private struct Harness {
     var group: ClassicGroup
     var now = Instant.start + .seconds(1)
+    /// What the group's history is told.
+    var events: [GroupEvent] = []
     var joined: [UInt64: JoinAnswer] = [:]
     var synced: [UInt64: SyncAnswer] = [:]
     /// What was to be written and is not yet.
@@ -33,6 +35,7 @@ private struct Harness {
         var effects: [ClassicGroup.Effect] = []
         body(&group, now, &effects)
         group.checkInvariants()
+        events += group.takeEvents()
         for effect in effects {
             switch effect {
             case .joined(let ticket, let answer):
@@ -186,6 +189,51 @@ struct ClassicGroupTests {
         #expect(harness.joined[second]?.generation == 1)
         #expect(
             harness.joined[first]?.members.count == 2 || harness.joined[second]?.members.count == 2
+        )
+    }
+
+    @Test("what happens is told with its cause")
+    func history() {
+        var harness = Harness()
+        let members = harness.form(2)
+        let (first, second) = (members[0], members[1])
+        harness.events.removeAll()
+        harness.join(second, protocols: ["range", "sticky"])
+        harness.wait(.seconds(11))
+        harness.sync(second)
+        harness.write(.notCoordinator)
+        harness.join(second)
+        harness.sync(second)
+        harness.write()
+        #expect(harness.leave(second) == .noError)
+        harness.write()
+        harness.join(instance: "left")
+        let third = harness.group.members.keys.sorted()[0]
+        harness.sync(third, instance: "left")
+        harness.write()
+        harness.join(instance: "left")
+        harness.write()
+        let fourth = harness.group.members.keys.sorted()[0]
+        #expect(harness.leave("", instance: "left") == .noError)
+        let client = "client client, /10.0.0.1"
+        #expect(
+            harness.events.map(\.sentence) == [
+                "a rebalance began: \(second) changed its subscription",
+                "member \(first) was given up: it was silent for a whole session",
+                "what was decided last did not come into the log (\(ErrorCode.notCoordinator)); the group is as it was before",
+                "a rebalance began: the last shares could not be written down",
+                "rebalance 4 ended: 1 member by range",
+                "member \(second) left",
+                "a rebalance began: \(second) went",
+                "nobody is left, in generation 5",
+                "member \(third) (\(client), static name left) joined",
+                "a rebalance began: \(third) came",
+                "rebalance 6 ended: 1 member by range",
+                "member \(fourth) (\(client), static name left) took the place of \(third), which is fenced",
+                "member \(fourth) was removed by its static name",
+                "a rebalance began: \(fourth) went",
+                "nobody is left, in generation 7",
+            ]
         )
     }
 

@@ -67,6 +67,54 @@ struct AdminServerTests {
         _ = await trigger.result
     }
 
+    @Test("The history of a group is told as JSON, whatever its name")
+    func history() async throws {
+        let (ports, told) = AsyncStream<Int>.makeStream()
+        let server = AdminServer(
+            address: NetworkAddress(host: "127.0.0.1", port: 0),
+            group: MultiThreadedEventLoopGroup.singleton,
+            health: HealthChecks(readiness: { [] }, startup: { .started }),
+            metrics: MetricsRegistry(),
+            groups: GroupQuestions(
+                history: { group in
+                    if group == "none" { return .notFound("there is no group none") }
+                    if group == "late" { return .unavailable("broker 2 does not answer") }
+                    return .found(
+                        GroupHistoryReport(group: group, coordinator: 1, dropped: 0, events: [])
+                    )
+                }
+            ),
+            logger: .silent,
+            running: { address in told.yield(address.port) }
+        )
+        let running = Task { try await server.run() }
+        var iterator = ports.makeAsyncIterator()
+        let port = try #require(await iterator.next())
+        let name = "a/b %ü"
+        let whole = try get("/v1/groups/\(PercentText.encoded(name))/history", port: port)
+        #expect(whole.status == "200")
+        #expect(
+            whole.body.hasPrefix(#"{"coordinator":1,"dropped":0,"events":[],"group":"a/b %ü"}"#)
+        )
+        #expect(
+            try get("/v1/groups/none/history", port: port) == ("404", "there is no group none\n")
+        )
+        #expect(
+            try get("/v1/groups/late/history", port: port) == ("503", "broker 2 does not answer\n")
+        )
+        #expect(try get("/v1/groups/%4/history", port: port).status == "400")
+        running.cancel()
+        _ = await running.result
+    }
+
+    @Test("Names survive the way through a path", arguments: ["", "plain-1_.~", "a b/c?%+ü"])
+    func percentText(_ name: String) {
+        #expect(PercentText.decoded(PercentText.encoded(name)) == name)
+        #expect(PercentText.decoded("%zz") == nil)
+        #expect(PercentText.decoded("%") == nil)
+        #expect(PercentText.decoded("%FF") == nil)
+    }
+
     @Test("A broker is drained over HTTP, and what the cluster says is the answer")
     func draining() async throws {
         let asked = Mutex<[String]>([])

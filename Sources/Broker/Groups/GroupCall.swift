@@ -24,6 +24,8 @@ package struct GroupCall: Sendable {
         case describe
         /// Asks about a group of the consumer protocol.
         case describeConsumer
+        /// What happened to it lately.
+        case history
         case delete
     }
 }
@@ -66,6 +68,7 @@ package enum GroupAnswer: Sendable {
     case deletedOffsets([ErrorCode])
     case described(GroupDescription)
     case describedConsumer(ConsumerGroupDescription)
+    case history(GroupHistoryReply)
     /// What a member of the consumer protocol is told.
     case heartbeat(ConsumerHeartbeatAnswer)
     /// Why it is refused.

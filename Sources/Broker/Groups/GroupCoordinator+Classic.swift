@@ -180,9 +180,11 @@ extension GroupCoordinator {
         _ name: String,
         _ body: (inout ClassicGroup, inout [ClassicGroup.Effect]) -> Result
     ) -> Result? {
+        beginHistory(of: name)
         guard let place = groups.index(forKey: name) else { return nil }
         var effects: [ClassicGroup.Effect] = []
         let result = body(&groups.values[place].group, &effects)
+        rememberClassic(groups.values[place].group.takeEvents(), of: name)
         arm(name, groups.values[place].group.nextDeadline)
         perform(effects, of: name)
         forgetIfIdle(name)

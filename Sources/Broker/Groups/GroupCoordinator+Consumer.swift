@@ -19,6 +19,7 @@ extension GroupCoordinator {
             do throws(HeartbeatRefusal) {
                 return .heartbeat(try group.heartbeat(request, shard.image, now: now))
             } catch {
+                noteRefusal(error, of: request.memberID)
                 return .refused(error)
             }
         }
@@ -73,6 +74,7 @@ extension GroupCoordinator {
         if let timer = consumerGroups.removeValue(forKey: name)?.timer {
             shard.timers.cancel(timer.id)
         }
+        unwatchConsumers(of: name)
     }
 
     /// A group without members is what the log says of it, as soon as that is all in the log.
@@ -95,9 +97,11 @@ extension GroupCoordinator {
         _ name: String,
         _ body: (inout ConsumerGroup) -> GroupAnswer
     ) -> GroupDecisions.Decision? {
+        watchConsumers(of: name)
         guard let place = consumerGroups.index(forKey: name) else { return nil }
         let answer = body(&consumerGroups.values[place].group)
         let records = consumerGroups.values[place].group.takeRecords()
+        rememberConsumers(records, of: name)
         armConsumers(name)
         var decision = GroupDecisions.Decision(
             records: records.map { .consumerGroup(name: name, $0) },
@@ -121,7 +125,7 @@ extension GroupCoordinator {
     private func consumerTimerFired(_ name: String) {
         consumerGroups[name]?.timer = nil
         let decision = change(name) { group in
-            group.tick(shard.image, now: now)
+            noteDepartures(group.tick(shard.image, now: now))
             return .error(.noError)
         }
         if let decision, !decision.records.isEmpty { decide(name, decision) }
@@ -185,6 +189,7 @@ extension GroupCoordinator {
     /// What was decided did not come into the log: the group is what the log says, and its members have a whole session again.
     private func reload(_ name: String, _ error: ErrorCode) {
         guard let lost = decisions.removeValue(forKey: name) else { return }
+        remember([.unwritten(error)], of: name)
         forgetConsumers(name)
         if let state = machine.table.groups[name]?.consumer { revive(name, state) }
         for decision in lost.current + lost.next {

@@ -145,7 +145,8 @@ extension GroupCoordinator {
                 Self.tombstones(of: name, free),
                 of: name,
                 tooLong: .invalidCommitOffsetSize
-            ) { error in
+            ) { [unowned self] error in
+                if error == nil { self.rememberForgotten(free.count, .asked, of: name) }
                 finish(error.map { .error($0) } ?? .deletedOffsets(errors))
             }
         }
@@ -220,7 +221,10 @@ extension GroupCoordinator {
                 [Self.tombstone(of: name, entry)],
                 of: name,
                 tooLong: .unknownServerError
-            ) { finish(.error($0 ?? .noError)) }
+            ) { [unowned self] error in
+                if error == nil { self.remember([.deleted], of: name) }
+                finish(.error(error ?? .noError))
+            }
         }
     }
 
@@ -236,7 +240,7 @@ extension GroupCoordinator {
     func topicsDeleted(_ names: Set<String>) {
         guard isServing, replica.isServing else { return }
         for name in machine.table.groups.keys.sorted() {
-            forgetOffsets(of: name) { key, _ in names.contains(key.topic) }
+            forgetOffsets(of: name, .topicsDeleted) { key, _ in names.contains(key.topic) }
         }
     }
 
@@ -261,7 +265,7 @@ extension GroupCoordinator {
         let time = shard.wallTime
         let retention = shard.config.offsetRetentionMillis
         let need = need(of: name)
-        forgetOffsets(of: name) { key, offset in
+        forgetOffsets(of: name, .expired) { key, offset in
             if let expiry = offset.expiryTime { return expiry <= time }
             let age = time.rawValue - offset.commitTime.rawValue
             if !self.isThere(key.topic), age >= Self.orphanMillis { return true }
@@ -304,10 +308,13 @@ extension GroupCoordinator {
 
     private func forgetOffsets(
         of name: String,
+        _ why: GroupEvent.Forgetting,
         where isOver: (OffsetKey, CommittedOffset) -> Bool
     ) {
         let offsets = machine.table.groups[name]?.offsets ?? [:]
-        forget(offsets.filter { isOver($0.key, $0.value) }.keys.sorted(), of: name)
+        let over = offsets.filter { isOver($0.key, $0.value) }.keys.sorted()
+        if !over.isEmpty { rememberForgotten(over.count, why, of: name) }
+        forget(over, of: name)
     }
 
     /// Forgets commits, so many at a time that a batch holds them however long the names are.

@@ -28,6 +28,8 @@ final class GroupCoordinator {
     var writeCounts: [String: Int] = [:]
     /// Reads that wait for the present round of heartbeats, and those that wait for the next.
     var reads = CommitReads()
+    /// What happened to the groups since this broker coordinates them.
+    var memory: Memory
 
     /// A group, and when it is looked at next.
     struct Live<Group> {
@@ -52,6 +54,9 @@ final class GroupCoordinator {
         self.machine = machine
         self.replica = replica
         self.shard = shard
+        memory = Memory(
+            beginning: GroupHistory.Moment(wallTime: shard.wallTime, instant: shard.now)
+        )
     }
 
     var now: Instant { shard.now }
@@ -83,6 +88,9 @@ final class GroupCoordinator {
         decisions.removeAll()
         writeCounts.removeAll()
         reads = CommitReads()
+        memory = Memory(
+            beginning: GroupHistory.Moment(wallTime: shard.wallTime, instant: now)
+        )
         let left = waiting
         waiting.removeAll()
         for ticket in left.keys.sorted(by: { $0.number < $1.number }) {
@@ -121,6 +129,7 @@ final class GroupCoordinator {
         case .deleteOffsets(let keys): deleteOffsets(name, keys, then: completion)
         case .describe: completion(describe(name))
         case .describeConsumer: completion(describeConsumer(name))
+        case .history: completion(history(name))
         case .delete: delete(name, then: completion)
         }
     }

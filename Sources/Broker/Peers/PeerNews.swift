@@ -14,6 +14,10 @@ import struct NIOCore.ByteBuffer
 /// | 3 reply | u64 number, u64 index of the metadata log that the answer rests on, then a `MetadataReply` |
 /// | 4 transfer | u64 number, topic id 16, partition i32, broker i32 and creation epoch u64 of the member that shall lead |
 /// | 5 transferred | u64 number, error code i16 (0: it leads), UTF-8 text |
+/// | 6 question | u64 number, then a `PeerQuestion` |
+/// | 7 answer | u64 number, then a `PeerAnswer` |
+///
+/// A broker that does not know a kind drops it: whoever asked hears nothing, and gives up in time.
 enum PeerNews {
     /// Partitions that got or lost a leader.
     case leadership([LeadershipUpdate])
@@ -25,6 +29,10 @@ enum PeerNews {
     case transfer(number: UInt64, TopicPartition, to: GroupMember)
     /// What became of a transfer; nil when the other leads.
     case transferred(number: UInt64, Refusal?)
+    /// Another broker wants to know something.
+    case question(number: UInt64, ByteBuffer)
+    /// What it wanted to know.
+    case answer(number: UInt64, ByteBuffer)
 
     /// The version of this format, told in the hello as part of the protocol's.
     static let version = 1
@@ -35,6 +43,8 @@ enum PeerNews {
         case reply = 3
         case transfer = 4
         case transferred = 5
+        case question = 6
+        case answer = 7
     }
 
     /// The bytes of one partition's leadership.
@@ -55,9 +65,7 @@ enum PeerNews {
             }
             return .application(kind: Kind.leadership.rawValue, body)
         case .command(let number, let command):
-            body.writeInteger(number, endianness: .little)
-            body.writeImmutableBuffer(command)
-            return .application(kind: Kind.command.rawValue, body)
+            return Self.numbered(number, command, .command)
         case .reply(let number, let appliedIndex, let reply):
             body.writeInteger(number, endianness: .little)
             body.writeInteger(appliedIndex.rawValue, endianness: .little)
@@ -77,7 +85,22 @@ enum PeerNews {
             )
             body.writeString(refusal?.message ?? "")
             return .application(kind: Kind.transferred.rawValue, body)
+        case .question(let number, let question):
+            return Self.numbered(number, question, .question)
+        case .answer(let number, let answer):
+            return Self.numbered(number, answer, .answer)
         }
+    }
+
+    private static func numbered(
+        _ number: UInt64,
+        _ content: ByteBuffer,
+        _ kind: Kind
+    ) -> PeerMessage {
+        var body = ByteBuffer()
+        body.writeInteger(number, endianness: .little)
+        body.writeImmutableBuffer(content)
+        return .application(kind: kind.rawValue, body)
     }
 
     private static func write(_ partition: TopicPartition, to body: inout ByteBuffer) {
@@ -128,6 +151,16 @@ enum PeerNews {
                 number: number,
                 code == .noError ? nil : Refusal(code, String(buffer: body))
             )
+        case .question:
+            guard let number = body.readInteger(endianness: .little, as: UInt64.self) else {
+                return nil
+            }
+            self = .question(number: number, body)
+        case .answer:
+            guard let number = body.readInteger(endianness: .little, as: UInt64.self) else {
+                return nil
+            }
+            self = .answer(number: number, body)
         case nil:
             return nil
         }

@@ -166,7 +166,10 @@ extension Shard: PeerReceiver {
         }
         if change != .back { healer.giveUp(on: broker) }
         if change != .lost { healer.peerCame(broker) }
-        if change != .back { peers.transfers.lost(broker) }
+        if change != .back {
+            peers.transfers.lost(broker)
+            peers.questions.lost(broker)
+        }
         if change == .reborn { shipping.reborn(broker) }
         metadata?.peersChanged()
     }
@@ -299,6 +302,10 @@ extension Shard: PeerReceiver {
             }
         case .transferred(let number, let refusal):
             peers.transfers.take(refusal, number: number)
+        case .question(let number, let question):
+            answer(question, number: number, from: broker)
+        case .answer(let number, let answer):
+            take(answer, number: number)
         }
     }
 
@@ -373,4 +380,6 @@ struct PeerTable {
     var monitor: PeerMonitor
     /// Shard 0: leaders elsewhere that were asked to hand over.
     let transfers = TransferRelay()
+    /// Shard 0: questions to other brokers.
+    let questions = QuestionRelay()
 }

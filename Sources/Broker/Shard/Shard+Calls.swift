@@ -66,6 +66,8 @@ extension Shard {
             metadata.whenDurable(upTo: index) { completion(.barrier) }
         case .transfer(let transfer):
             perform(transfer) { completion(.transfer($0)) }
+        case .peer(let broker, let question):
+            send(question, to: broker) { completion(.peer($0)) }
         case .barrier:
             completion(.barrier)
         }

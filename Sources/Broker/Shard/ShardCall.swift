@@ -36,6 +36,8 @@ package enum ShardCall: Sendable {
     /// Has a partition led by another of its replicas; to the shard of the partition where this broker leads it, else to the
     /// shard of the metadata log, which asks the leader.
     case transfer(LeaderTransfer)
+    /// Asks another broker; only of the shard of the metadata log.
+    case peer(BrokerID, PeerQuestion)
     /// Answers when everything posted before it has been taken in.
     case barrier
 
@@ -61,6 +63,7 @@ package enum ShardReply: Sendable {
     case metadata(MetadataReply)
     /// Nil when the target leads.
     case transfer(Refusal?)
+    case peer(PeerAnswer)
     case barrier
 }
 

@@ -15,12 +15,14 @@ import ServiceLifecycle
 /// | `/metrics` | all metrics, as Prometheus reads them |
 /// | `POST /v1/brokers/ID/drain` | the broker's replicas move away; 409 and why when they cannot |
 /// | `DELETE /v1/brokers/ID/drain` | it takes replicas again |
+/// | `/v1/groups/NAME/history` | what happened to a group, as JSON; 404 where there is none |
 package struct AdminServer: Service {
     private let address: NetworkAddress
     private let group: any EventLoopGroup
     private let health: HealthChecks
     private let metrics: MetricsRegistry
     private let administration: Administration?
+    private let groups: GroupQuestions?
     private let logger: Logger
     private let running: @Sendable (NetworkAddress) async -> Void
 
@@ -32,6 +34,7 @@ package struct AdminServer: Service {
     ///   - health: what the probes ask.
     ///   - metrics: what is shown.
     ///   - administration: what can be changed; nil for nothing.
+    ///   - groups: what can be asked about groups; nil for nothing.
     ///   - logger: for what goes wrong.
     ///   - running: told where it listens, before the first request.
     package init(
@@ -40,6 +43,7 @@ package struct AdminServer: Service {
         health: HealthChecks,
         metrics: MetricsRegistry,
         administration: Administration? = nil,
+        groups: GroupQuestions? = nil,
         logger: Logger,
         running: @escaping @Sendable (NetworkAddress) async -> Void
     ) {
@@ -48,6 +52,7 @@ package struct AdminServer: Service {
         self.health = health
         self.metrics = metrics
         self.administration = administration
+        self.groups = groups
         self.logger = logger
         self.running = running
     }
@@ -105,6 +110,7 @@ package struct AdminServer: Service {
             Self.text(.ok, await metrics.exposition(), type: ExpositionWriter.contentType)
         }
         if let administration { Self.addDraining(administration, to: router) }
+        if let groups { Self.addGroups(groups, to: router) }
         return router
     }
 
@@ -133,7 +139,7 @@ package struct AdminServer: Service {
         }
     }
 
-    private static func text(
+    static func text(
         _ status: HTTPResponse.Status,
         _ body: String,
         type: String = "text/plain; charset=utf-8"

@@ -16,7 +16,7 @@ package final class BrokerNode: Service {
     /// The broker's id.
     package let brokerID: Int32
 
-    private let running: Running
+    let running: Running
     private let listeners: [KafkaListener]
     private let census: ConnectionCensus
 

@@ -35,6 +35,16 @@ package final class StartProgress: Sendable {
         }
     }
 
+    /// The questions about groups that can be asked of the broker, once it serves.
+    package var groups: GroupQuestions {
+        GroupQuestions { [self] group in
+            switch stage.withLock({ $0 }) {
+            case .starting: .unavailable("the broker is starting")
+            case .started(let node): await node.groupHistory(group)
+            }
+        }
+    }
+
     /// The health endpoints of the broker that starts.
     package var checks: HealthChecks {
         HealthChecks(

@@ -73,6 +73,7 @@ struct ServeCommand: AsyncParsableCommand {
             health: progress.checks,
             metrics: metrics,
             administration: progress.administration,
+            groups: progress.groups,
             logger: logs.logger("http")
         ) { bound in
             console.yield(bound)

@@ -130,6 +130,8 @@ def run(broker, report):
         expect_read_once(broker, tool)
     with check("list, describe and lag say what is so"):
         expect_told(broker, tool)
+    with check("explain says what happened"):
+        expect_explained(broker, tool)
     with check("seek moves a group without members, and no other"):
         expect_moved(broker, tool)
     with check("delete deletes a group without members, and no other"):
@@ -353,6 +355,29 @@ def expect_told(broker, tool):
         expect_equal(member.end(signal.SIGTERM), INTERRUPTED, "exit code after a signal")
     for command in ("describe", "lag", "delete"):
         tool.bad(NOT_FOUND, "group tended-not-there does not exist", "group", command, "tended-not-there")
+
+
+def expect_explained(broker, tool):
+    """By the group that the checks before left: members came and went, and have read all."""
+    where = ("--admin", broker.admin)
+    history = tool.objects("explain", "group", TENDED_GROUP, *where)
+    kinds = [each["event"] for each in history]
+    expect_equal(kinds[:3], ["joined", "rebalance_began", "rebalance_ended"], "the first events")
+    expect_equal(kinds[-2:], ["left", "emptied"], "the last events")
+    ended = [each for each in history if each["event"] == "rebalance_ended"]
+    facts = {(each["members"], each["partitions"], each["strategy"]) for each in ended}
+    expect_equal(facts, {(1, TENDED_PARTITIONS, "range")}, "what rebalances ended with")
+    expect(all(each["milliseconds"] >= 0 for each in ended), f"durations of {ended}")
+    times = [each["time"] for each in history]
+    expect_equal(times, sorted(times), "order of the events")
+    lines = tool.good("explain", "group", TENDED_GROUP, *where).splitlines()
+    expect_equal(len(lines), len(history), "lines")
+    expect(lines[0].endswith("(client flotilla, /127.0.0.1) joined"), f"first line {lines[0]}")
+    expect_equal(tool.good("explain", "group", TENDED_GROUP, "--since", "now", *where), "", "what happened since now")
+    killed = [each["text"] for each in tool.objects("explain", "group", GROUP, *where)]
+    expect(any("was given up: it was silent" in each for each in killed), f"nobody was given up: {killed}")
+    tool.bad(NOT_FOUND, "there is no group tended-not-there", "explain", "group", "tended-not-there", *where)
+    tool.bad(2, "is no time", "explain", "group", TENDED_GROUP, "--since", "soon", *where)
 
 
 def expect_moved(broker, tool):

@@ -98,11 +98,13 @@ extension ClassicGroup {
             touch(id, now: now)
         case .preparingRebalance where members[id]?.join == nil && !hasRoom:
             // Others came first.
-            remove([id], now: now, into: &effects)
+            remove([id], .crowded, now: now, into: &effects)
             throw JoinRefusal(code: .groupMaxSizeReached, memberID: "")
         case .preparingRebalance, .completingRebalance, .stable:
+            let cause: GroupEvent.RebalanceCause =
+                isUnchanged ? .asked(GroupEvent.clipped(id)) : .changed(GroupEvent.clipped(id))
             update(id, request, ticket, now: now, into: &effects)
-            prepareRebalance(now: now, into: &effects)
+            prepareRebalance(cause, now: now, into: &effects)
             completeJoinIfAllCame(now: now, into: &effects)
         case .empty:
             throw JoinRefusal(code: .unknownMemberId, memberID: id)
@@ -126,23 +128,23 @@ extension ClassicGroup {
         into effects: inout [Effect]
     ) {
         if members.isEmpty { protocolType = request.protocolType }
-        insert(
-            ClassicMember(
-                id: id,
-                instanceID: request.instanceID,
-                clientID: request.clientID,
-                clientHost: request.clientHost,
-                rebalanceTimeout: request.rebalanceTimeout,
-                sessionTimeout: request.sessionTimeout,
-                protocols: request.protocols,
-                join: ticket,
-                isNew: true,
-                deadline: now + Self.newMemberTimeout
-            )
+        let member = ClassicMember(
+            id: id,
+            instanceID: request.instanceID,
+            clientID: request.clientID,
+            clientHost: request.clientHost,
+            rebalanceTimeout: request.rebalanceTimeout,
+            sessionTimeout: request.sessionTimeout,
+            protocols: request.protocols,
+            join: ticket,
+            isNew: true,
+            deadline: now + Self.newMemberTimeout
         )
+        insert(member)
+        note(.joined(member.named))
         if leader == nil { leader = id }
         initialWait?.hasNewMember = true
-        prepareRebalance(now: now, into: &effects)
+        prepareRebalance(.came([GroupEvent.clipped(id)]), now: now, into: &effects)
         completeJoinIfAllCame(now: now, into: &effects)
     }
 
@@ -190,10 +192,11 @@ extension ClassicGroup {
         member.protocols = request.protocols
         member.deadline = now + request.sessionTimeout
         insert(member)
+        note(.replaced(GroupEvent.clipped(old), by: member.named))
         if wasLeader { leader = id }
         guard phase == .stable, electProtocol() == protocolName else {
             park(ticket, of: id)
-            prepareRebalance(now: now, into: &effects)
+            prepareRebalance(.changed(GroupEvent.clipped(id)), now: now, into: &effects)
             return completeJoinIfAllCame(now: now, into: &effects)
         }
         // Its share is what it was, so nobody else is disturbed.
@@ -239,8 +242,13 @@ extension ClassicGroup {
     // MARK: Rebalances
 
     /// Everybody has to join again, if that is not so already.
-    mutating func prepareRebalance(now: Instant, into effects: inout [Effect]) {
+    mutating func prepareRebalance(
+        _ cause: GroupEvent.RebalanceCause,
+        now: Instant,
+        into effects: inout [Effect]
+    ) {
         guard phase != .preparingRebalance else { return }
+        note(.rebalanceBegan(cause.shortened, epoch: nil))
         refuseSyncs(.rebalanceInProgress, now: now, into: &effects)
         unsynced.removeAll()
         unsyncedDeadline = nil
@@ -282,6 +290,7 @@ extension ClassicGroup {
         joinDeadline = nil
         for member in sortedMembers where member.join == nil && member.instanceID == nil {
             _ = take(member.id)
+            note(.gone(GroupEvent.clipped(member.id), .absent))
             if leader == member.id { leader = nil }
         }
         electLeader()
@@ -317,6 +326,7 @@ extension ClassicGroup {
         protocolName = nil
         leader = nil
         enter(.empty)
+        note(.emptied(generation: generation))
         effects.append(.persist(state, .emptied))
     }
 }

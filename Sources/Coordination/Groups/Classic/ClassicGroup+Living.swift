@@ -60,6 +60,8 @@ extension ClassicGroup {
     ) -> ErrorCode {
         self.wallTime = wallTime
         var leaving = id
+        // Members know their ids; tools may know the static name alone.
+        let departure: GroupEvent.Departure = id.isEmpty ? .removed : .left
         if let instanceID {
             guard let known = instances[instanceID] else { return .unknownMemberId }
             guard id.isEmpty || id == known else { return .fencedInstanceId }
@@ -69,25 +71,27 @@ extension ClassicGroup {
             return .noError
         }
         guard members[leaving] != nil else { return .unknownMemberId }
-        remove([leaving], now: now, into: &effects)
+        remove([leaving], departure, now: now, into: &effects)
         return .noError
     }
 
     /// Takes members out, and has the others share anew.
     mutating func remove(
         _ ids: [String],
+        _ departure: GroupEvent.Departure,
         now: Instant,
         into effects: inout [Effect]
     ) {
         for id in ids {
             guard let member = take(id) else { continue }
+            note(.gone(GroupEvent.clipped(id), departure))
             if let join = member.join {
                 effects.append(.joined(join, .refused(.unknownMemberId, memberID: id)))
             }
             if let sync = member.sync { effects.append(.synced(sync, .refused(.unknownMemberId))) }
             if leader == id { leader = nil }
         }
-        prepareRebalance(now: now, into: &effects)
+        prepareRebalance(.went(ids), now: now, into: &effects)
         completeJoinIfAllCame(now: now, into: &effects)
     }
 
@@ -100,7 +104,7 @@ extension ClassicGroup {
         for id in late.keys { pending[id] = nil }
         let silent = members.values.filter { $0.deadline <= now && !isAwaited($0) }.map(\.id)
         if !silent.isEmpty {
-            remove(silent.sorted(), now: now, into: &effects)
+            remove(silent.sorted(), .silent, now: now, into: &effects)
         } else if !late.isEmpty {
             completeJoinIfAllCame(now: now, into: &effects)
         }
@@ -111,7 +115,7 @@ extension ClassicGroup {
             let missing = unsynced.sorted()
             unsynced.removeAll()
             let isSharing = phase == .completingRebalance || phase == .stable
-            if isSharing, !missing.isEmpty { remove(missing, now: now, into: &effects) }
+            if isSharing, !missing.isEmpty { remove(missing, .unsynced, now: now, into: &effects) }
         }
         findNextDeadline(now: now)
     }

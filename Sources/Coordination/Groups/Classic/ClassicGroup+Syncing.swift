@@ -139,13 +139,24 @@ extension ClassicGroup {
             guard let error else { return becomeStable(now: now, into: &effects) }
             for member in members.keys { members[member]?.assignment = ByteBuffer() }
             refuseSyncs(error, now: now, into: &effects)
-            prepareRebalance(now: now, into: &effects)
+            note(.unwritten(error))
+            prepareRebalance(.unwritten, now: now, into: &effects)
             completeJoinIfAllCame(now: now, into: &effects)
         }
     }
 
     private mutating func becomeStable(now: Instant, into effects: inout [Effect]) {
         enter(.stable)
+        note(
+            .rebalanceEnded(
+                Rebalance(
+                    generation: generation,
+                    memberCount: members.count,
+                    partitionCount: nil,
+                    strategy: protocolName ?? ""
+                )
+            )
+        )
         for member in sortedMembers {
             guard let ticket = member.sync else { continue }
             members[member.id]?.sync = nil

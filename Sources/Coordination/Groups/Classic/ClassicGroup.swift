@@ -97,6 +97,8 @@ package struct ClassicGroup: Sendable {
     var isStoring = false
     /// The wall clock of the call at hand, for what is written down.
     var wallTime: Timestamp
+    /// What has happened since `takeEvents()`.
+    private var events: [GroupEvent] = []
 
     /// A new group waits for further members, and longer when one comes.
     struct InitialWait: Sendable {
@@ -301,6 +303,16 @@ package struct ClassicGroup: Sendable {
     mutating func enter(_ phase: Phase) {
         self.phase = phase
         phaseTime = wallTime
+    }
+
+    // MARK: History
+
+    mutating func note(_ event: GroupEvent) { events.append(event) }
+
+    /// What has happened since the last call, for the group's history.
+    package mutating func takeEvents() -> [GroupEvent] {
+        defer { events.removeAll() }
+        return events
     }
 }
 

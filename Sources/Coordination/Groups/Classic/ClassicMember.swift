@@ -44,6 +44,16 @@ struct ClassicMember: Sendable {
     /// When its silence has lasted too long.
     var deadline: Instant
 
+    /// The member as the group's history names it.
+    var named: GroupEventMember {
+        GroupEventMember(
+            id: id,
+            instanceID: instanceID,
+            clientID: clientID,
+            clientHost: clientHost
+        )
+    }
+
     /// What it says with a strategy.
     func metadata(for name: String?) -> ByteBuffer {
         protocols.first { $0.name == name }?.metadata ?? ByteBuffer()

@@ -1,0 +1,68 @@
+package import FlotillaCoordination
+import FlotillaModel
+
+/// Questions about groups that Kafka's protocol has no words for, asked of any broker.
+extension Shard {
+    /// Where a group is coordinated; or why nobody can tell.
+    func groupPlace(of group: String) -> Result<(place: GroupPlace, coordinator: BrokerID), Refusal>
+    {
+        guard let partition = groupPartition(of: group) else {
+            // The topic is made for the first group.
+            return .failure(Refusal(.groupIdNotFound, "there is no group \(group)"))
+        }
+        guard let leader = leadership.leader(of: partition)?.leader else {
+            return .failure(
+                Refusal(.coordinatorNotAvailable, "nobody coordinates the group \(group) now")
+            )
+        }
+        return .success((GroupPlace(partition: partition, group: group), leader))
+    }
+
+    /// What happened to a group lately, wherever it is coordinated.
+    package func groupHistory(
+        of group: String,
+        then completion: @escaping (Result<GroupHistoryReply, Refusal>) -> Void
+    ) {
+        let place: GroupPlace
+        let coordinator: BrokerID
+        switch groupPlace(of: group) {
+        case .failure(let refusal): return completion(.failure(refusal))
+        case .success(let found): (place, coordinator) = found
+        }
+        let finish = { (answer: PeerAnswer) in
+            switch answer {
+            case .history(let reply): completion(.success(reply))
+            case .refused(let refusal): completion(.failure(refusal))
+            }
+        }
+        if coordinator == settings.broker {
+            ownHistory(of: place, then: finish)
+        } else {
+            ask(coordinator, .history(place), then: finish)
+        }
+    }
+
+    /// What this broker remembers of a group that it coordinates.
+    func ownHistory(of place: GroupPlace, then completion: @escaping (PeerAnswer) -> Void) {
+        let call = GroupCall(partition: place.partition, group: place.group, question: .history)
+        ask(settings.shard(of: place.partition), .groups([call])) { reply in
+            guard case .groups(let answers) = reply else {
+                preconditionFailure("a call about groups is answered as one")
+            }
+            switch answers[0] {
+            case .history(let reply): completion(.history(reply))
+            case .error(let code):
+                completion(.refused(Self.refusal(code, of: place.group)))
+            case .joined, .synced, .left, .offsets, .deletedOffsets, .described, .describedConsumer,
+                .heartbeat, .refused:
+                preconditionFailure("a question is answered as what it is")
+            }
+        }
+    }
+
+    static func refusal(_ code: ErrorCode, of group: String) -> Refusal {
+        code == .groupIdNotFound
+            ? Refusal(code, "there is no group \(group)")
+            : Refusal(code, "the coordinator of group \(group) cannot answer now: \(code)")
+    }
+}

@@ -1,0 +1,50 @@
+import FlotillaBroker
+import FlotillaCoordination
+import FlotillaModel
+import NIOCore
+
+/// What the broker can tell of groups over HTTP, whoever coordinates them.
+extension BrokerNode {
+    /// What happened to a group lately.
+    func groupHistory(_ group: String) async -> GroupQuestions.Outcome<GroupHistoryReport> {
+        let place = running.places[0]
+        let result = await withCheckedContinuation { continuation in
+            place.eventLoop.execute {
+                place.shard.value.groupHistory(of: group) { continuation.resume(returning: $0) }
+            }
+        }
+        return GroupQuestions.Outcome(result) { GroupHistoryReport(group, $0) }
+    }
+}
+
+extension GroupQuestions.Outcome {
+    fileprivate init<Reply>(_ result: Result<Reply, Refusal>, _ report: (Reply) -> Answer) {
+        switch result {
+        case .success(let reply): self = .found(report(reply))
+        case .failure(let refusal) where refusal.code == .groupIdNotFound:
+            self = .notFound(refusal.message)
+        case .failure(let refusal): self = .unavailable(refusal.message)
+        }
+    }
+}
+
+extension GroupHistoryReport {
+    fileprivate init(_ group: String, _ reply: GroupHistoryReply) {
+        self.init(
+            group: group,
+            coordinator: reply.coordinator.rawValue,
+            dropped: reply.droppedCount,
+            events: reply.lines.map { line in
+                Event(
+                    time: line.time.rawValue,
+                    lastTime: line.lastTime.rawValue,
+                    count: line.count,
+                    event: line.event,
+                    text: line.text,
+                    names: line.words,
+                    numbers: line.numbers
+                )
+            }
+        )
+    }
+}
