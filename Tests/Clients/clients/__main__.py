@@ -71,8 +71,10 @@ def main():
     parser.add_argument("--records", type=int, default=500, help="records for each client, codec and acks")
     parser.add_argument(
         "--long", action="store_true",
-        help="ten kills in a minute instead of three in twelve seconds, and thirty of groups' coordinators in five minutes")
+        help="ten kills in a minute instead of three in twelve seconds; five minutes each of groups whose coordinator is killed, and "
+             "of groups whose members come, leave, die and are stopped, by the classic and by the consumer protocol")
     parser.add_argument("--only", nargs="*", choices=GROUPS, help="groups to run")
+    parser.add_argument("--part", nargs="*", choices=groups.PARTS, help="parts of `groups` to run")
     parser.add_argument("--peer", nargs="*", choices=list(PEERS), help="clients to run")
     parser.add_argument("--seed", type=int, default=20261121, help="seed of the moments at which the broker is killed")
     parser.add_argument("--environments", default=".venv", help="the folder of the virtual environments")
@@ -86,7 +88,7 @@ def main():
     count, seconds = (10, 60) if arguments.long else (3, 12)
     checks = {
         "peers": lambda: run_peers(arguments, report),
-        "groups": lambda: groups.run(arguments.binary, report, arguments.long),
+        "groups": lambda: groups.run(arguments.binary, report, arguments.long, arguments.part or groups.PARTS),
         "cluster": lambda: cluster.run(arguments.binary, report),
         "removal": lambda: removal.run(arguments.binary, report),
         "kills": lambda: kills.run(arguments.binary, report, count, seconds, arguments.seed),

@@ -1,4 +1,4 @@
-"""A group of the consumer protocol (KIP-848) of librdkafka's members while records are written."""
+"""A group of the consumer protocol (KIP-848) of librdkafka's members while records are written; in the long form our own beside them."""
 
 import struct
 import time
@@ -7,13 +7,14 @@ from confluent_kafka import Consumer
 
 from .broker import Broker
 from .group_history import Group
-from .group_mixed import END_SECONDS, GRACE_SECONDS, SHARE_SECONDS, Writer
+from .group_mixed import GRACE_SECONDS, LONG_SECONDS, SHARE_SECONDS, Course, Writer, judge
 from .group_wire import GroupConnection
 from .report import expect, expect_equal
 from .wire import NONE
 
 KIND = "confluent-kafka consumer"
 TOPIC, GROUP, PARTITIONS, MEMBERS = "divided", "divided", 12, 3
+LONG_TOPIC = "longer"
 SESSION_MILLIS = 6000
 SETTINGS = {
     "FLOTILLA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": str(SESSION_MILLIS),
@@ -22,10 +23,13 @@ SETTINGS = {
 CONSUMER_GROUP_HEARTBEAT, INVALID_REGULAR_EXPRESSION = 68, 128
 HOSTILE_PATTERNS = ("a(", r"(a)\1", "(((a{1000}){1000}){1000})", ".*a|" * 1000, "a" * 5000)
 HOSTILE_SECONDS = 2
+LONG_KINDS = (KIND, "flotilla consumer", KIND, "flotilla consumer", KIND, KIND, "flotilla consumer", KIND)
 
 
 class ConsumerGroup(Group):
     """Members of the consumer protocol: each has its own epoch, and partitions move one by one."""
+
+    is_incremental = True
 
     def is_shared(self):
         """Whether the living members hold all partitions, each one, in even shares."""
@@ -38,54 +42,25 @@ class ConsumerGroup(Group):
 
     def expect_one_owner(self):
         """No two members hold a partition at a time."""
-        spans = []
-        for member in self.members:
-            held = {}
-            for event in member.events:
-                if event["event"] == "assigned":
-                    for partition in event["partitions"]:
-                        held.setdefault(partition, event["time"])
-                if event["event"] == "revoked":
-                    for partition in event["partitions"]:
-                        if partition in held:
-                            spans.append((partition, held.pop(partition), event["time"], member))
-            end = member.events[-1]["time"] if member.events else 0
-            spans += [(partition, begin, end, member) for partition, begin in held.items()]
-        spans.sort(key=lambda span: span[:3])
-        for first, second in zip(spans, spans[1:]):
-            if first[0] == second[0] and first[3] is not second[3]:
-                expect(
-                    first[2] <= second[1],
-                    f"partition {first[0]} had two owners for {first[2] - second[1]:.3f} s")
+        self.expect_no_overlap()
 
 
-def run(binary, report):
+def run(binary, report, is_long, seconds=LONG_SECONDS):
     """Members come, go and die; then all is judged that they said."""
     check = lambda name: report.check("groups, consumer protocol", name)
     with Broker(binary, environment=SETTINGS) as broker:
         with GroupConnection(broker.host, broker.port) as connection:
-            expect_equal(connection.create_topic(TOPIC, PARTITIONS), NONE, f"error of creating {TOPIC}")
+            for topic in (TOPIC, LONG_TOPIC):
+                expect_equal(connection.create_topic(topic, PARTITIONS), NONE, f"error of creating {topic}")
         with ConsumerGroup(broker.kafka, GROUP, TOPIC, PARTITIONS, SESSION_MILLIS) as group, \
                 Writer(broker.kafka, TOPIC, PARTITIONS) as writer:
             live(group, check)
-            wanted = writer.finish()
-            with check("every record is read at least once, and committed") as notes:
-                group.wait_until_read(wanted, END_SECONDS)
-                for member in group.living():
-                    member.leave()
-                group.expect_each_read(wanted)
-                with GroupConnection(broker.host, broker.port) as connection:
-                    seen = connection.committed_offsets(GROUP, TOPIC, list(wanted))
-                expect_equal(seen, wanted, "committed offsets at the end")
-                notes.append(f"{sum(wanted.values())} records")
-            with check("no partition has two owners at a time"):
-                group.expect_one_owner()
-            with check("each share is read in order and without a gap"):
-                group.expect_order()
-            with check("nobody begins before what was committed"):
-                group.expect_progress()
+            judge(broker, group, writer.finish(), check)
         with check("an expression names topics, and a hostile one is refused"):
             expect_patterns(broker)
+        if is_long:
+            with ConsumerGroup(broker.kafka, LONG_TOPIC, LONG_TOPIC, PARTITIONS, SESSION_MILLIS, binary) as group:
+                Course(broker, group, LONG_TOPIC, "groups, consumer, long", report, seconds).run(LONG_KINDS)
 
 
 def live(group, check):
