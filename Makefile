@@ -30,7 +30,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster sim sim-short mutants fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster group-figures sim sim-short mutants fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -68,7 +68,7 @@ clients-test: deps
 	@scripts/venv
 	$(CLIENTS) --records $(RECORDS)
 
-soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kills in a minute
+soak: deps ## the long forms: all seeds, 10,000 records for each client, ten kills in a minute, groups for a quarter of an hour
 	swift build $(SWIFT_FLAGS) --build-tests
 	FLOTILLA_RAFT_SEEDS=2000 FLOTILLA_REPLICA_SEEDS=200 swift test $(SWIFT_FLAGS) --skip-build
 	@scripts/venv
@@ -102,6 +102,10 @@ figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk
 
 figures-cluster: static ## the same of three brokers on this machine: throughput, latencies, thousands of partitions
 	bench/figures-cluster --binary $(STATIC_FLOTILLA)
+
+group-figures: static ## the same of consumer groups: thousands of groups and of members, a coordinator's death, commits; ONLY=scale,members,commits
+	@scripts/venv
+	$(PYTHON) bench/figures-groups --binary $(STATIC_FLOTILLA) $(if $(ONLY),--only $(ONLY))
 
 sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES
 	$(FLOTILLA) sim --seeds $(SEEDS) --minutes $(SIM_MINUTES)

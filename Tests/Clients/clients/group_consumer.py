@@ -1,6 +1,5 @@
 """A group of the consumer protocol (KIP-848) of librdkafka's members while records are written; in the long form our own beside them."""
 
-import struct
 import time
 
 from confluent_kafka import Consumer
@@ -8,7 +7,7 @@ from confluent_kafka import Consumer
 from .broker import Broker
 from .group_history import Group
 from .group_mixed import GRACE_SECONDS, LONG_SECONDS, SHARE_SECONDS, Course, Writer, judge
-from .group_wire import GroupConnection
+from .group_wire import CONSUMER_GROUP_HEARTBEAT, GroupConnection, consumer_heartbeat_body, read_consumer_heartbeat
 from .report import expect, expect_equal
 from .wire import NONE
 
@@ -20,7 +19,7 @@ SETTINGS = {
     "FLOTILLA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": str(SESSION_MILLIS),
     "FLOTILLA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS": "500",
 }
-CONSUMER_GROUP_HEARTBEAT, INVALID_REGULAR_EXPRESSION = 68, 128
+INVALID_REGULAR_EXPRESSION = 128
 HOSTILE_PATTERNS = ("a(", r"(a)\1", "(((a{1000}){1000}){1000})", ".*a|" * 1000, "a" * 5000)
 HOSTILE_SECONDS = 2
 LONG_KINDS = (KIND, "flotilla consumer", KIND, "flotilla consumer", KIND, KIND, "flotilla consumer", KIND)
@@ -113,23 +112,5 @@ def expect_patterns(broker):
 
 def join_by_pattern(connection, pattern):
     """ConsumerGroupHeartbeat 1 of a member that wants the topics of an expression: the error."""
-    def text(value):
-        data = value.encode()
-        return varint(len(data) + 1) + data
-
-    body = b"".join((
-        b"\0", text("by-hostile-pattern"), text("someone"), struct.pack(">i", 0), b"\0\0", struct.pack(">i", 60_000),
-        b"\0", text(pattern), b"\0", b"\1", b"\0",
-    ))
-    reader = connection.request(CONSUMER_GROUP_HEARTBEAT, 1, body)
-    _, _, error = reader.read("bih")
-    return error
-
-
-def varint(number):
-    """An unsigned variable-length number."""
-    data = b""
-    while number > 0x7F:
-        data += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return data + bytes([number])
+    body = consumer_heartbeat_body("by-hostile-pattern", "someone", 0, rebalance=60_000, pattern=pattern, owned=[])
+    return read_consumer_heartbeat(connection.request(CONSUMER_GROUP_HEARTBEAT, 1, body))[0]

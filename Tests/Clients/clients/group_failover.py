@@ -1,7 +1,7 @@
 """Three brokers, and the one that coordinates a group is killed again and again while many groups commit.
 
-In the long form fifty groups commit 200 times a second in all, most of them over bare sockets: these read back what they have committed, and
-know of a coordinator that is gone without waiting for a library to notice.
+In the long form fifty groups commit 200 times a second in all, most of them over bare sockets: these read back what they have
+committed, and know of a coordinator that is gone without waiting for a library to notice.
 """
 
 import bisect

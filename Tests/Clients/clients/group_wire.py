@@ -1,5 +1,6 @@
-"""The requests of consumer groups over bare sockets, in their last non-flexible versions."""
+"""The requests of consumer groups over bare sockets, in their last non-flexible versions; those of KIP-848 have no other."""
 
+import struct
 import time
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from .report import expect
 from .wire import FIND_COORDINATOR, NONE, Connection, Writer
 
 OFFSET_COMMIT, OFFSET_FETCH, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = 8, 9, 11, 12, 13, 14
-DESCRIBE_GROUPS = 15
+DESCRIBE_GROUPS, CONSUMER_GROUP_HEARTBEAT = 15, 68
 
 OFFSET_METADATA_TOO_LARGE, COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR = 12, 14, 15, 16
 ILLEGAL_GENERATION, INCONSISTENT_GROUP_PROTOCOL, INVALID_GROUP_ID, UNKNOWN_MEMBER_ID = 22, 23, 24, 25
@@ -62,6 +63,53 @@ def commit_body(group, topic, offsets, generation=-1, member="", metadata=""):
 def fetch_body(group, topic, partitions):
     """OffsetFetch 5."""
     return Writer().string(group).add("i", 1).string(topic).array(partitions, lambda each, n: each.add("i", n)).data()
+
+
+def varint(number):
+    """An unsigned variable-length number."""
+    data = b""
+    while number > 0x7F:
+        data += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return data + bytes([number])
+
+
+def compact(text):
+    """A string of a flexible version, or null."""
+    if text is None:
+        return b"\0"
+    data = text.encode()
+    return varint(len(data) + 1) + data
+
+
+def compact_array(elements, write):
+    """An array of a flexible version, or null."""
+    return b"\0" if elements is None else varint(len(elements) + 1) + b"".join(map(write, elements))
+
+
+def consumer_heartbeat_body(group, member, epoch, rebalance=-1, topics=None, pattern=None, owned=None):
+    """ConsumerGroupHeartbeat 1, with the end of its header; `owned` is [(topic id, [partition])]. What is None has not changed."""
+    write = lambda each: each[0] + compact_array(each[1], lambda number: struct.pack(">i", number)) + b"\0"
+    return b"".join((
+        b"\0", compact(group), compact(member), struct.pack(">i", epoch), compact(None), compact(None), struct.pack(">i", rebalance),
+        compact_array(topics, compact), compact(pattern), compact(None), compact_array(owned, write), b"\0",
+    ))
+
+
+def read_consumer_heartbeat(reader):
+    """The answer to it: (error, epoch, [(topic id, [partition])] or None where the share has not changed)."""
+    _, _, error = reader.read("bih")
+    for _ in range(2):
+        reader.take(max(0, reader.varint() - 1))
+    epoch, _, is_given = reader.read("iib")
+    if is_given < 0:
+        return error, epoch, None
+    share = []
+    for _ in range(reader.varint() - 1):
+        topic = reader.take(16)
+        share.append((topic, [reader.read("i") for _ in range(reader.varint() - 1)]))
+        reader.take(reader.varint())
+    return error, epoch, share
 
 
 class GroupConnection(Connection):
