@@ -34,6 +34,8 @@ CALM_SECONDS = 1
 # One in so many turns begins with a crash of the broker, and in one in so many the next member comes before the last one is missed.
 CRASH_TURNS, HASTE_TURNS = 5, 3
 QUIET_GROUPS = 20
+# Beyond the session: what the coordinator, and those who are left, need to notice that somebody is gone.
+NOTICE_SECONDS = 6
 # What was said before arrives within this time.
 SAYING_SECONDS = 0.5
 SEED = 20261130
@@ -150,7 +152,7 @@ class Course:
 
     def run(self, kinds):
         """All of it."""
-        group, limit = self.group, self.group.session_millis / 1000 + GRACE_SECONDS
+        group, limit = self.group, self.group.session_millis / 1000 + NOTICE_SECONDS
         with Writer(self.broker.kafka, self.topic, group.partitions, LONG_RATE_PER_SECOND) as writer:
             with self.check(f"{len(kinds)} members share the partitions"):
                 for kind in kinds:
@@ -158,7 +160,6 @@ class Course:
                 group.wait_until_shared(len(kinds), SHARE_SECONDS)
                 self.commit_quietly()
             begin = time.monotonic()
-            # The crash of the broker is told apart from what its members do to each other.
             with self.check(f"they come and go for {self.seconds} s (seed {SEED})") as notes:
                 self.live(begin, notes)
             end = time.monotonic()

@@ -173,7 +173,8 @@ def measure_scale(cluster, groups, runs):
         times.append(time.monotonic() - begin)
         if run == 0:
             memory_rows(cluster, before, "memory after one commit of each", count)
-    row(f"commit of all groups, {WORKERS_PER_BROKER} connections to each broker, {runs} runs", times, "s")
+    spread = f"({min(times):.2f} to {max(times):.2f}, {runs} runs)"
+    row(f"commit of all groups, {WORKERS_PER_BROKER} connections to each broker", statistics.median(times), "s", spread)
     row(f"{'':4}requests, each of {OFFSETS} offsets", count / statistics.median(times), "/s")
     time.sleep(FLUSH_SECONDS)
     memory_rows(cluster, before, "memory after all commits", count)
