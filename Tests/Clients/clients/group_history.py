@@ -403,7 +403,7 @@ class Group:
     def expect_order(self):
         """Within one share each partition is read without a gap, and nothing is read that is not in it."""
         for member in self.members:
-            share, next_offset, given_up = (), {}, set()
+            share, generation, next_offset, given_up = (), None, {}, set()
             for event in member.events:
                 if event["event"] == "revoked":
                     given_up |= set(event["partitions"])
@@ -411,9 +411,9 @@ class Group:
                     # Where members keep what is not taken from them, they read that on.
                     kept = set(share) - given_up if self.is_incremental else ()
                     next_offset = {partition: offset for partition, offset in next_offset.items() if partition in kept}
-                    share, given_up = event["partitions"], set()
+                    share, generation, given_up = event["partitions"], event["generation"], set()
                 for partition, offset, _ in event.get("rows", ()):
-                    what = f"{member.kind}, generation {member.share()}, partition {partition}"
+                    what = f"{member.kind}, generation {generation}, partition {partition}"
                     expect(partition in share, f"{what} is read and not held")
                     expect_equal(offset, next_offset.get(partition, offset), f"{what}: offset read next")
                     next_offset[partition] = offset + 1
