@@ -40,12 +40,12 @@ struct ControllerSnapshotTests {
         #expect(image.configs(of: 1)["num.partitions"] == "2")
     }
 
-    @Test("A snapshot read from version 1 is written as version 2 and read back the same")
+    @Test("A snapshot read from version 1 is written as version 3 and read back the same")
     func rewritten() throws {
         let random = SeededRandom(seed: 1)
         let controller = try Controller(snapshot: ByteBuffer(hex: earlierSnapshot), random: random)
         let bytes = controller.snapshot()
-        #expect(bytes.getInteger(at: 4, endianness: .little, as: UInt16.self) == 2)
+        #expect(bytes.getInteger(at: 4, endianness: .little, as: UInt16.self) == 3)
         #expect(try Controller(snapshot: bytes, random: random).image == controller.image)
     }
 

@@ -38,6 +38,10 @@ let exampleRecords: [MetadataRecord] = {
             changes: [ConfigChange("a", nil), ConfigChange("b", ""), ConfigChange("c", "Ω")]
         ),
         .brokerConfigsChanged(broker: nil, changes: []),
+        .groupConfigsChanged(
+            group: "readers",
+            changes: [ConfigChange("consumer.session.timeout.ms", "7")]
+        ),
         .brokerConfigsChanged(broker: 0, changes: [ConfigChange("num.partitions", "7")]),
         .producerIDsAllocated(ProducerIDBlock(start: 0, count: 1000), broker: 1),
         .producerIDsAllocated(
@@ -211,8 +215,8 @@ struct MetadataRecordTests {
         "An unknown kind and a newer version stop the reader: they are never skipped (architecture §4)"
     )
     func unknown() {
-        #expect(throws: CoordinationError.unknownRecordKind(19)) {
-            try MetadataRecord(decoding: ByteBuffer(bytes: [1, 19, 0, 0, 0, 0]))
+        #expect(throws: CoordinationError.unknownRecordKind(20)) {
+            try MetadataRecord(decoding: ByteBuffer(bytes: [1, 20, 0, 0, 0, 0]))
         }
         #expect(throws: CoordinationError.unknownRecordKind(0)) {
             try MetadataRecord(decoding: ByteBuffer(bytes: [1, 0, 0, 0, 0, 0]))

@@ -85,7 +85,12 @@ extension GroupCoordinator {
     }
 
     func revive(_ name: String, _ state: ConsumerGroupState) {
-        let group = ConsumerGroup(name: name, state: state, settings: consumerSettings(name), now: now)
+        let group = ConsumerGroup(
+            name: name,
+            state: state,
+            settings: consumerSettings(name),
+            now: now
+        )
         consumerGroups[name] = Live(group: group)
         armConsumers(name)
     }

@@ -67,6 +67,8 @@ package enum GroupEvent: Hashable, Sendable {
         case topics([String])
         /// The last shares could not be written down.
         case unwritten
+        /// The last member of the consumer protocol has gone, and the others go on with the classic one.
+        case downgraded
     }
 
     /// Why commits are forgotten.
@@ -162,7 +164,7 @@ extension GroupEvent.RebalanceCause {
         switch self {
         case .came(let names), .went(let names), .topics(let names): names
         case .changed(let name), .asked(let name): [name]
-        case .unwritten: []
+        case .unwritten, .downgraded: []
         }
     }
 
@@ -180,6 +182,7 @@ extension GroupEvent.RebalanceCause {
         case .changed(let name): .changed(GroupEvent.clipped(name))
         case .asked(let name): .asked(GroupEvent.clipped(name))
         case .unwritten: .unwritten
+        case .downgraded: .downgraded
         }
     }
 }

@@ -230,7 +230,10 @@ extension Draft {
             return (image.clusterConfigs, BrokerConfigTable.table)
         case .group(let name):
             guard !name.isEmpty, name.utf8.count <= GroupConfig.nameByteLimit else {
-                throw Refusal(.invalidRequest, "a group has a name, of at most \(GroupConfig.nameByteLimit) bytes")
+                throw Refusal(
+                    .invalidRequest,
+                    "a group has a name, of at most \(GroupConfig.nameByteLimit) bytes"
+                )
             }
             return (image.configs(ofGroup: name), GroupConfig.table)
         }

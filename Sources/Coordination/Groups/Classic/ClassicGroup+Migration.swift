@@ -26,6 +26,6 @@ extension ClassicGroup {
         into effects: inout [Effect]
     ) {
         self.wallTime = wallTime
-        prepareRebalance(now: now, into: &effects)
+        prepareRebalance(.downgraded, now: now, into: &effects)
     }
 }
