@@ -67,12 +67,37 @@ struct PeerNewsTests {
     // MARK: Questions
 
     private static let questions: [PeerQuestion] = [
-        .history(GroupPlace(partition: partition, group: "readers"))
+        .history(GroupPlace(partition: partition, group: "readers")),
+        .lag(GroupPlace(partition: partition, group: "readers")),
+        .positions([PositionCall(partition: partition, offset: Offset(9))]),
     ]
 
     private static let answers: [PeerAnswer] = [
         .refused(Refusal(.groupIdNotFound, "there is no group readers")),
         .history(GroupHistoryReply(coordinator: BrokerID(2), droppedCount: 3, lines: [])),
+        .lag(
+            GroupLagReply(
+                coordinator: BrokerID(2),
+                time: Timestamp(3),
+                positions: [
+                    GroupPosition(
+                        key: OffsetKey(topic: "orders", partition: 4),
+                        committed: Offset(5),
+                        end: Offset(7),
+                        start: Offset(6),
+                        time: Timestamp(8)
+                    ),
+                    GroupPosition(
+                        key: OffsetKey(topic: "orders", partition: 5),
+                        committed: Offset(9)
+                    ),
+                ]
+            )
+        ),
+        .positions([
+            PositionReply(error: .noError, highWatermark: Offset(3), time: Timestamp(4)),
+            PositionReply(error: .notLeaderOrFollower),
+        ]),
     ]
 
     @Test("Questions and answers are read back as they were written")

@@ -82,7 +82,8 @@ struct AdminServerTests {
                     return .found(
                         GroupHistoryReport(group: group, coordinator: 1, dropped: 0, events: [])
                     )
-                }
+                },
+                lag: { .notFound("there is no group \($0)") }
             ),
             logger: .silent,
             running: { address in told.yield(address.port) }
@@ -103,6 +104,9 @@ struct AdminServerTests {
             try get("/v1/groups/late/history", port: port) == ("503", "broker 2 does not answer\n")
         )
         #expect(try get("/v1/groups/%4/history", port: port).status == "400")
+        #expect(
+            try get("/v1/groups/b/lag", port: port) == ("404", "there is no group b\n")
+        )
         running.cancel()
         _ = await running.result
     }

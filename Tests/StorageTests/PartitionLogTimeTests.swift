@@ -72,6 +72,25 @@ struct PartitionLogTimeTests {
     }
 
     @Test(
+        "finds the time of the first batch from an offset on, as a walk over all batches does",
+        arguments: UInt64(0)..<20
+    )
+    func firstBatchTime(seed: UInt64) throws {
+        let fixture = try makeFixture(seed: seed)
+        var random = SeededRandom(seed: seed + 3_000)
+        let end = fixture.log.logEndOffset.rawValue
+        for _ in 0..<100 {
+            let lower = Offset(Int64.random(in: 0...end, using: &random))
+            let upper = Offset(Int64.random(in: lower.rawValue...end, using: &random))
+            let found = try fixture.ready { isAfterLoad in
+                try fixture.log.firstBatchTime(from: lower, upTo: upper, afterLoad: isAfterLoad)
+            }
+            let expected = batches(fixture, lower..<upper).first.map(maximumTimestamp)
+            #expect(found == expected)
+        }
+    }
+
+    @Test(
         "finds the batch with the largest time, as a walk over all batches does",
         arguments: UInt64(0)..<20
     )

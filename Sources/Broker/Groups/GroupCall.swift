@@ -26,6 +26,8 @@ package struct GroupCall: Sendable {
         case describeConsumer
         /// What happened to it lately.
         case history
+        /// What it has committed, for a look that need not be exact.
+        case commits
         case delete
     }
 }
@@ -69,6 +71,7 @@ package enum GroupAnswer: Sendable {
     case described(GroupDescription)
     case describedConsumer(ConsumerGroupDescription)
     case history(GroupHistoryReply)
+    case commits(GroupPositions)
     /// What a member of the consumer protocol is told.
     case heartbeat(ConsumerHeartbeatAnswer)
     /// Why it is refused.

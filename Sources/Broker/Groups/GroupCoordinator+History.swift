@@ -29,6 +29,9 @@ extension GroupCoordinator {
     func remember(_ events: [GroupEvent], of name: String) {
         guard !events.isEmpty else { return }
         beginHistory(of: name)
+        for event in events {
+            if case .rebalanceEnded = event { shard.counters.rebalanceCount += 1 }
+        }
         memory.histories.note(events, of: name, at: moment)
     }
 

@@ -41,6 +41,7 @@ extension GroupCoordinator {
         }
         answerLater(completion) { finish in
             write(records, of: name, tooLong: .invalidCommitOffsetSize) { [unowned self] error in
+                if error == nil { self.shard.counters.commitCount += facts.count }
                 finish(.error(error ?? .noError))
                 // A topic may have been deleted meanwhile, and another one get its name.
                 let gone = facts.keys.filter { !self.isThere($0.topic) }.sorted()

@@ -130,6 +130,7 @@ final class GroupCoordinator {
         case .describe: completion(describe(name))
         case .describeConsumer: completion(describeConsumer(name))
         case .history: completion(history(name))
+        case .commits: completion(commits(name))
         case .delete: delete(name, then: completion)
         }
     }

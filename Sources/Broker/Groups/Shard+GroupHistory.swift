@@ -33,6 +33,7 @@ extension Shard {
             switch answer {
             case .history(let reply): completion(.success(reply))
             case .refused(let refusal): completion(.failure(refusal))
+            case .lag, .positions: completion(.failure(.oddity(of: coordinator)))
             }
         }
         if coordinator == settings.broker {
@@ -54,7 +55,7 @@ extension Shard {
             case .error(let code):
                 completion(.refused(Self.refusal(code, of: place.group)))
             case .joined, .synced, .left, .offsets, .deletedOffsets, .described, .describedConsumer,
-                .heartbeat, .refused:
+                .heartbeat, .refused, .commits:
                 preconditionFailure("a question is answered as what it is")
             }
         }
@@ -64,5 +65,12 @@ extension Shard {
         code == .groupIdNotFound
             ? Refusal(code, "there is no group \(group)")
             : Refusal(code, "the coordinator of group \(group) cannot answer now: \(code)")
+    }
+}
+
+extension Refusal {
+    /// A broker has answered another question than it was asked.
+    static func oddity(of broker: BrokerID) -> Refusal {
+        Refusal(.unknownServerError, "broker \(broker) answers another question than it was asked")
     }
 }

@@ -4,8 +4,6 @@ import struct NIOCore.ByteBuffer
 
 /// Questions to other brokers, until they answer.
 final class QuestionRelay {
-    /// How long an answer may take.
-    static let timeout = Duration.seconds(5)
     /// The most questions that wait at a time.
     static let waitingLimit = 1_000
 
@@ -77,7 +75,7 @@ extension Shard {
         guard sendToPeer(PeerNews.question(number: number, question.bytes).message, broker) else {
             return peers.questions.take(.refused(.silence(of: broker)), number: number)
         }
-        schedule(after: QuestionRelay.timeout) { [unowned self] in
+        schedule(after: question.patience) { [unowned self] in
             self.peers.questions.take(.refused(.silence(of: broker)), number: number)
         }
     }
@@ -111,6 +109,10 @@ extension Shard {
         switch question {
         case .history(let place):
             ownHistory(of: place, then: completion)
+        case .lag(let place):
+            ownLag(of: place, then: completion)
+        case .positions(let calls):
+            ownPositions(calls) { completion(.positions($0)) }
         }
     }
 }

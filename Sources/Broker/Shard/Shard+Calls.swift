@@ -59,6 +59,8 @@ extension Shard {
             )
         case .groups(let calls): answer(calls, then: completion)
         case .listGroups: completion(.listGroups(groupListings))
+        case .groupCommits: completion(.groupCommits(groupCommits))
+        case .positions(let calls): positions(calls) { completion(.positions($0)) }
         case .metadata(let command, let patience):
             perform(command, within: patience) { completion(.metadata($0)) }
         case .metadataIsDurable(let index):

@@ -206,6 +206,7 @@ package final class Shard {
         statistics.catchingUpCount = shipping.catchingUpCount
         statistics.damagedRangeCount = healer.damagedRangeCount
         statistics.lostReplicaCount = healer.lost.count
+        for partition in allPartitions { partition.coordinator?.count(into: &statistics) }
         return statistics
     }
 

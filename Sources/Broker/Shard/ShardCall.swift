@@ -29,6 +29,10 @@ package enum ShardCall: Sendable {
     case groups([GroupCall])
     /// Lists the groups that are coordinated there.
     case listGroups
+    /// What the groups that are coordinated there have committed.
+    case groupCommits
+    /// How far readers are behind in partitions, by the replicas that live there.
+    case positions([PositionCall])
     /// Changes the cluster's metadata, or gives up after a time; only to the shard of the metadata log.
     case metadata(MetadataCommand, within: Duration)
     /// Answers `barrier` when this broker's disk has the metadata up to an index; to the shard of the metadata log.
@@ -60,6 +64,8 @@ package enum ShardReply: Sendable {
     case groups([GroupAnswer])
     /// Nil while some of them are not known yet.
     case listGroups([GroupListing]?)
+    case groupCommits(GroupCommits)
+    case positions([PositionReply])
     case metadata(MetadataReply)
     /// Nil when the target leads.
     case transfer(Refusal?)

@@ -32,7 +32,22 @@ package struct ShardStatistics: Sendable {
     package var damagedRangeCount = 0
     /// Replicas with ranges that no replica of their partition has.
     package var lostReplicaCount = 0
+    /// Commits of groups that came into the log, each partition for itself.
+    package var commitCount = 0
+    /// Rebalances of groups that ended.
+    package var rebalanceCount = 0
+    /// Members of groups that are coordinated here.
+    package var groupMemberCount = 0
+    /// Groups that are coordinated here, by type and state.
+    package var groupCounts: [GroupKind: Int] = [:]
     private var counts: [Int] = Array(repeating: 0, count: 128)
+
+    /// What groups are counted by.
+    package struct GroupKind: Hashable, Sendable {
+        package var type: GroupType
+        /// In Kafka's words.
+        package var state: String
+    }
 
     /// Nothing counted yet.
     package init() {}
@@ -63,6 +78,10 @@ package struct ShardStatistics: Sendable {
         scrubbedBytes += other.scrubbedBytes
         damagedRangeCount += other.damagedRangeCount
         lostReplicaCount += other.lostReplicaCount
+        commitCount += other.commitCount
+        rebalanceCount += other.rebalanceCount
+        groupMemberCount += other.groupMemberCount
+        groupCounts.merge(other.groupCounts) { $0 + $1 }
         for place in counts.indices { counts[place] += other.counts[place] }
     }
 }

@@ -8,6 +8,9 @@ extension AdminServer {
         router.get("v1/groups/:name/history") { _, context in
             try await answer(context) { await questions.history($0) }
         }
+        router.get("v1/groups/:name/lag") { _, context in
+            try await answer(context) { await questions.lag($0) }
+        }
     }
 
     private static func answer<Report: Encodable & Sendable>(

@@ -16,6 +16,7 @@ import ServiceLifecycle
 /// | `POST /v1/brokers/ID/drain` | the broker's replicas move away; 409 and why when they cannot |
 /// | `DELETE /v1/brokers/ID/drain` | it takes replicas again |
 /// | `/v1/groups/NAME/history` | what happened to a group, as JSON; 404 where there is none |
+/// | `/v1/groups/NAME/lag` | how far it is behind in each partition; the same |
 package struct AdminServer: Service {
     private let address: NetworkAddress
     private let group: any EventLoopGroup

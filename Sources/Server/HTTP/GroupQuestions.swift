@@ -12,12 +12,16 @@ package struct GroupQuestions: Sendable {
 
     /// What happened to a group lately.
     package var history: @Sendable (_ group: String) async -> Outcome<GroupHistoryReport>
+    /// How far a group is behind.
+    package var lag: @Sendable (_ group: String) async -> Outcome<GroupLagReport>
 
     /// Bundles the questions.
     package init(
-        history: @escaping @Sendable (_ group: String) async -> Outcome<GroupHistoryReport>
+        history: @escaping @Sendable (_ group: String) async -> Outcome<GroupHistoryReport>,
+        lag: @escaping @Sendable (_ group: String) async -> Outcome<GroupLagReport>
     ) {
         self.history = history
+        self.lag = lag
     }
 }
 
@@ -57,4 +61,36 @@ package struct GroupHistoryReport: Codable, Hashable, Sendable {
         self.dropped = dropped
         self.events = events
     }
+}
+
+/// How far a group is behind, as JSON; what is not known is left out.
+package struct GroupLagReport: Codable, Hashable, Sendable {
+    /// One partition.
+    package struct Partition: Codable, Hashable, Sendable {
+        /// The topic's name.
+        package var topic: String
+        /// The partition's number.
+        package var partition: Int32
+        /// The next record that the group will read, as it committed.
+        package var committed: Int64
+        /// One past the last record.
+        package var end: Int64?
+        /// The records that are not read.
+        package var records: Int64?
+        /// The age of the first of them; 0 where all are read.
+        package var milliseconds: Int64?
+    }
+
+    /// The group's name.
+    package var group: String
+    /// The broker that looked.
+    package var coordinator: Int32
+    /// When it looked, in milliseconds since 1970.
+    package var time: Int64
+    /// The records that are not read, in all partitions of which that is known.
+    package var records: Int64?
+    /// The age of the oldest of them.
+    package var milliseconds: Int64?
+    /// By topic and number.
+    package var partitions: [Partition]
 }

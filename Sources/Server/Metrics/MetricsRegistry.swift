@@ -165,6 +165,9 @@ package final class MetricsRegistry: Sendable {
         contents.withLock { $0.collectors.append(collector) }
     }
 
+    /// Counts series that a source of values left out.
+    package func droppedSeries(_ count: Int) { dropped.add(Int64(count)) }
+
     private func instrument(
         _ name: String,
         _ help: String,

@@ -293,7 +293,7 @@ package final class BrokerNode: Service {
     private func publishMetrics(_ metrics: MetricsRegistry) {
         let places = running.places
         let census = census
-        metrics.addCollector {
+        metrics.addCollector { [weak metrics] in
             var samples: [MetricSample] = [
                 MetricSample(
                     "flotilla_connections",
@@ -316,8 +316,8 @@ package final class BrokerNode: Service {
                     statistics.add(part)
                 }
             }
-            samples += BrokerSamples.samples(statistics)
-            return samples
+            samples += BrokerSamples.samples(statistics) + GroupSamples.samples(statistics)
+            return samples + (await Self.lagSamples(places[0], metrics))
         }
     }
 }

@@ -37,12 +37,20 @@ package final class StartProgress: Sendable {
 
     /// The questions about groups that can be asked of the broker, once it serves.
     package var groups: GroupQuestions {
-        GroupQuestions { [self] group in
-            switch stage.withLock({ $0 }) {
-            case .starting: .unavailable("the broker is starting")
-            case .started(let node): await node.groupHistory(group)
+        GroupQuestions(
+            history: { [self] group in
+                switch stage.withLock({ $0 }) {
+                case .starting: .unavailable("the broker is starting")
+                case .started(let node): await node.groupHistory(group)
+                }
+            },
+            lag: { [self] group in
+                switch stage.withLock({ $0 }) {
+                case .starting: .unavailable("the broker is starting")
+                case .started(let node): await node.groupLag(group)
+                }
             }
-        }
+        )
     }
 
     /// The health endpoints of the broker that starts.

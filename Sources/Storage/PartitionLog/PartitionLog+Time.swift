@@ -95,6 +95,60 @@ extension PartitionLog {
         )
     }
 
+    /// The time of the first batch with records at or beyond an offset: the largest of its records' times.
+    ///
+    /// It is for people and metrics: nothing is loaded and verified that is not asked for again with `afterLoad`, and the batch's own
+    /// checksum is not looked at.
+    ///
+    /// - Parameters:
+    ///   - offset: where the search begins; the batch that holds it counts.
+    ///   - endOffset: batches that begin at or beyond it are left out.
+    ///   - afterLoad: whether the load that an earlier call asked for has been done.
+    /// - Returns: nil when there is none.
+    /// - Throws: `.damaged` when a row that has to be looked at cannot be read.
+    package func firstBatchTime(
+        from offset: Offset,
+        upTo endOffset: Offset,
+        afterLoad: Bool = false
+    ) throws(StorageError) -> LogRead<Timestamp?> {
+        let isInMemory = !window.isEmpty && offset >= window[window.firstIndex].frame.baseOffset
+        guard !isInMemory, let segment = segment(withRecordsAfter: offset),
+            segment.name.firstIndex < window.firstIndex
+        else { return .ready(firstTimeInWindow(offset, endOffset)) }
+        guard let reader = usableReader(of: segment, for: offset),
+            afterLoad || reader.isTableResident
+        else { return .load(load(segment, .offset(offset), byteCount: 0)) }
+        var row = reader.partitioningRow { $0.endOffset > offset }
+        for _ in 0..<Self.controlRowLimit where row < reader.rowCount {
+            guard afterLoad || reader.isResident(from: row, byteCount: 0) else {
+                return .load(load(segment, .offset(offset), byteCount: 0))
+            }
+            do {
+                let found = try reader.beginning(of: row)
+                guard found.baseOffset < endOffset else { return .ready(nil) }
+                if let time = found.time { return .ready(time) }
+                row += 1
+            } catch {
+                throw .damaged(note(error, in: reader))
+            }
+        }
+        return .ready(nil)
+    }
+
+    /// How many entries without records are passed by in a row.
+    private static let controlRowLimit = 64
+
+    private func firstTimeInWindow(_ offset: Offset, _ endOffset: Offset) -> Timestamp? {
+        var index = window.firstIndex(endingAfter: offset)
+        while index < window.endIndex {
+            let entry = window[index]
+            guard entry.frame.baseOffset < endOffset else { return nil }
+            if entry.frame.kind == .data { return entry.maximumTimestamp }
+            index = index.next
+        }
+        return nil
+    }
+
     /// Whether a segment has written batches in the range that memory does not have, and one that
     /// is late enough.
     private func mayHold(_ segment: Segment, atOrAfter timestamp: Timestamp, _ range: Range<Offset>)

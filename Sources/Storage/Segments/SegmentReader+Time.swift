@@ -33,6 +33,16 @@ extension SegmentReader {
         return maximum
     }
 
+    /// Where an entry begins, and the largest time of its records; nil for one without records.
+    func beginning(
+        of number: Int
+    ) throws(RowFailure) -> (baseOffset: Offset, time: Timestamp?) {
+        let frame = try soundRow(number).frame
+        return (
+            frame.baseOffset, frame.kind == .data ? try largestTimestamp(of: number) : nil
+        )
+    }
+
     private func runningMaximum(before number: Int) throws(RowFailure) -> Timestamp {
         number == 0 ? .none : try soundRow(number - 1).runningMaximum
     }

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import defaultdict
 
 from confluent_kafka import Consumer
@@ -130,7 +131,7 @@ def run(broker, report):
         expect_read_once(broker, tool)
     with check("list, describe and lag say what is so"):
         expect_told(broker, tool)
-    with check("explain says what happened"):
+    with check("explain says what happened, and the broker's own lag is that of the tool"):
         expect_explained(broker, tool)
     with check("seek moves a group without members, and no other"):
         expect_moved(broker, tool)
@@ -378,6 +379,24 @@ def expect_explained(broker, tool):
     expect(any("was given up: it was silent" in each for each in killed), f"nobody was given up: {killed}")
     tool.bad(NOT_FOUND, "there is no group tended-not-there", "explain", "group", "tended-not-there", *where)
     tool.bad(2, "is no time", "explain", "group", TENDED_GROUP, "--since", "soon", *where)
+    with GroupConnection(broker.host, broker.port) as connection:
+        expect_equal(connection.commit(TENDED_GROUP, TENDED, {0: 12}), {0: NONE}, "error of a commit")
+    *parts, whole = tool.objects("group", "lag", TENDED_GROUP)
+    with urllib.request.urlopen(f"http://{broker.admin}/v1/groups/{TENDED_GROUP}/lag", timeout=10) as answer:
+        told = json.load(answer)
+    expect_equal(told["records"], whole["lag"], "records behind, as the broker tells")
+    expect(told["records"] == 8 and told["milliseconds"] > 0, f"lag {told}")
+    rows = [(each["topic"], each["partition"], each["committed"], each["end"], each["records"]) for each in told["partitions"]]
+    expect_equal(rows, [tuple(each[name] for name in ("topic", "partition", "committed", "end", "lag")) for each in parts], "partitions")
+    with urllib.request.urlopen(f"http://{broker.admin}/metrics", timeout=10) as answer:
+        metrics = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
+    expect_equal(float(metrics[f'flotilla_group_lag_records{{group="{TENDED_GROUP}"}}']), told["records"], "the metric of records")
+    expect(float(metrics[f'flotilla_group_lag_seconds{{group="{TENDED_GROUP}"}}']) >= told["milliseconds"] / 1000, "the metric of seconds")
+    for name in ("rebalances_total", "commits_total"):
+        expect(float(metrics[f"flotilla_group_{name}"]) > 0, f"{name} is {metrics[f'flotilla_group_{name}']}")
+    expect(float(metrics['flotilla_groups{state="Empty",type="classic"}']) >= 1, "no empty groups")
+    with GroupConnection(broker.host, broker.port) as connection:
+        expect_equal(connection.commit(TENDED_GROUP, TENDED, {0: 20}), {0: NONE}, "error of a commit")
 
 
 def expect_moved(broker, tool):
