@@ -40,6 +40,8 @@ struct GroupHistoryRequestTests {
             #expect(lines[3] == "member \(member) was given up: it was silent for a whole session")
             #expect(lines[4] == "nobody is left, in generation \(generation + 1)")
         }
+        let counts = broker.shards.map(\.statistics.rebalanceCounts).filter { !$0.isEmpty }
+        #expect(counts == [["member_joined": 1]])
         #expect(throws: Refusal(.groupIdNotFound, "there is no group strangers")) {
             try history(of: "strangers", from: broker.shards[0]) { broker.run() }
         }

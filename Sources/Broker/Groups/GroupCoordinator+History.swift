@@ -29,8 +29,12 @@ extension GroupCoordinator {
     func remember(_ events: [GroupEvent], of name: String) {
         guard !events.isEmpty else { return }
         beginHistory(of: name)
-        for event in events {
-            if case .rebalanceEnded = event { shard.counters.rebalanceCount += 1 }
+        // The last member that goes leaves nothing to share out.
+        let isEmptied = events.contains { if case .emptied = $0 { true } else { false } }
+        for event in events where !isEmptied {
+            if case .rebalanceBegan(let cause, _) = event {
+                shard.counters.rebalanceCounts[cause.word, default: 0] += 1
+            }
         }
         memory.histories.note(events, of: name, at: moment)
     }

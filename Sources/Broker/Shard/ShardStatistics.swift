@@ -34,8 +34,8 @@ package struct ShardStatistics: Sendable {
     package var lostReplicaCount = 0
     /// Commits of groups that came into the log, each partition for itself.
     package var commitCount = 0
-    /// Rebalances of groups that ended.
-    package var rebalanceCount = 0
+    /// Rebalances of groups, by what brought them about.
+    package var rebalanceCounts: [String: Int] = [:]
     /// Members of groups that are coordinated here.
     package var groupMemberCount = 0
     /// Groups that are coordinated here, by type and state.
@@ -79,7 +79,7 @@ package struct ShardStatistics: Sendable {
         damagedRangeCount += other.damagedRangeCount
         lostReplicaCount += other.lostReplicaCount
         commitCount += other.commitCount
-        rebalanceCount += other.rebalanceCount
+        rebalanceCounts.merge(other.rebalanceCounts) { $0 + $1 }
         groupMemberCount += other.groupMemberCount
         groupCounts.merge(other.groupCounts) { $0 + $1 }
         for place in counts.indices { counts[place] += other.counts[place] }

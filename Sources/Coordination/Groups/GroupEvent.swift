@@ -168,6 +168,18 @@ extension GroupEvent.RebalanceCause {
         }
     }
 
+    /// The cause in a word, for metrics.
+    package var word: String {
+        switch self {
+        case .came: "member_joined"
+        case .went: "member_left"
+        case .changed: "subscription_changed"
+        case .asked: "leader_asked"
+        case .topics: "topics_changed"
+        case .unwritten: "write_failed"
+        }
+    }
+
     /// The same with no more names than anybody reads.
     package var shortened: GroupEvent.RebalanceCause {
         func short(_ names: [String]) -> [String] {

@@ -16,18 +16,23 @@ enum GroupSamples {
                 Double(statistics.groupMemberCount)
             ),
             MetricSample(
-                "flotilla_group_rebalances_total",
-                .counter,
-                "Rebalances of groups that ended.",
-                Double(statistics.rebalanceCount)
-            ),
-            MetricSample(
                 "flotilla_group_commits_total",
                 .counter,
                 "Offsets that groups committed, each partition for itself.",
                 Double(statistics.commitCount)
             ),
         ]
+        for (reason, count) in statistics.rebalanceCounts.sorted(by: { $0.key < $1.key }) {
+            samples.append(
+                MetricSample(
+                    "flotilla_group_rebalances_total",
+                    .counter,
+                    "Rebalances of groups, by what brought them about.",
+                    labels: ["reason": reason],
+                    Double(count)
+                )
+            )
+        }
         let counts = statistics.groupCounts.sorted {
             ($0.key.type.rawValue, $0.key.state) < ($1.key.type.rawValue, $1.key.state)
         }

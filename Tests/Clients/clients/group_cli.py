@@ -392,7 +392,7 @@ def expect_explained(broker, tool):
         metrics = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
     expect_equal(float(metrics[f'flotilla_group_lag_records{{group="{TENDED_GROUP}"}}']), told["records"], "the metric of records")
     expect(float(metrics[f'flotilla_group_lag_seconds{{group="{TENDED_GROUP}"}}']) >= told["milliseconds"] / 1000, "the metric of seconds")
-    for name in ("rebalances_total", "commits_total"):
+    for name in ("rebalances_total{reason=\"member_joined\"}", "rebalances_total{reason=\"member_left\"}", "commits_total"):
         expect(float(metrics[f"flotilla_group_{name}"]) > 0, f"{name} is {metrics[f'flotilla_group_{name}']}")
     expect(float(metrics['flotilla_groups{state="Empty",type="classic"}']) >= 1, "no empty groups")
     with GroupConnection(broker.host, broker.port) as connection:
