@@ -38,10 +38,6 @@ let exampleRecords: [MetadataRecord] = {
             changes: [ConfigChange("a", nil), ConfigChange("b", ""), ConfigChange("c", "Ω")]
         ),
         .brokerConfigsChanged(broker: nil, changes: []),
-        .groupConfigsChanged(
-            group: "readers",
-            changes: [ConfigChange("consumer.session.timeout.ms", "7")]
-        ),
         .brokerConfigsChanged(broker: 0, changes: [ConfigChange("num.partitions", "7")]),
         .producerIDsAllocated(ProducerIDBlock(start: 0, count: 1000), broker: 1),
         .producerIDsAllocated(
@@ -76,6 +72,10 @@ private let exampleClusterRecords: [MetadataRecord] = {
             RemovedReplica(member: member, partition: TopicPartition(topic: id, partition: 2))
         ),
         .clusterRecovered(clusterID: "another"),
+        .groupConfigsChanged(
+            group: "readers",
+            changes: [ConfigChange("consumer.session.timeout.ms", "7")]
+        ),
     ]
 }()
 

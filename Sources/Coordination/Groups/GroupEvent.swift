@@ -177,6 +177,7 @@ extension GroupEvent.RebalanceCause {
         case .asked: "leader_asked"
         case .topics: "topics_changed"
         case .unwritten: "write_failed"
+        case .downgraded: "downgraded"
         }
     }
 
