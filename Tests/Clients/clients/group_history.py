@@ -233,8 +233,12 @@ class PrintingMember(Member):
 
 
 class Kcat(PrintingMember):
-    """kcat -G, which is librdkafka 2.0.2 here."""
+    """kcat -G, which is librdkafka 2.0.2 here.
 
+    Its user kills it: asked to end, it drops the record that comes just then (`consume_cb` returns), and commits it all the same.
+    """
+
+    end_signal, end_codes = signal.SIGKILL, (-signal.SIGKILL,)
     changes = (("assigned", re.compile(r"assigned: (.*)")), ("revoked", re.compile(r"revoked: (.*)")))
 
     def arguments(self, brokers, group, session_millis):
@@ -336,7 +340,30 @@ class Group:
         """Waits until each partition is read up to the number of records that is wanted."""
         self.wait(
             lambda: all(len(self.all_reads()[partition]) >= count for partition, count in wanted.items()), seconds,
-            lambda: f"read {dict((n, len(each)) for n, each in self.all_reads().items())} of {wanted}")
+            lambda: f"not read: {self.describe_missing(wanted)}")
+
+    def describe_missing(self, wanted):
+        """The first records of each partition that nobody has read, and who read the records around them."""
+        reads, found = self.all_reads(), []
+        for partition, count in wanted.items():
+            missing = [offset for offset in range(count) if offset not in reads[partition]]
+            if missing:
+                first, last = missing[0], next(offset for offset in missing if offset + 1 not in missing)
+                found.append(
+                    f"partition {partition}: {len(missing)} of {count}, first {first} to {last}, between "
+                    f"{self.describe_readers(partition, first - 1)} and {self.describe_readers(partition, last + 1)}")
+        return "; ".join(found)
+
+    def describe_readers(self, partition, offset):
+        """Who read a record, when, and what became of them."""
+        found = []
+        for number, member in enumerate(self.members):
+            for event in member.of("read"):
+                if any(row[:2] == [partition, offset] for row in event["rows"]):
+                    end = f", ended at {member.end:.3f}" if member.end else ""
+                    stalls = f", stopped {member.stalls}" if member.stalls else ""
+                    found.append(f"{member.kind} {number} at {event['time']:.3f}{end}{stalls}")
+        return " and ".join(found) or "nobody"
 
     def wait(self, condition, seconds, message):
         """Waits for a condition; a member that ends by itself is a failure."""

@@ -148,7 +148,13 @@ def run_python(arguments):
 
     consumer.subscribe([arguments.topic], listener=Listener())
     while not is_stopping.is_set():
-        found = consumer.poll(int(POLL_SECONDS * 1000))
+        try:
+            found = consumer.poll(int(POLL_SECONDS * 1000))
+        except KafkaError as problem:
+            # It passes on what it meets while the broker is down.
+            say("trouble", problem=repr(problem))
+            found = {}
+            time.sleep(POLL_SECONDS)
         rows = [[each.partition, each.offset, int(each.value)] for records in found.values() for each in records]
         say_read(rows)
         if rows:
