@@ -146,11 +146,11 @@ extension GroupCoordinator {
         subscription.instanceID = request.instanceID
         subscription.clientID = request.clientID
         subscription.clientHost = request.clientHost
-        subscription.rebalanceTimeoutMillis = request.rebalanceTimeout.wholeMillis
+        subscription.rebalanceTimeoutMillis = request.rebalanceTimeout.wholeMillisInt32
         subscription.topics = told.topics
         subscription.rack = told.rack
         subscription.classic = ClassicSupport(
-            sessionTimeoutMillis: request.sessionTimeout.wholeMillis,
+            sessionTimeoutMillis: request.sessionTimeout.wholeMillisInt32,
             protocols: request.protocols
         )
         let join = ClassicJoin(
@@ -289,12 +289,5 @@ extension GroupCoordinator {
         _ = change(name) { group, effects in
             group.rebalance(now: now, wallTime: shard.wallTime, into: &effects)
         }
-    }
-}
-
-extension Duration {
-    /// Milliseconds as Kafka's fields have them.
-    fileprivate var wholeMillis: Int32 {
-        Int32(clamping: components.seconds * 1_000 + components.attoseconds / 1_000_000_000_000_000)
     }
 }

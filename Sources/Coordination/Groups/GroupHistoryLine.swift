@@ -1,3 +1,4 @@
+import FlotillaEnvironment
 package import FlotillaModel
 
 /// An event of a group's history as tools are told of it: a word for programs, a sentence for people, and the facts in it.
@@ -186,10 +187,6 @@ extension Rebalance {
 }
 
 extension Duration {
-    fileprivate var wholeMilliseconds: Int64 {
-        components.seconds * 1_000 + components.attoseconds / 1_000_000_000_000_000
-    }
-
     /// Seconds with two digits behind the point.
     fileprivate var hundredths: String {
         let hundredths = (wholeMilliseconds + 5) / 10

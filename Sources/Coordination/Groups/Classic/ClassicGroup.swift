@@ -318,7 +318,5 @@ package struct ClassicGroup: Sendable {
 
 extension Duration {
     /// Milliseconds as Kafka's fields have them.
-    var wholeMillisInt32: Int32 {
-        Int32(clamping: components.seconds * 1_000 + components.attoseconds / 1_000_000_000_000_000)
-    }
+    package var wholeMillisInt32: Int32 { Int32(clamping: wholeMilliseconds) }
 }

@@ -45,12 +45,12 @@ extension ConsumerGroup {
     ) {
         self.init(name: name, state: ConsumerGroupState(), settings: settings, now: now)
         note(.epoch(max(generation, 1)))
+        note(.targetEpoch(state.epoch))
         for (id, member) in members.sorted(by: { $0.key < $1.key }) {
             note(.member(id, member.subscription))
             // What two were given is the first one's.
             let share = member.assigned.filter { owners[$0] == nil }
             note(.target(id, share))
-            note(.targetEpoch(state.epoch))
             note(
                 .current(
                     id,
