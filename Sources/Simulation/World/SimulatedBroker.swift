@@ -126,6 +126,10 @@ final class SimulatedBroker {
             )
             self.journal = journal
             let (replicas, unreadable) = try recover(recovery)
+            if replicas[metadataGroup]?.hasLostVote == true {
+                self.journal = nil
+                return world.hasLostVote(number)
+            }
             hasSyncFailed = false
             try startShards(replicas, unreadable)
             isUp = true
@@ -133,6 +137,14 @@ final class SimulatedBroker {
             world.tell("broker \(number + 1) does not start: \(error)")
             world.startFailed(number, error)
         }
+    }
+
+    private var metadataMember: GroupMember {
+        member ?? GroupMember(broker: id, epoch: CreationEpoch(1))
+    }
+
+    private var metadataGroup: GroupID {
+        GroupID(partition: .clusterMetadata, epoch: metadataMember.epoch)
     }
 
     private func recover(
@@ -170,7 +182,11 @@ final class SimulatedBroker {
                 unreadable.insert(group)
             }
         }
-        expectNoDoubt(of: replicas.filter { !$0.value.isElectable }.map(\.key) + unreadable)
+        let doubtful = replicas.filter { !$0.value.isElectable }.map(\.key) + unreadable
+        if !doubtful.isEmpty {
+            world.tell("broker \(number + 1) doubts \(doubtful.count) replicas: \(recovery.damage)")
+        }
+        expectNoDoubt(of: doubtful)
         return (replicas, unreadable)
     }
 
@@ -197,8 +213,7 @@ final class SimulatedBroker {
         settings.incarnation = incarnation
         settings.rack = rack
         settings.isClustered = true
-        settings.metadataMember =
-            member ?? GroupMember(broker: id, epoch: CreationEpoch(1))
+        settings.metadataMember = metadataMember
         settings.minimumFreeByteCount = 1 << 20
         settings.uncommittedHoldByteCount = Self.journalByteLimit / 8
         settings.tailByteCount = 256 << 10

@@ -137,6 +137,7 @@ extension Journal {
         try adopt(files, chain)
         statistics.tornTailCount = recovery.tornTail == nil ? 0 : 1
         statistics.damageCount = recovery.damage.count
+        if chain.torn == nil, let last = chain.last { try last.file.restore(last.header) }
         try writeOpeningRound(recovery)
         return recovery
     }

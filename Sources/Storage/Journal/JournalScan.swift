@@ -318,6 +318,20 @@ final class JournalScannedFile {
 
     // MARK: Reading
 
+    /// Has the page cache hold a round as the medium does, where that was read.
+    ///
+    /// A start after a failed sync may not have known the round, have written over it and failed to sync that in turn; the next sync of
+    /// the file would take the round away for good.
+    func restore(_ round: JournalRoundHeader) throws(StorageError) {
+        guard pastPageCache else { return }
+        do {
+            let bytes = try readOnce(at: round.position, count: round.endPosition - round.position)
+            try file.write([bytes], at: Int64(round.position))
+        } catch {
+            throw .disk(error)
+        }
+    }
+
     /// Reads what the medium gives; blocks that it refuses are remembered and read as zeros.
     private func read(at position: Int, count: Int) throws(StorageError) -> ByteBuffer {
         do {

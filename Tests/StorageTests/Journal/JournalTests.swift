@@ -386,6 +386,35 @@ struct JournalTests {
         #expect(recovery[log.group]?.entries.checksums == durable.checksums)
     }
 
+    @Test("what a start could not sync takes nothing away from what the next one reads")
+    func failedStartAfterFailedSync() throws {
+        let harness = JournalHarness()
+        let (journal, _) = try harness.open()
+        var log = TestLog(.test(1))
+        _ = try journal.perform([JournalSubmission(log.group, [.entries(log.append([100]))])])
+        var syncsLeft = 0
+        harness.disk.fault = { operation in
+            guard case .sync = operation else { return nil }
+            syncsLeft -= 1
+            return syncsLeft < 0 ? .failed(operation: "fdatasync", path: "x", errno: 5) : nil
+        }
+        #expect(throws: StorageError.self) {
+            try journal.perform([JournalSubmission(log.group, [.entries(log.append([100]))])])
+        }
+        harness.disk.crash(.keepUnsynced)
+        // It does not see the second round, makes it durable all the same, and writes over it.
+        syncsLeft = 1
+        #expect(throws: StorageError.self) { try harness.open(pastPageCache: true) }
+        harness.disk.crash(.keepUnsynced)
+        harness.disk.fault = nil
+        let (_, recovery) = try harness.open(pastPageCache: true)
+        #expect(recovery[log.group]?.entries.count == 2)
+        harness.disk.crash(.keepUnsynced)
+        let later = try harness.recover()
+        #expect(later.damage == [])
+        #expect(later[log.group]?.entries.count == 2)
+    }
+
     @Test("round numbers grow and are never used twice, over files, crashes and starts")
     func roundNumbers() throws {
         let harness = JournalHarness()
