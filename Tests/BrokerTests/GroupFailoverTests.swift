@@ -22,11 +22,23 @@ struct GroupFailoverTests {
     private func coordinator(asking place: Int) throws -> Int? {
         var found: Int?
         _ = try cluster.wait {
-            let answer = try client(place).findCoordinator()
+            let answer = try askForCoordinator(client(place), for: .milliseconds(600))
             found = answer.errorCode == 0 ? Int(answer.nodeId) - 1 : nil
             return found != nil
         }
         return found
+    }
+
+    /// Looks for the coordinator, and lets so much time pass for the answer.
+    private func askForCoordinator(
+        _ client: TestClient,
+        for delay: Duration
+    ) throws -> FindCoordinatorResponse.Coordinator {
+        let request = FindCoordinatorRequest(coordinatorKeys: [TestClient.group])
+        let id = try client.send(request, version: 6)
+        cluster.advance(by: delay)
+        let answer = try client.answer(to: FindCoordinatorRequest.self, version: 6, id: id)
+        return try only(answer.coordinators)
     }
 
     @Test("all brokers name one coordinator; the others send members there")
@@ -59,6 +71,24 @@ struct GroupFailoverTests {
         )
         #expect(try client(second).committed() == 42)
         #expect(try client(second).commit(43, member: member, generation: generation) == .noError)
+    }
+
+    @Test("who asks while nobody coordinates is told of the next coordinator, not of none")
+    func askedDuringFailover() throws {
+        let first = try #require(try coordinator(asking: 0))
+        cluster.kill(first)
+        let answer = try askForCoordinator(client((first + 1) % 3), for: .milliseconds(500))
+        #expect(answer.errorCode == ErrorCode.noError.rawValue)
+        #expect(Int(answer.nodeId) - 1 != first)
+    }
+
+    @Test("who asks where nobody can coordinate is told so in the end")
+    func askedWithoutQuorum() throws {
+        let first = try #require(try coordinator(asking: 0))
+        cluster.kill(first)
+        cluster.kill((first + 1) % 3)
+        let answer = try askForCoordinator(client((first + 2) % 3), for: .milliseconds(500))
+        #expect(answer.errorCode == ErrorCode.coordinatorNotAvailable.rawValue)
     }
 
     @Test("a coordinator that was cut off answers nothing from what it remembers")

@@ -11,7 +11,22 @@ extension Shard {
             return respond(keys.map { unsupported($0, type: request.keyType) }, context)
         }
         withGroupTopic { [unowned self] in
-            self.respond(keys.map { self.coordinator(of: $0, context) }, context)
+            self.waitForCoordinators(of: keys) { [unowned self] in
+                self.respond(keys.map { self.coordinator(of: $0, context) }, context)
+            }
+        }
+    }
+
+    /// Goes on when somebody coordinates the groups, or when that takes too long.
+    ///
+    /// After a failover that is sooner than a client asks again that was told "nobody": librdkafka waits for half a second or a whole one.
+    private func waitForCoordinators(of groups: [String], then action: @escaping () -> Void) {
+        wait(atMost: settings.coordinatorWait) { [unowned self] in
+            groups.allSatisfy { group in
+                self.groupPartition(of: group).map { self.hint(for: $0) != .unknown } ?? true
+            }
+        } then: {
+            action()
         }
     }
 

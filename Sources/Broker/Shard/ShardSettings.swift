@@ -56,6 +56,8 @@ package struct ShardSettings: Sendable {
     package var retentionInterval = Duration.seconds(30)
     /// How long a topic's creator waits for its leaders before being answered without them.
     package var leaderWait = Duration.seconds(2)
+    /// How long who looks for a coordinator waits for one; what the client asks behind it on the same connection waits as long.
+    package var coordinatorWait = Duration.milliseconds(500)
 
     /// The settings of a broker; the bounds have defaults.
     package init(
