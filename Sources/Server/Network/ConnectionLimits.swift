@@ -16,7 +16,7 @@ package struct ConnectionLimits: Sendable {
     package var closeTimeout = Duration.seconds(5)
     /// How long a connection may take to answer what it has received when the broker stops.
     package var drainTimeout = Duration.seconds(5)
-    /// Bytes of one receive block; larger blocks mean fewer frames that must be copied together.
+    /// Bytes of one receive block of a connection that sends much; larger blocks mean fewer frames that must be copied together.
     package var receiveBlockByteCount = 256 << 10
 
     /// The limits by default.

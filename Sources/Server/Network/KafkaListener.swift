@@ -53,7 +53,7 @@ package final class KafkaListener: Sendable {
             .childChannelOption(.maxMessagesPerRead, value: 4)
             .childChannelOption(
                 .recvAllocator,
-                value: FixedSizeRecvByteBufferAllocator(capacity: limits.receiveBlockByteCount)
+                value: ReceiveBlocks(largeByteCount: limits.receiveBlockByteCount)
             )
             .childChannelOption(
                 .writeBufferWaterMark,
