@@ -136,34 +136,3 @@ final class SimulatedClient {
         }
     }
 }
-
-extension SimulatedClient {
-    /// Makes a topic, however often that takes.
-    func create(
-        _ topic: String,
-        partitions: Int32,
-        _ random: inout SeededRandom,
-        then completion: @escaping () -> Void
-    ) {
-        var random = SeededRandom(seed: random.next())
-        let request = CreateTopicsRequest(
-            topics: [.init(name: topic, numPartitions: partitions, replicationFactor: 3)],
-            timeoutMs: 3_000
-        )
-        let broker = random.draw(0...(world.brokers.count - 1))
-        ask(request, version: 7, of: broker) { [weak self] result in
-            guard let self else { return }
-            if case .success(let answer) = result,
-                let code = answer.topics.first.map({ ErrorCode(rawValue: $0.errorCode) }),
-                code == .noError || code == .topicAlreadyExists
-            {
-                return completion()
-            }
-            var random = random
-            self.world.act("\(self.name) makes \(topic)", after: .milliseconds(300)) {
-                [weak self] in
-                self?.create(topic, partitions: partitions, &random, then: completion)
-            }
-        }
-    }
-}

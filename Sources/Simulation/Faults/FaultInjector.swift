@@ -12,9 +12,6 @@ final class FaultInjector {
     /// The broker whose disk may change or lose what it holds.
     private let unsound: Int
     private var isOver = false
-    private var nextLoss = Instant.start
-    /// A petition waits no longer for a leader of the metadata, and for its network.
-    private static let petitionPatience = Duration.seconds(15)
     /// How many faults there were, by kind.
     private(set) var counts: [FaultClass: Int] = [:]
 
@@ -171,17 +168,14 @@ final class FaultInjector {
     }
 
     /// The unsound broker's process ends, and when it comes again something of its disk is gone.
-    ///
-    /// Not again before the last petition of the former incarnation is decided or given up: late, it would take the place of the next one.
     private func lose(_ loss: (SimulatedBroker) -> Void) {
-        guard world.now >= nextLoss else { return }
-        nextLoss = world.now + Self.petitionPatience
+        guard world.now >= world.nextLoss else { return }
         let broker = world.brokers[unsound]
         world.crash(unsound, .dropUnsynced)
         broker.disk.fault = nil
         broker.disk.capacity = .max
         loss(broker)
-        world.admit(unsound, after: random.draw(.milliseconds(20), .seconds(3)))
+        world.isLost(unsound)
     }
 
     /// The broker whose disk changes what it holds next.

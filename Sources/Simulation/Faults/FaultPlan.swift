@@ -61,6 +61,8 @@ package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable 
     case group
     /// The same with the consumer protocol.
     case consumerGroup
+    /// Groups of both protocols that process what producers write.
+    case process
     /// Brokers are drained and removed, and come back empty.
     case leave
 
@@ -122,6 +124,8 @@ package struct FaultPlan: Sendable {
 
     /// How long a member of the consumer protocol may be silent.
     static let consumerSession = Duration.seconds(4)
+    /// More than a clock gains within a session.
+    static let clockTolerance = Duration.milliseconds(100)
 
     /// Whether what lies on disks may change.
     var damagesDisks: Bool { has(.bitRot) || has(.misdirectedWrite) }

@@ -69,6 +69,9 @@ package struct SimulationRun {
         if plan.workloads.contains(.consumerGroup) {
             workloads.append(ConsumerGrouping(world: world))
         }
+        if plan.workloads.contains(.process) {
+            workloads.append(Processing(world: world, topics: topics, history: history))
+        }
         if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
             workloads.append(Leaving(world: world))
         }

@@ -48,7 +48,7 @@ final class Administering: Workload {
     private func step() {
         switch random.draw(0...9) {
         case 0: create()
-        case 1: if topics.present.count > 2 { delete() }
+        case 1: if topics.present.count(where: { !$0.isKept }) > 2 { delete() }
         case 2, 3: deleteRecords()
         case 4, 5, 6: move()
         case 7, 8: elect()
@@ -58,79 +58,27 @@ final class Administering: Workload {
 
     private var anyBroker: Int { random.draw(0...(world.brokers.count - 1)) }
 
-    private func anyTopic() -> TopicDirectory.Topic? {
-        let present = topics.present
+    /// `isDeleted`: whether something of it is to be deleted.
+    private func anyTopic(isDeleted: Bool = false) -> TopicDirectory.Topic? {
+        let present = topics.present.filter { !isDeleted || !$0.isKept }
         return present.isEmpty ? nil : present[random.draw(0...(present.count - 1))]
     }
 
     // MARK: Topics
 
-    /// Creates a topic, and asks again until it is known whether it exists.
     private func create() {
         topicCount += 1
         let name = "topic-\(topicCount)"
         let count = random.draw(1...4)
-        create(name, count)
-    }
-
-    private func create(_ name: String, _ count: Int) {
-        let request = CreateTopicsRequest(
-            topics: [
-                .init(
-                    name: name,
-                    numPartitions: Int32(count),
-                    replicationFactor: 3,
-                    configs: [
-                        .init(name: "segment.bytes", value: "1048576"),
-                        .init(name: "segment.ms", value: "\(segmentMillis)"),
-                    ]
-                )
-            ],
-            timeoutMs: 3_000
-        )
-        client.ask(request, version: 7, of: anyBroker) { [weak self] result in
-            guard let self else { return }
-            if case .success(let answer) = result, let topic = answer.topics.first {
-                switch ErrorCode(rawValue: topic.errorCode) {
-                case .noError:
-                    return self.topics.add(
-                        TopicDirectory.Topic(name: name, id: topic.topicId, partitionCount: count)
-                    )
-                case .topicAlreadyExists:
-                    // An earlier attempt was decided, and its answer lost.
-                    return self.find(name)
-                default: break
-                }
-            }
-            self.world.act("admin creates again", after: .milliseconds(300)) { [weak self] in
-                self?.create(name, count)
-            }
-        }
-    }
-
-    private func find(_ name: String) {
-        let request = MetadataRequest(topics: [.init(name: name)], allowAutoTopicCreation: false)
-        client.ask(request, version: 12, of: anyBroker) { [weak self] result in
-            guard let self else { return }
-            if case .success(let answer) = result, let topic = answer.topics.first,
-                topic.errorCode == 0, !topic.partitions.isEmpty
-            {
-                return self.topics.add(
-                    TopicDirectory.Topic(
-                        name: name,
-                        id: topic.topicId,
-                        partitionCount: topic.partitions.count
-                    )
-                )
-            }
-            self.world.act("admin looks again", after: .milliseconds(300)) { [weak self] in
-                self?.find(name)
-            }
+        let configs = ["segment.bytes": "1048576", "segment.ms": "\(segmentMillis)"]
+        client.create(name, partitions: Int32(count), configs: configs, &random) {
+            [weak self] topic in
+            self?.topics.add(TopicDirectory.Topic(name: name, id: topic, partitionCount: count))
         }
     }
 
     private func delete() {
-        guard let topic = anyTopic() else { return }
+        guard let topic = anyTopic(isDeleted: true) else { return }
         topics.delete(topic.id)
         deleteUntilGone(topic)
     }
@@ -153,7 +101,7 @@ final class Administering: Workload {
     // MARK: Partitions
 
     private func deleteRecords() {
-        guard let topic = anyTopic() else { return }
+        guard let topic = anyTopic(isDeleted: true) else { return }
         let number = Int32(random.draw(0...(topic.partitionCount - 1)))
         let partition = TopicPartition(topic: topic.id, partition: number)
         let log = history.log(partition)

@@ -25,10 +25,12 @@ final class ConsumerGrouping: Workload {
             for number in 0..<random.draw(1...4) {
                 members.append(
                     SimulatedConsumer(
-                        "consumers-\(group)",
-                        "consumer-\(group)-\(number)",
-                        topic: Self.topic,
-                        isStatic: random.chance(30),
+                        GroupClient.Identity(
+                            group: "consumers-\(group)",
+                            name: "consumer-\(group)-\(number)",
+                            topic: Self.topic,
+                            isStatic: random.chance(30)
+                        ),
                         seed: random.next(),
                         world: world,
                         checker: checker,
@@ -40,7 +42,7 @@ final class ConsumerGrouping: Workload {
     }
 
     func start() {
-        client.create(Self.topic, partitions: Self.partitionCount, &random) { [weak self] in
+        client.create(Self.topic, partitions: Self.partitionCount, &random) { [weak self] _ in
             guard let self else { return }
             self.members.forEach { $0.start() }
             self.grow(to: Self.partitionCount + 1)

@@ -7,13 +7,12 @@ class GroupClient {
     unowned let world: World
     let checker: GroupChecker
     var random: SeededRandom
-    let group: String
-    /// The name that it keeps, for itself and for the coordinator if it is static.
-    let name: String
-    let isStatic: Bool
-    /// The topic whose partitions are shared.
-    let topic: String
+    private let identity: Identity
     private let client: SimulatedClient
+    /// Reads the records that it commits; nil for one that only counts.
+    var processor: RecordProcessor?
+    /// How many steps of a hundred end with its leaving, and how many with its falling silent.
+    var unrest = 2
 
     var coordinator: Int?
     var id = ""
@@ -29,24 +28,28 @@ class GroupClient {
     /// Its life has gone another way since: an answer with another number is void.
     var turn = 0
 
-    init(
-        _ group: String,
-        _ name: String,
-        topic: String,
-        isStatic: Bool,
-        seed: UInt64,
-        world: World,
-        checker: GroupChecker
-    ) {
+    /// Who it is.
+    struct Identity {
+        var group: String
+        /// The name that it keeps, for itself and for the coordinator if it is static.
+        var name: String
+        /// The topic whose partitions are shared.
+        var topic: String
+        var isStatic: Bool
+    }
+
+    init(_ identity: Identity, seed: UInt64, world: World, checker: GroupChecker) {
         self.world = world
         self.checker = checker
-        self.group = group
-        self.name = name
-        self.topic = topic
-        self.isStatic = isStatic
-        client = SimulatedClient(name, world: world)
+        self.identity = identity
+        client = SimulatedClient(identity.name, world: world)
         random = SeededRandom(seed: seed)
     }
+
+    var group: String { identity.group }
+    var name: String { identity.name }
+    var topic: String { identity.topic }
+    var isStatic: Bool { identity.isStatic }
 
     func start() { find() }
 
@@ -139,9 +142,21 @@ class GroupClient {
         }
     }
 
-    /// Commits what comes next of every partition that it has.
+    /// Commits what comes next of every partition that it has, after it has processed it.
     func commit(then body: @escaping () -> Void) {
-        let next = positions.mapValues { $0 + Int64(random.draw(1...5)) }
+        guard let processor else {
+            return commit(positions.mapValues { $0 + Int64(random.draw(1...5)) }, then: body)
+        }
+        stage = "processes"
+        let turn = turn
+        processor.process(positions) { [weak self] ends in
+            guard let self, self.turn == turn else { return }
+            let next = ends.filter { $0.value != self.positions[$0.key] }
+            if next.isEmpty { body() } else { self.commit(next, then: body) }
+        }
+    }
+
+    private func commit(_ next: [Int32: Int64], then body: @escaping () -> Void) {
         let partitions = next.sorted { $0.key < $1.key }
         for (partition, offset) in partitions { checker.sent(offset, for: partition, by: group) }
         let request = OffsetCommitRequest(

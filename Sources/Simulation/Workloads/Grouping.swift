@@ -6,8 +6,8 @@ import FlotillaModel
 ///
 /// They read nothing: an offset is a number that only grows, so that a commit which goes back shows.
 final class Grouping: Workload {
-    static let topic = "shared"
-    static let partitionCount: Int32 = 6
+    private static let topic = "shared"
+    private static let partitionCount: Int32 = 6
 
     private unowned let world: World
     private let client: SimulatedClient
@@ -24,10 +24,13 @@ final class Grouping: Workload {
             for number in 0..<random.draw(1...4) {
                 members.append(
                     SimulatedMember(
-                        "group-\(group)",
-                        "member-\(group)-\(number)",
-                        topic: Self.topic,
-                        isStatic: random.chance(30),
+                        GroupClient.Identity(
+                            group: "group-\(group)",
+                            name: "member-\(group)-\(number)",
+                            topic: Self.topic,
+                            isStatic: random.chance(30)
+                        ),
+                        partitionCount: Self.partitionCount,
                         seed: random.next(),
                         world: world,
                         checker: checker
@@ -38,7 +41,7 @@ final class Grouping: Workload {
     }
 
     func start() {
-        client.create(Self.topic, partitions: Self.partitionCount, &random) { [weak self] in
+        client.create(Self.topic, partitions: Self.partitionCount, &random) { [weak self] _ in
             self?.members.forEach { $0.start() }
         }
     }

@@ -10,29 +10,18 @@ final class SimulatedConsumer: GroupClient {
     private var topicID = TopicID.zero
 
     /// The shortest session that the brokers of a run have, less than which a clock may run fast.
-    private static let session = FaultPlan.consumerSession - .milliseconds(100)
+    private static let session = FaultPlan.consumerSession - FaultPlan.clockTolerance
     private static let rebalanceMillis: Int32 = 5_000
 
     init(
-        _ group: String,
-        _ name: String,
-        topic: String,
-        isStatic: Bool,
+        _ identity: Identity,
         seed: UInt64,
         world: World,
         checker: GroupChecker,
         owners: OwnershipChecker
     ) {
         self.owners = owners
-        super.init(
-            group,
-            name,
-            topic: topic,
-            isStatic: isStatic,
-            seed: seed,
-            world: world,
-            checker: checker
-        )
+        super.init(identity, seed: seed, world: world, checker: checker)
         id = name
     }
 
@@ -120,9 +109,9 @@ final class SimulatedConsumer: GroupClient {
         }
         later(random.draw(.milliseconds(50), .milliseconds(400))) { [unowned self] in
             switch self.random.draw(0...99) {
-            case 0...1: self.leave()
-            case 2...3: self.stall()
-            case 4...60 where !self.positions.isEmpty:
+            case ..<self.unrest: self.leave()
+            case ..<(self.unrest * 2): self.stall()
+            case ...60 where !self.positions.isEmpty:
                 self.commit { [unowned self] in self.beat() }
             default: self.beat()
             }

@@ -3,25 +3,57 @@ import FlotillaKafkaWire
 import FlotillaModel
 import struct NIOCore.ByteBuffer
 
-/// A consumer of a classic group, as a client library is one.
+/// A consumer of the classic protocol, as a client library is one; it gives everything up before it joins again.
 final class SimulatedMember: GroupClient {
-    private lazy var sessionMillis = Int32(random.draw(1_500...6_000))
+    private let partitionCount: Int32
+    /// Who watches that nobody else reads what it reads; nil where generations tell that.
+    private let owners: OwnershipChecker?
+    /// Shorter than `rebalanceMillis`: who is left out of a rebalance has been silent for longer than its session.
+    private lazy var sessionMillis = Int32(random.draw(1_500...4_500))
+    private static let rebalanceMillis: Int32 = 5_000
+
+    init(
+        _ identity: Identity,
+        partitionCount: Int32,
+        seed: UInt64,
+        world: World,
+        checker: GroupChecker,
+        owners: OwnershipChecker? = nil
+    ) {
+        self.partitionCount = partitionCount
+        self.owners = owners
+        super.init(identity, seed: seed, world: world, checker: checker)
+    }
 
     override func found() { join() }
+
+    /// It was heard, with what it was sent at a moment: what it reads is its own for a session more.
+    private func isHeard(since sent: Instant) {
+        let session = Duration.milliseconds(Int64(sessionMillis)) - FaultPlan.clockTolerance
+        owners?.reads(Set(positions.keys), name, of: group, until: sent + session)
+    }
+
+    /// It reads nothing any more.
+    private func giveUp() {
+        positions.removeAll()
+        owners?.readsNothing(name, of: group)
+    }
 
     // MARK: Joining
 
     private func join() {
         stage = "joins"
-        positions.removeAll()
+        giveUp()
+        let subscription = ConsumerProtocolSubscription(topics: [topic])
+        guard let metadata = coded({ try subscription.versionPrefixed(version: 1) }) else { return }
         let request = JoinGroupRequest(
             groupId: group,
             sessionTimeoutMs: sessionMillis,
-            rebalanceTimeoutMs: 5_000,
+            rebalanceTimeoutMs: Self.rebalanceMillis,
             memberId: id,
             groupInstanceId: isStatic ? name : nil,
             protocolType: "consumer",
-            protocols: [.init(name: "range", metadata: ByteBuffer(string: name))]
+            protocols: [.init(name: "range", metadata: metadata)]
         )
         ask(request, version: 9, within: .seconds(15)) { [unowned self] answer in
             switch ErrorCode(rawValue: answer.errorCode) {
@@ -41,6 +73,7 @@ final class SimulatedMember: GroupClient {
     /// `members`: all of them, where this one assigns.
     private func sync(_ members: [String]) {
         stage = "waits for its share"
+        let sent = world.now
         let request = SyncGroupRequest(
             groupId: group,
             generationId: generation,
@@ -52,25 +85,52 @@ final class SimulatedMember: GroupClient {
         )
         ask(request, version: 5, within: .seconds(15)) { [unowned self] answer in
             guard answer.errorCode == 0 else { return self.recover(from: answer.errorCode) }
-            var bytes = answer.assignment
-            var partitions: [Int32] = []
-            while let partition = bytes.readInteger(as: Int32.self) { partitions.append(partition) }
-            self.checker.assigned(
-                partitions,
-                to: self.isStatic ? self.name : self.id,
-                of: self.group,
-                in: self.generation
-            )
-            self.readPositions(partitions) { [unowned self] in self.work() }
+            self.take(answer.assignment, sent)
         }
     }
 
-    private func share(_ place: Int, of count: Int) -> ByteBuffer {
-        var bytes = ByteBuffer()
-        for partition in 0..<Grouping.partitionCount where Int(partition) % count == place {
-            bytes.writeInteger(partition)
+    /// `sent`: when it asked for its share.
+    private func take(_ assignment: ByteBuffer, _ sent: Instant) {
+        // No bytes are no partitions.
+        let share =
+            assignment.readableBytes == 0
+            ? ConsumerProtocolAssignment()
+            : coded {
+                try ConsumerProtocolAssignment(versionPrefixed: assignment, acceptsNewer: true)
+            }
+        guard let share else { return }
+        let partitions = share.assignedPartitions.flatMap(\.partitions)
+        if owners == nil {
+            checker.assigned(
+                partitions,
+                to: isStatic ? name : id,
+                of: group,
+                in: generation
+            )
+        } else {
+            world.tell("\(group): \(name) reads \(partitions) in generation \(generation)")
         }
-        return bytes
+        for partition in partitions { positions[partition] = -1 }
+        isHeard(since: sent)
+        readPositions(partitions) { [unowned self] in self.work() }
+    }
+
+    private func share(_ place: Int, of count: Int) -> ByteBuffer {
+        let partitions = (0..<partitionCount).filter { Int($0) % count == place }
+        let share = ConsumerProtocolAssignment(assignedPartitions: [
+            .init(topic: topic, partitions: partitions)
+        ])
+        return coded { try share.versionPrefixed(version: 1) } ?? ByteBuffer()
+    }
+
+    /// What is written and read here is well-formed, or the run ends.
+    private func coded<Value>(_ body: () throws -> Value) -> Value? {
+        do {
+            return try body()
+        } catch {
+            world.violate("\(group): \(name) can write or read its share no more: \(error)")
+            return nil
+        }
     }
 
     /// Goes on after an error as client libraries do.
@@ -80,6 +140,7 @@ final class SimulatedMember: GroupClient {
         switch ErrorCode(rawValue: code) {
         case .rebalanceInProgress: later(.milliseconds(10)) { [unowned self] in self.join() }
         case .unknownMemberId, .illegalGeneration, .fencedInstanceId:
+            giveUp()
             id = ""
             generation = -1
             later(.milliseconds(50)) { [unowned self] in self.join() }
@@ -94,9 +155,9 @@ final class SimulatedMember: GroupClient {
         if isFinishing { return commitOrBeat { [unowned self] in self.confirm() } }
         later(random.draw(.milliseconds(50), .milliseconds(400))) { [unowned self] in
             switch self.random.draw(0...99) {
-            case 0...1: self.leave()
-            case 2...3: self.stall()
-            case 4...60: self.commitOrBeat { [unowned self] in self.work() }
+            case ..<self.unrest: self.leave()
+            case ..<(self.unrest * 2): self.stall()
+            case ...60: self.commitOrBeat { [unowned self] in self.work() }
             default: self.heartbeat { [unowned self] in self.work() }
             }
         }
@@ -109,8 +170,10 @@ final class SimulatedMember: GroupClient {
             memberId: id,
             groupInstanceId: isStatic ? name : nil
         )
+        let sent = world.now
         ask(request, version: 4) { [unowned self] answer in
             guard answer.errorCode == 0 else { return self.recover(from: answer.errorCode) }
+            self.isHeard(since: sent)
             body()
         }
     }
@@ -131,12 +194,13 @@ final class SimulatedMember: GroupClient {
     private func rest() {
         stage = "rests"
         later(.milliseconds(Int64(sessionMillis / 4))) { [unowned self] in
-            self.heartbeat { [unowned self] in self.rest() }
+            self.heartbeat { [unowned self] in self.work() }
         }
     }
 
     private func leave() {
         stage = "leaves"
+        giveUp()
         let request = LeaveGroupRequest(
             groupId: group,
             members: [.init(memberId: id, groupInstanceId: isStatic ? name : nil)]
@@ -153,7 +217,10 @@ final class SimulatedMember: GroupClient {
     /// It is heard no more for a while, perhaps for longer than its session; a static one may lose its id with its process.
     private func stall() {
         stage = "stalls"
-        if isStatic, random.chance(50) { id = "" }
+        if isStatic, random.chance(50) {
+            giveUp()
+            id = ""
+        }
         later(random.draw(.milliseconds(500), .seconds(8))) { [unowned self] in self.find() }
     }
 }

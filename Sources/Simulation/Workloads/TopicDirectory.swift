@@ -10,6 +10,8 @@ final class TopicDirectory {
         var id: TopicID
         var partitionCount: Int
         var isDeleted = false
+        /// Whether nothing of it may be deleted: somebody processes every record.
+        var isKept = false
         /// From when on nobody writes to it any more, so that its groups come to rest while faults go on; nil for never.
         var restsFrom: Instant?
     }

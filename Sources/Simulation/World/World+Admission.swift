@@ -6,6 +6,29 @@ import FlotillaModel
 // How a broker that lost its memory comes into the cluster again.
 
 extension World {
+    /// A petition waits no longer for a leader of the metadata, and for its network.
+    private static let petitionPatience = Duration.seconds(15)
+
+    /// A broker has lost its memory, and is to be taken in as another member.
+    ///
+    /// It loses nothing again before the last petition of the former incarnation is decided or given up (`nextLoss`): late, it would
+    /// take the place of the next one.
+    func isLost(_ number: Int) {
+        nextLoss = now + Self.petitionPatience
+        admit(number, after: random.draw(.milliseconds(20), .seconds(3)))
+    }
+
+    /// A broker finds at its start that its vote about the metadata is lost: it begins anew, as without a journal.
+    func hasLostVote(_ number: Int) {
+        guard now >= nextLoss else {
+            return act("restart", after: nextLoss - now) { [unowned self] in self.restart(number) }
+        }
+        tell("broker \(number + 1) has lost its vote about the metadata, and begins anew")
+        reported.insert(.clusterMetadata)
+        brokers[number].loseJournal()
+        isLost(number)
+    }
+
     /// Has the cluster take in a broker as another member, and starts it then; tried until it comes to that.
     func admit(_ number: Int, after delay: Duration) {
         act("petition of broker \(number + 1)", after: delay) { [unowned self] in

@@ -16,6 +16,8 @@ final class World {
     private(set) var violation: String?
     /// The partitions of which a broker said that it lacks something.
     var reported: Set<TopicPartition> = []
+    /// From when on a broker may lose its memory.
+    var nextLoss = Instant.start
     /// Looks at a shard after each of its turns.
     var inspect: ((ShardPlace, SimulatedBroker, Shard) -> Void)?
     /// Looks at a broker before its process ends.
