@@ -1,5 +1,6 @@
 import FlotillaEnvironment
 import FlotillaServer
+import FoundationEssentials
 import NIOPosix
 import ServiceLifecycle
 import Synchronization
@@ -67,8 +68,10 @@ struct AdminServerTests {
         _ = await trigger.result
     }
 
-    @Test("The history of a group is told as JSON, whatever its name")
+    @Test("The history of a group is told as JSON and its partitions as metrics, whatever its name")
     func history() async throws {
+        let name = "a/b %ü"
+        let report = try Self.lagReport(of: name)
         let (ports, told) = AsyncStream<Int>.makeStream()
         let server = AdminServer(
             address: NetworkAddress(host: "127.0.0.1", port: 0),
@@ -83,7 +86,7 @@ struct AdminServerTests {
                         GroupHistoryReport(group: group, coordinator: 1, dropped: 0, events: [])
                     )
                 },
-                lag: { .notFound("there is no group \($0)") }
+                lag: { $0 == name ? .found(report) : .notFound("there is no group \($0)") }
             ),
             logger: .silent,
             running: { address in told.yield(address.port) }
@@ -91,7 +94,6 @@ struct AdminServerTests {
         let running = Task { try await server.run() }
         var iterator = ports.makeAsyncIterator()
         let port = try #require(await iterator.next())
-        let name = "a/b %ü"
         let whole = try get("/v1/groups/\(PercentText.encoded(name))/history", port: port)
         #expect(whole.status == "200")
         #expect(
@@ -107,8 +109,32 @@ struct AdminServerTests {
         #expect(
             try get("/v1/groups/b/lag", port: port) == ("404", "there is no group b\n")
         )
+        let detail = "/metrics/detail?group=\(PercentText.encoded(name))"
+        let all = try get(detail, port: port)
+        #expect(all.status == "200")
+        let series = #"{group="a/b %ü",partition="1",topic="t"}"#
+        for line in [
+            "flotilla_group_partition_committed_offset\(series) 7\n",
+            "flotilla_group_partition_lag_records\(series) 3\n",
+            "flotilla_group_partition_lag_seconds\(series) 1.5\n",
+        ] { #expect(all.body.contains(line)) }
+        #expect(all.body.contains(#"committed_offset{group="a/b %ü",partition="0",topic="u"} 9"#))
+        #expect(!all.body.contains(#"lag_records{group="a/b %ü",partition="0",topic="u"}"#))
+        #expect(!(try get(detail + "&topic=u", port: port).body.contains(#"topic="t""#)))
+        #expect(try get("/metrics/detail", port: port).status == "400")
+        #expect(try get("/metrics/detail?group=b", port: port).status == "404")
         running.cancel()
         _ = await running.result
+    }
+
+    private static func lagReport(of group: String) throws -> GroupLagReport {
+        let json = """
+            {"group": "\(group)", "coordinator": 1, "time": 0, "partitions": [
+                {"topic": "t", "partition": 1, "committed": 7, "records": 3, "milliseconds": 1500},
+                {"topic": "u", "partition": 0, "committed": 9}
+            ]}
+            """
+        return try JSONDecoder().decode(GroupLagReport.self, from: Data(json.utf8))
     }
 
     @Test("Names survive the way through a path", arguments: ["", "plain-1_.~", "a b/c?%+ü"])

@@ -11,6 +11,20 @@ extension AdminServer {
         router.get("v1/groups/:name/lag") { _, context in
             try await answer(context) { await questions.lag($0) }
         }
+        router.get("metrics/detail") { request, _ in
+            let query = request.uri.queryParameters
+            guard let group = query["group"] else {
+                return text(.badRequest, "metrics in detail are those of a group: ?group=NAME\n")
+            }
+            let outcome = await questions.lag(String(group))
+            return try respond(outcome, type: ExpositionWriter.contentType) { report in
+                var writer = ExpositionWriter()
+                for sample in GroupSamples.samples(report, topic: query["topic"].map(String.init)) {
+                    writer.add(sample)
+                }
+                return writer.text
+            }
+        }
     }
 
     private static func answer<Report: Encodable & Sendable>(
@@ -20,14 +34,22 @@ extension AdminServer {
         guard let name = context.parameters.get("name").flatMap({ PercentText.decoded($0) }) else {
             return text(.badRequest, "a group is named by its name, with %XX for special bytes\n")
         }
-        switch await ask(name) {
-        case .found(let report):
+        return try respond(await ask(name), type: "application/json") { report in
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            let json = String(decoding: try encoder.encode(report), as: UTF8.self)
-            return text(.ok, json + "\n", type: "application/json")
-        case .notFound(let reason): return text(.notFound, reason + "\n")
-        case .unavailable(let reason): return text(.serviceUnavailable, reason + "\n")
+            return String(decoding: try encoder.encode(report), as: UTF8.self) + "\n"
+        }
+    }
+
+    private static func respond<Report: Sendable>(
+        _ outcome: GroupQuestions.Outcome<Report>,
+        type: String,
+        _ body: (Report) throws -> String
+    ) throws -> Response {
+        switch outcome {
+        case .found(let report): text(.ok, try body(report), type: type)
+        case .notFound(let reason): text(.notFound, reason + "\n")
+        case .unavailable(let reason): text(.serviceUnavailable, reason + "\n")
         }
     }
 }

@@ -13,6 +13,7 @@ import ServiceLifecycle
 /// | `/readyz` | 200 when the broker serves, else 503 and what is missing |
 /// | `/startupz` | 200 after start-up, else 503 and how far it is |
 /// | `/metrics` | all metrics, as Prometheus reads them |
+/// | `/metrics/detail?group=NAME` | the partitions of a group, of one topic with `&topic=NAME`; 404 where there is none |
 /// | `POST /v1/brokers/ID/drain` | the broker's replicas move away; 409 and why when they cannot |
 /// | `DELETE /v1/brokers/ID/drain` | it takes replicas again |
 /// | `/v1/groups/NAME/history` | what happened to a group, as JSON; 404 where there is none |

@@ -75,4 +75,40 @@ enum GroupSamples {
             return [records, seconds].compactMap(\.self)
         }
     }
+
+    /// Each partition of a group, or each of one topic; what is not known has no series.
+    static func samples(_ report: GroupLagReport, topic: String?) -> [MetricSample] {
+        report.partitions.filter { topic == nil || $0.topic == topic }.flatMap { partition in
+            let labels: MetricLabels = [
+                "group": report.group, "topic": partition.topic,
+                "partition": "\(partition.partition)",
+            ]
+            let committed = MetricSample(
+                "flotilla_group_partition_committed_offset",
+                .gauge,
+                "Next offset that a group will read, as it committed.",
+                labels: labels,
+                Double(partition.committed)
+            )
+            let records = partition.records.map {
+                MetricSample(
+                    "flotilla_group_partition_lag_records",
+                    .gauge,
+                    "Records of a partition that a group has not committed yet.",
+                    labels: labels,
+                    Double($0)
+                )
+            }
+            let seconds = partition.milliseconds.map {
+                MetricSample(
+                    "flotilla_group_partition_lag_seconds",
+                    .gauge,
+                    "Age of a partition's first record that a group has not committed yet.",
+                    labels: labels,
+                    Double($0) / 1_000
+                )
+            }
+            return [committed, records, seconds].compactMap(\.self)
+        }
+    }
 }
