@@ -129,8 +129,14 @@ struct ConsumerGroupHarness {
             owned: owned
         )
         let generation = try group.join(request, image, now: now)
-        let share = try group.share(of: id, instanceID: nil, generation: generation)
-        return (generation, share)
+        return (generation, try syncClassic(id, generation))
+    }
+
+    mutating func syncClassic(
+        _ id: String,
+        _ generation: Int32
+    ) throws(HeartbeatRefusal) -> Set<TopicPartition> {
+        try group.share(of: id, instanceID: nil, generation: generation, now: now)
     }
 
     mutating func leaveClassic(_ id: String) {

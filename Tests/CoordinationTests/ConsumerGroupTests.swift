@@ -130,6 +130,24 @@ struct ConsumerGroupTests {
         refused(.unknownMemberId) { try harness.beat("one", 2, instance: "nobody") }
     }
 
+    @Test(
+        "a member of the classic protocol has a whole session from each of its questions and from its generation on"
+    )
+    mutating func classicSession() throws {
+        _ = try harness.join("one")
+        let (generation, _) = try harness.joinClassic("two")
+        harness.wait(.seconds(20))
+        _ = try harness.syncClassic("two", generation)
+        harness.wait(.seconds(20))
+        // Its answer was on its way to the log for so long.
+        harness.group.hasJoined("two", now: harness.now)
+        harness.wait(.seconds(29))
+        #expect(harness.group.state.members["two"] != nil)
+        harness.group.hasJoined("three", now: harness.now)
+        harness.wait(.seconds(2))
+        #expect(harness.group.state.members.keys.sorted() == [])
+    }
+
     @Test("a static member that does not come back is out when its session ends")
     mutating func staticMemberGone() throws {
         _ = try harness.join("one", instance: "left")

@@ -119,7 +119,8 @@ extension GroupCoordinator {
         return decision
     }
 
-    private func armConsumers(_ name: String) {
+    /// Has a group be looked at when it wants that next.
+    func armConsumers(_ name: String) {
         guard let live = consumerGroups[name] else { return }
         let timer = arm(live.timer, live.group.nextDeadline) { [weak self] in
             self?.consumerTimerFired(name)

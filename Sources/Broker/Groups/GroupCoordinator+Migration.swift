@@ -159,7 +159,11 @@ extension GroupCoordinator {
             subscription: subscription,
             owned: partitions(told.owned.map { ($0.topic, $0.partitions) })
         )
-        decide(name, completion) { group in
+        let answered = { [weak self] (answer: GroupAnswer) in
+            self?.hasJoined(id, name)
+            completion(answer)
+        }
+        decide(name, answered) { group in
             do throws(HeartbeatRefusal) {
                 return .joined(
                     .accepted(
@@ -175,6 +179,11 @@ extension GroupCoordinator {
         }
     }
 
+    private func hasJoined(_ member: String, _ name: String) {
+        consumerGroups[name]?.group.hasJoined(member, now: now)
+        armConsumers(name)
+    }
+
     func syncConsumers(
         _ name: String,
         _ request: SyncRequest,
@@ -185,7 +194,8 @@ extension GroupCoordinator {
                 let share = try group.share(
                     of: request.memberID,
                     instanceID: request.instanceID,
-                    generation: request.generation
+                    generation: request.generation,
+                    now: now
                 )
                 return .synced(
                     .share(

@@ -145,17 +145,24 @@ extension ConsumerGroup {
         }
     }
 
-    /// What a member reads, once it has joined.
-    package func share(
+    /// What a member reads, once it has joined; it has a whole session from now on.
+    package mutating func share(
         of id: String,
         instanceID: String?,
-        generation: Int32
+        generation: Int32,
+        now: Instant
     ) throws(HeartbeatRefusal) -> Set<TopicPartition> {
         let current = try classicMember(id, instanceID).current
         guard current.epoch == generation else {
             throw HeartbeatRefusal(.illegalGeneration, "the generation is \(current.epoch)")
         }
+        touch(id, now: now)
         return current.assigned
+    }
+
+    /// A member was told its generation: it can say nothing before, however long that took.
+    package mutating func hasJoined(_ id: String, now: Instant) {
+        if state.members[id] != nil { touch(id, now: now) }
     }
 
     /// A member is alive; the error tells it to join again where there is something for it to give back or to get.
