@@ -20,11 +20,18 @@ extension GroupConsumer {
     }
 
     /// Commits these offsets, each one past the last record that is done.
+    ///
+    /// What a later call has committed meanwhile is not taken back.
     public func commit(_ offsets: [NamedPartition: Offset]) async throws(ClientError) {
+        let begin = progress.moments(of: offsets.keys)
         try await repeatCommit(within: client.configuration.retryTimeout) {
             () throws(ClientError) in
             try requireOwned(offsets)
-            return offsets
+            for partition in offsets.keys.sorted()
+            where !progress.isKept(partition, since: begin[partition]) {
+                throw .notAssigned(partition)
+            }
+            return offsets.filter { !progress.isCommitted($0.key, since: begin[$0.key]) }
         }
     }
 

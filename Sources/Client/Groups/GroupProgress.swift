@@ -11,8 +11,16 @@ struct GroupProgress: Sendable {
         var read: Offset
         /// What the coordinator has acknowledged.
         var committed: Offset?
+        /// How often it has.
+        var commitCount = 0
         /// Of which assignment.
         var ticket: Int
+    }
+
+    /// A moment in the life of a partition here.
+    struct Moment: Hashable, Sendable {
+        fileprivate var ticket: Int
+        fileprivate var commitCount: Int
     }
 
     private var places: [NamedPartition: Place] = [:]
@@ -56,7 +64,10 @@ struct GroupProgress: Sendable {
 
     /// The coordinator has acknowledged.
     mutating func noteCommitted(_ offsets: [NamedPartition: Offset]) {
-        for (partition, offset) in offsets { places[partition]?.committed = offset }
+        for (partition, offset) in offsets {
+            places[partition]?.committed = offset
+            places[partition]?.commitCount += 1
+        }
     }
 
     /// Forgets partitions.
@@ -72,6 +83,27 @@ struct GroupProgress: Sendable {
     /// What was read and is not committed; also where reading began, so that the next owner begins there too.
     var uncommitted: [NamedPartition: Offset] {
         places.compactMapValues { $0.read == $0.committed ? nil : $0.read }
+    }
+
+    /// How the partitions stand now.
+    func moments(of partitions: some Sequence<NamedPartition>) -> [NamedPartition: Moment] {
+        var moments: [NamedPartition: Moment] = [:]
+        for partition in partitions {
+            moments[partition] = places[partition].map {
+                Moment(ticket: $0.ticket, commitCount: $0.commitCount)
+            }
+        }
+        return moments
+    }
+
+    /// Whether a partition was here all the time since a moment.
+    func isKept(_ partition: NamedPartition, since moment: Moment?) -> Bool {
+        places[partition]?.ticket == moment?.ticket
+    }
+
+    /// Whether a partition was committed since a moment: what was to be committed then must not take that back.
+    func isCommitted(_ partition: NamedPartition, since moment: Moment?) -> Bool {
+        places[partition]?.commitCount != moment?.commitCount
     }
 
     /// The part of these offsets that lies beyond what is committed: a late repetition must not take it back.

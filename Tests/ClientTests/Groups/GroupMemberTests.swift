@@ -219,11 +219,16 @@ struct GroupMemberTests {
         #expect(progress.uncommitted == [partition: Offset(5)])
         progress.markRead()
         #expect(progress.uncommitted == [partition: Offset(9)])
+        let moment = progress.moments(of: [partition])[partition]
+        #expect(!progress.isCommitted(partition, since: moment))
         progress.noteCommitted([partition: Offset(9)])
+        #expect(progress.isCommitted(partition, since: moment))
+        #expect(progress.isKept(partition, since: moment))
         #expect(progress.uncommitted.isEmpty)
         #expect(progress.newer([partition: Offset(8)]).isEmpty)
         #expect(progress.newer([partition: Offset(10)]) == [partition: Offset(10)])
         progress.forget([partition])
+        #expect(!progress.isKept(partition, since: moment))
         #expect(progress.delivered.isEmpty && !progress.admits(records))
     }
 
