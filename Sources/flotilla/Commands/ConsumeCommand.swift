@@ -14,10 +14,11 @@ struct ConsumeCommand: AsyncParsableCommand {
             flotilla consume greetings -o -10 -o json            the last ten of each partition, as JSON
             flotilla consume orders -o @-2h:@now -f '%t[%p]@%o %k=%v\\n'
             flotilla consume orders -g billing                   as a member of a group, which remembers how far it is
+            flotilla consume '^orders\\..*' -g all --group-protocol consumer      every topic that matches (RE2), later ones too
             """
     )
 
-    @Argument(help: "The topics.")
+    @Argument(help: "The topics; for a group of the consumer protocol also ^EXPRESSION.")
     var topics: [String]
 
     @OptionGroup var client: ClientOptions
@@ -113,7 +114,7 @@ struct ConsumeCommand: AsyncParsableCommand {
         if !partitions.isEmpty {
             throw CommandFailure.usage("a group chooses partitions itself: -p")
         }
-        var settings = GroupConfiguration(group: group, topics: topics)
+        var settings = GroupConfiguration(group: group, subscription: try subscription())
         settings.groupProtocol = groupProtocol.value
         if !assignor.isEmpty { settings.assignors = assignor.map(\.value) }
         settings.sessionTimeout = sessionTimeout.duration
@@ -131,7 +132,9 @@ struct ConsumeCommand: AsyncParsableCommand {
                 )
             }
         }
-        _ = try await Topics.find(Set(topics).sorted(), client)
+        if case .topics(let names) = settings.subscription {
+            _ = try await Topics.find(Set(names).sorted(), client)
+        }
         let reading = GroupReading(
             client: client,
             configuration: settings,
@@ -141,6 +144,17 @@ struct ConsumeCommand: AsyncParsableCommand {
             note: self.client.note
         )
         try await reading.run()
+    }
+
+    /// What a member of a group wants: topics, or one expression.
+    private func subscription() throws(CommandFailure) -> GroupSubscription {
+        guard let pattern = topics.first(where: { $0.hasPrefix("^") }) else {
+            return .topics(topics)
+        }
+        guard topics.count == 1, groupProtocol.value == .consumer else {
+            throw .usage("\(pattern) stands alone, with --group-protocol consumer")
+        }
+        return .pattern(pattern)
     }
 
     private func readOptions() throws(CommandFailure) -> (PlaceRange?, RecordPrinting) {

@@ -440,7 +440,12 @@ def expect_deleted(broker, tool):
 def expect_modern(broker, tool):
     """KIP-848, by what the broker announces."""
     code, output, errors = tool.run("consume", TENDED, "-g", "tended-modern", "-e", "--group-protocol", "consumer")
-    if code == 0:
-        expect_equal(len(output.splitlines()), TENDED_PARTITIONS * 25, "lines")
-    else:
-        expect(code == 1 and "ConsumerGroupHeartbeat" in errors, f"ended with {code}: {errors.strip()}")
+    if code != 0:
+        return expect(code == 1 and "ConsumerGroupHeartbeat" in errors, f"ended with {code}: {errors.strip()}")
+    expect_equal(len(output.splitlines()), TENDED_PARTITIONS * 25, "lines")
+    modern = ("--group-protocol", "consumer")
+    output = tool.good("consume", f"^{TENDED[:-1]}.$", "-g", "tended-by-pattern", "-e", *modern)
+    expect_equal(len(output.splitlines()), TENDED_PARTITIONS * 25, "lines of the topics that match")
+    tool.bad(1, "regular expression", "consume", "^(", "-g", "tended-by-pattern-2", "-e", *modern)
+    tool.bad(2, "stands alone", "consume", "^tended", TENDED, "-g", "tended-by-pattern-2", *modern)
+    return tool.bad(2, "stands alone", "consume", "^tended", "-g", "tended-by-pattern-2")
