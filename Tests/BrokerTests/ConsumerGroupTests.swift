@@ -46,6 +46,28 @@ struct ConsumerGroupRequestTests {
         #expect(partition.errorCode == ErrorCode.unsupportedVersion.rawValue)
     }
 
+    @Test(
+        "commits are kept for as long as the settings say after the group was left, however old they are (OC-6)"
+    )
+    func retention() throws {
+        let broker = try TestBroker(configs: [.init("offsets.retention.minutes", "1")])
+        let client = try broker.connect()
+        try client.createTopic(partitions: 4)
+        _ = try client.findCoordinator()
+        _ = try client.beat("one", 0)
+        #expect(try client.commit(5, member: "one", generation: 1) == .noError)
+        // Commits are looked at every ten minutes.
+        for _ in 0..<19 {
+            broker.advance(by: .seconds(30))
+            #expect(try client.beat("one", 1).errorCode == 0)
+        }
+        #expect(try client.beat("one", -1).errorCode == 0)
+        broker.advance(by: .seconds(50))
+        #expect(try client.committed() == 5)
+        broker.advance(by: .seconds(600))
+        #expect(try client.committed() == -1)
+    }
+
     @Test("commits are read by members of the present epoch (OF-3)")
     func reading() throws {
         _ = try client.beat("one", 0)

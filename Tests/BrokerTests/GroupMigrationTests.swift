@@ -47,12 +47,17 @@ struct GroupMigrationTests {
     }
 
     /// A classic group of one member that reads everything.
-    private func classicGroup() throws -> (member: String, generation: Int32) {
-        let member = try client.memberID()
-        let id = try client.send(try joinRequest(member), version: 9)
+    private func classicGroup(
+        instance: String? = nil
+    ) throws -> (member: String, generation: Int32) {
+        var request = try joinRequest(instance == nil ? try client.memberID() : "")
+        request.groupInstanceId = instance
+        let id = try client.send(request, version: 9)
         broker.advance(by: .seconds(1))
         let joined = try client.answer(to: JoinGroupRequest.self, version: 9, id: id)
+        let member = joined.memberId
         var sync = TestClient.sync(member, joined.generationId)
+        sync.groupInstanceId = instance
         sync.assignments = [.init(memberId: member, assignment: try assignment([0, 1, 2, 3]))]
         #expect(try client.ask(sync, version: 5).errorCode == 0)
         return (member, joined.generationId)
@@ -108,6 +113,52 @@ struct GroupMigrationTests {
             version: 1
         )
         #expect(try only(described.groups).members.map(\.memberType).sorted() == [0, 1])
+    }
+
+    @Test("a change of protocol that the log does not take leaves the group as it was")
+    func unwritten() throws {
+        let (member, generation) = try classicGroup()
+        broker.disk.capacity = broker.disk.usedByteCount
+        broker.advance(by: .seconds(2))
+        #expect(
+            try client.beat("new", 0).errorCode == ErrorCode.coordinatorNotAvailable.rawValue
+        )
+        broker.disk.capacity = .max
+        broker.advance(by: .seconds(2))
+        #expect(try type == "classic")
+        #expect(try client.heartbeat(member, generation) == .noError)
+        #expect(try client.commit(5, member: member, generation: generation) == .noError)
+    }
+
+    @Test("a member that is refused changes no protocol")
+    func refused() throws {
+        let (member, generation) = try classicGroup()
+        var request = TestClient.heartbeat("new", 0)
+        request.serverAssignor = "none"
+        let answer = try client.ask(request, version: 1)
+        #expect(answer.errorCode == ErrorCode.unsupportedAssignor.rawValue)
+        #expect(try type == "classic")
+        #expect(try client.heartbeat(member, generation) == .noError)
+    }
+
+    @Test("a static member that comes back while its group changes is told to join again")
+    func staticMember() throws {
+        _ = try classicGroup(instance: "left")
+        broker.isJournalHeld = true
+        var back = try joinRequest("")
+        back.groupInstanceId = "left"
+        let join = try client.send(back, version: 9)
+        broker.run()
+        #expect(!client.hasAnswer)
+        let other = try broker.connect()
+        let beat = try other.send(TestClient.heartbeat("new", 0), version: 1)
+        broker.run()
+        broker.isJournalHeld = false
+        broker.run()
+        let told = try client.answer(to: JoinGroupRequest.self, version: 9, id: join)
+        #expect(told.errorCode == ErrorCode.rebalanceInProgress.rawValue)
+        let joined = try other.answer(to: ConsumerGroupHeartbeatRequest.self, version: 1, id: beat)
+        #expect(joined.errorCode == 0)
     }
 
     @Test(

@@ -121,6 +121,7 @@ struct ConsumerGroupTests {
         #expect(try harness.beat("one", -2, instance: "left").epoch == -2)
         harness.wait(.seconds(30))
         #expect(harness.group.state.epoch == 2)
+        refused(.fencedInstanceId) { try harness.join("two", instance: "left") }
         let back = try harness.join("three", instance: "left")
         #expect(back.epoch == 2)
         #expect(back.assignment == kept)
@@ -196,6 +197,26 @@ struct ConsumerGroupTests {
         #expect(try harness.join("one", topics: ["ab"], pattern: "").epoch == 1 + 2)
         #expect(harness.group.topicNames == ["ab"])
         #expect(harness.group.patterns.isEmpty)
+    }
+
+    @Test("expressions are few, and none takes long for all topics")
+    mutating func costOfPatterns() throws {
+        for number in 0..<300 {
+            harness.topic("\(number)-" + String(repeating: "a", count: 240), 1)
+        }
+        let costly = "[a-z]{900}|b"
+        refused(.invalidRegularExpression) {
+            try harness.join("one", topics: [], pattern: costly)
+        }
+        for number in 0..<32 {
+            _ = try harness.join("member-\(number)", topics: [], pattern: "\(number)-a+")
+        }
+        #expect(harness.group.topicNames.count == 32)
+        refused(.invalidRegularExpression) { try harness.join("one", topics: [], pattern: "x") }
+        _ = try harness.join("one", topics: [], pattern: "1-a+")
+        harness.topic("2-aaa", 1)
+        _ = try harness.join("one", topics: [], pattern: "1-a+")
+        #expect(harness.group.topicNames.count == 33)
     }
 
     @Test("an assignor that is not served is refused, and the most wishes count (CG-1)")

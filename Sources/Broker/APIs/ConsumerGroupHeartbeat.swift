@@ -84,6 +84,7 @@ extension ConsumerGroupHeartbeatRequest {
         }
         guard words.allSatisfy({ $0.utf8.count <= GroupCoordinator.wordByteLimit }),
             subscription.allSatisfy({ $0.utf8.count <= GroupCoordinator.wordByteLimit }),
+            subscription.count <= GroupCoordinator.topicLimit,
             byteCount <= GroupCoordinator.metadataByteLimit
         else { return "a name is too long, or there are too many of them" }
         guard memberEpoch == 0 else { return nil }

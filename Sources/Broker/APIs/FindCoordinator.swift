@@ -12,7 +12,8 @@ extension Shard {
         }
         withGroupTopic { [unowned self] in
             self.waitForCoordinators(of: keys) { [unowned self] in
-                self.respond(keys.map { self.coordinator(of: $0, context) }, context)
+                let brokers = self.brokers(as: context)
+                self.respond(keys.map { self.coordinator(of: $0, brokers) }, context)
             }
         }
     }
@@ -21,10 +22,9 @@ extension Shard {
     ///
     /// After a failover that is sooner than a client asks again that was told "nobody": librdkafka waits for half a second or a whole one.
     private func waitForCoordinators(of groups: [String], then action: @escaping () -> Void) {
+        let partitions = Set(groups.compactMap { groupPartition(of: $0) })
         wait(atMost: settings.coordinatorWait) { [unowned self] in
-            groups.allSatisfy { group in
-                self.groupPartition(of: group).map { self.hint(for: $0) != .unknown } ?? true
-            }
+            partitions.allSatisfy { self.hint(for: $0) != .unknown }
         } then: {
             action()
         }
@@ -48,10 +48,10 @@ extension Shard {
 
     private func coordinator(
         of group: String,
-        _ context: RequestContext
+        _ brokers: [KnownBroker]
     ) -> FindCoordinatorResponse.Coordinator {
         let leader = groupPartition(of: group).map { hint(for: $0).leader } ?? -1
-        guard let broker = brokers(as: context).first(where: { $0.id.rawValue == leader }) else {
+        guard let broker = brokers.first(where: { $0.id.rawValue == leader }) else {
             return .init(
                 key: group,
                 nodeId: -1,

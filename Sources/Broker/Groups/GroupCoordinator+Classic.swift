@@ -54,6 +54,7 @@ extension GroupCoordinator {
             [request.protocolType, request.instanceID ?? ""] + request.protocols.map(\.name)
         let byteCount = request.protocols.reduce(0) { $0 + $1.metadata.readableBytes }
         guard words.allSatisfy({ $0.utf8.count <= Self.wordByteLimit }),
+            request.memberID.utf8.count <= Self.memberIDByteLimit,
             byteCount <= Self.metadataByteLimit, request.instanceID != ""
         else { return .invalidRequest }
         return nil
@@ -230,7 +231,7 @@ extension GroupCoordinator {
         write([.classicGroup(name: name, state)], of: name, tooLong: .unknownServerError) {
             [unowned self] error in
             if reason == .emptied, error != nil { return self.persistLater(name) }
-            _ = self.change(name) { group, effects in
+            let isThere: Void? = self.change(name) { group, effects in
                 group.persisted(
                     reason,
                     error: error,
@@ -238,6 +239,10 @@ extension GroupCoordinator {
                     wallTime: self.shard.wallTime,
                     into: &effects
                 )
+            }
+            // The group went over to the other protocol meanwhile; the others that wait were told when it did.
+            if isThere == nil, case .replaced(let member, _, let ticket, _) = reason {
+                self.settle(ticket, .joined(.refused(.rebalanceInProgress, memberID: member)))
             }
         }
     }
@@ -256,8 +261,8 @@ extension GroupCoordinator {
         }
     }
 
-    /// The time between two attempts to write that a group is empty.
-    private static let retryDelay = Duration.seconds(1)
+    /// The time between two attempts to write what has to be in the log some time.
+    static let retryDelay = Duration.seconds(1)
 }
 
 extension ByteBuffer {

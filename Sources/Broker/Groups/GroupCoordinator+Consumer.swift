@@ -41,7 +41,7 @@ extension GroupCoordinator {
                 "there is no group \(name) of the consumer protocol"
             )
         }
-        if let classic = groups[name]?.group, !classic.isIdle { return upgrade(name) }
+        if let classic = groups[name]?.group, !classic.isIdle { return upgrade(name, for: request) }
         guard consumerGroups.count < Self.groupLimit else {
             return HeartbeatRefusal(
                 .coordinatorNotAvailable,
@@ -82,6 +82,7 @@ extension GroupCoordinator {
         guard let live = consumerGroups[name], live.group.memberCount == 0, decisions[name] == nil
         else { return }
         forgetConsumers(name)
+        emptyTimes[name] = machine.table.groups[name] == nil ? nil : shard.wallTime
     }
 
     func revive(_ name: String, _ state: ConsumerGroupState) {
@@ -197,7 +198,7 @@ extension GroupCoordinator {
         guard let lost = decisions.removeValue(forKey: name) else { return }
         remember([.unwritten(error)], of: name)
         forgetConsumers(name)
-        if let state = machine.table.groups[name]?.consumer { revive(name, state) }
+        revive(name)
         for decision in lost.current + lost.next {
             if let ticket = decision.ticket { settle(ticket, .error(error)) }
         }

@@ -12,10 +12,10 @@ import struct NIOCore.ByteBuffer
 extension GroupCoordinator {
     // MARK: There
 
-    /// Has a classic group with members go on as one of the consumer protocol.
+    /// Has a classic group with members go on as one of the consumer protocol, for the first member that uses it.
     ///
     /// - Returns: why that cannot be; nil when it is done.
-    func upgrade(_ name: String) -> HeartbeatRefusal? {
+    func upgrade(_ name: String, for request: ConsumerHeartbeat) -> HeartbeatRefusal? {
         guard let live = groups[name] else { return nil }
         let state = live.group.state
         guard shard.config.allowsGroupUpgrade else {
@@ -39,21 +39,42 @@ extension GroupCoordinator {
             }
             members[member.id] = (subscription, assigned(member.assignment))
         }
+        let group = ConsumerGroup(
+            name: name,
+            generation: state.generation,
+            members: members,
+            settings: consumerSettings(name),
+            shard.image,
+            now: now
+        )
+        if let refusal = refusal(of: request, in: group) { return refusal }
         var effects: [ClassicGroup.Effect] = []
         groups[name]?.group.dissolve(into: &effects)
         if let timer = live.timer { shard.timers.cancel(timer.id) }
         groups[name] = nil
         perform(effects, of: name)
-        consumerGroups[name] = Live(
-            group: ConsumerGroup(
-                name: name,
-                generation: state.generation,
-                members: members,
-                settings: consumerSettings(name),
-                shard.image,
-                now: now
+        consumerGroups[name] = Live(group: group)
+        return nil
+    }
+
+    /// Why the first member of the consumer protocol is not let in, or would change more than one batch holds; nothing has changed then.
+    private func refusal(
+        of request: ConsumerHeartbeat,
+        in group: ConsumerGroup
+    ) -> HeartbeatRefusal? {
+        var trial = group
+        do throws(HeartbeatRefusal) {
+            _ = try trial.heartbeat(request, shard.image, now: now)
+        } catch {
+            return error
+        }
+        let facts = trial.takeRecords().map { GroupRecord.consumerGroup(name: trial.name, $0) }
+        guard GroupDecisions.fits(facts) else {
+            return HeartbeatRefusal(
+                .groupIdNotFound,
+                "the members of the classic protocol in \(trial.name) say too much of themselves for one change"
             )
-        )
+        }
         return nil
     }
 
@@ -134,6 +155,9 @@ extension GroupCoordinator {
         guard request.protocolType == Self.consumerType, let first = request.protocols.first,
             let told = Told(first.metadata)
         else { return completion(.error(.inconsistentGroupProtocol)) }
+        guard told.topics.count <= Self.topicLimit else {
+            return completion(.error(.invalidRequest))
+        }
         var id = request.memberID
         if id.isEmpty {
             id =
@@ -259,7 +283,8 @@ extension GroupCoordinator {
 
     // MARK: And back
 
-    /// The group as a classic one, where only members of that protocol are left; nil where it stays as it is.
+    /// The group as a classic one, where only members of that protocol are left; nil where it stays as it is, also because one batch
+    /// does not hold it.
     func downgrade(_ name: String) -> GroupRecord? {
         guard let group = consumerGroups[name]?.group, group.isAllClassic,
             shard.config.allowsGroupDowngrade, let strategy = group.classicProtocol
@@ -278,7 +303,7 @@ extension GroupCoordinator {
                 assignment: assignment(member.current.assigned)
             )
         }
-        return .classicGroup(
+        let record = GroupRecord.classicGroup(
             name: name,
             ClassicGroupState(
                 protocolType: Self.consumerType,
@@ -289,6 +314,7 @@ extension GroupCoordinator {
                 members: members
             )
         )
+        return GroupDecisions.fits([record]) ? record : nil
     }
 
     /// The log has it that the group is a classic one: its members join again, and one of them assigns.

@@ -44,7 +44,7 @@ extension GroupCoordinator {
                 if error == nil { self.shard.counters.commitCount += facts.count }
                 finish(.error(error ?? .noError))
                 // A topic may have been deleted meanwhile, and another one get its name.
-                let gone = facts.keys.filter { !self.isThere($0.topic) }.sorted()
+                let gone = facts.filter { !self.isThere($0.key.topic) }
                 if error == nil, !gone.isEmpty { self.forget(gone, of: name) }
             }
         }
@@ -56,10 +56,9 @@ extension GroupCoordinator {
             return refusal(of: member, in: group)
         }
         if member.generation < 0, member.member.isEmpty { return nil }
-        if member.knowsEpochs, machine.table.groups[name]?.classic == nil {
-            return .groupIdNotFound
-        }
-        return machine.table.groups[name]?.classic == nil ? .illegalGeneration : .unknownMemberId
+        let entry = machine.table.groups[name]
+        if entry?.classic != nil || entry?.consumer != nil { return .unknownMemberId }
+        return member.knowsEpochs ? .groupIdNotFound : .illegalGeneration
     }
 
     /// Why a client may not commit or read as a member of a group of the consumer protocol; nil where it may.
@@ -216,14 +215,17 @@ extension GroupCoordinator {
         guard let entry = machine.table.groups[name] else {
             return completion(.error(.groupIdNotFound))
         }
-        forget(entry.offsets.keys.sorted(), of: name)
+        forget(entry.offsets, of: name)
         answerLater(completion) { finish in
             write(
                 [Self.tombstone(of: name, entry)],
                 of: name,
                 tooLong: .unknownServerError
             ) { [unowned self] error in
-                if error == nil { self.remember([.deleted], of: name) }
+                if error == nil {
+                    self.emptyTimes[name] = nil
+                    self.remember([.deleted], of: name)
+                }
                 finish(.error(error ?? .noError))
             }
         }
@@ -257,7 +259,10 @@ extension GroupCoordinator {
             guard groups[name] == nil, consumerGroups[name] == nil, !isWriting(name),
                 let entry = machine.table.groups[name], entry.offsets.isEmpty
             else { continue }
-            write([Self.tombstone(of: name, entry)], of: name, tooLong: .unknownServerError) { _ in
+            // What the log does not take now it is asked to take the next time.
+            write([Self.tombstone(of: name, entry)], of: name, tooLong: .unknownServerError) {
+                [unowned self] error in
+                if error == nil { self.emptyTimes[name] = nil }
             }
         }
     }
@@ -303,6 +308,10 @@ extension GroupCoordinator {
             case .preparingRebalance, .completingRebalance, .stable: return .all
             }
         }
+        if machine.table.groups[name]?.consumer != nil {
+            // The log does not say when it was left: not later than it was seen to be, or than this broker began to look.
+            return .none(since: emptyTimes[name] ?? memory.beginning.wallTime)
+        }
         let classic = machine.table.groups[name]?.classic
         return .none(since: classic.flatMap { $0.protocolType.isEmpty ? nil : $0.time })
     }
@@ -313,25 +322,38 @@ extension GroupCoordinator {
         where isOver: (OffsetKey, CommittedOffset) -> Bool
     ) {
         let offsets = machine.table.groups[name]?.offsets ?? [:]
-        let over = offsets.filter { isOver($0.key, $0.value) }.keys.sorted()
+        let over = offsets.filter { isOver($0.key, $0.value) }
         if !over.isEmpty { rememberForgotten(over.count, why, of: name) }
         forget(over, of: name)
     }
 
     /// Forgets commits, so many at a time that a batch holds them however long the names are.
-    private func forget(_ keys: [OffsetKey], of name: String) {
-        var part: [OffsetKey] = []
+    private func forget(_ offsets: [OffsetKey: CommittedOffset], of name: String) {
+        var part: [OffsetKey: CommittedOffset] = [:]
         var byteCount = 0
-        for key in keys {
-            part.append(key)
+        for (key, offset) in offsets.sorted(by: { $0.key < $1.key }) {
+            part[key] = offset
             byteCount += name.utf8.count + key.topic.utf8.count + Self.tombstoneByteCount
             guard byteCount >= Self.batchByteLimit / 2 else { continue }
-            write(Self.tombstones(of: name, part), of: name, tooLong: .unknownServerError) { _ in }
+            forgetAtOnce(part, of: name)
             part.removeAll()
             byteCount = 0
         }
-        guard !part.isEmpty else { return }
-        write(Self.tombstones(of: name, part), of: name, tooLong: .unknownServerError) { _ in }
+        if !part.isEmpty { forgetAtOnce(part, of: name) }
+    }
+
+    /// Forgets commits that fit into a batch, and tries again what the log does not take: a topic may be made anew under the name.
+    private func forgetAtOnce(_ offsets: [OffsetKey: CommittedOffset], of name: String) {
+        let tombstones = Self.tombstones(of: name, offsets.keys.sorted())
+        write(tombstones, of: name, tooLong: .unknownServerError) { [unowned self] error in
+            guard error != nil else { return }
+            let reign = reign
+            shard.schedule(after: Self.retryDelay) { [weak self] in
+                guard let self, self.reign == reign, self.replica.isServing else { return }
+                let known = self.machine.table.groups[name]?.offsets ?? [:]
+                self.forget(offsets.filter { known[$0.key] == $0.value }, of: name)
+            }
+        }
     }
 
     /// What a record takes beside its names.

@@ -30,6 +30,8 @@ final class GroupCoordinator {
     var reads = CommitReads()
     /// What happened to the groups since this broker coordinates them.
     var memory: Memory
+    /// When groups of the consumer protocol were left by their last members, of those that were since this broker coordinates.
+    var emptyTimes: [String: Timestamp] = [:]
 
     /// A group, and when it is looked at next.
     struct Live<Group> {
@@ -45,6 +47,10 @@ final class GroupCoordinator {
     static let wordByteLimit = 249
     /// How much of a client's name stands in the ids of its members.
     static let idPrefixByteLimit = 249
+    /// The longest id of a member: the longest prefix, and what is drawn.
+    static let memberIDByteLimit = 512
+    /// The most topics that a member may name.
+    static let topicLimit = 10_000
     /// The most bytes that a member may say of itself: its subscription, in all strategies.
     static let metadataByteLimit = 4 << 20
     /// The largest batch: the assignments of a whole group.
@@ -69,10 +75,14 @@ final class GroupCoordinator {
         isServing = replica.isServing
         end(answering: .notCoordinator)
         guard isServing, !shard.isStopping else { return }
-        for (name, entry) in machine.table.groups.sorted(by: { $0.key < $1.key }) {
-            if let state = entry.classic, !state.members.isEmpty { revive(name, state) }
-            if let state = entry.consumer, !state.members.isEmpty { revive(name, state) }
-        }
+        for name in machine.table.groups.keys.sorted() { revive(name) }
+    }
+
+    /// Has a group go on as the log has it, if it has members.
+    func revive(_ name: String) {
+        let entry = machine.table.groups[name]
+        if let state = entry?.classic, !state.members.isEmpty { revive(name, state) }
+        if let state = entry?.consumer, !state.members.isEmpty { revive(name, state) }
     }
 
     /// The broker stops: members ask another one.
@@ -87,6 +97,7 @@ final class GroupCoordinator {
         consumerGroups.removeAll()
         decisions.removeAll()
         writeCounts.removeAll()
+        emptyTimes.removeAll()
         reads = CommitReads()
         memory = Memory(
             beginning: GroupHistory.Moment(wallTime: shard.wallTime, instant: now)

@@ -1,4 +1,5 @@
 import FlotillaCoordination
+import struct NIOCore.ByteBuffer
 
 /// What is decided about a group of the consumer protocol, in its order, and who is told when it is in the log.
 ///
@@ -21,6 +22,12 @@ struct GroupDecisions {
 
     /// How many bytes of records go into one batch, if it is more than one decision.
     private static let batchByteCount = 2 << 20
+
+    /// Whether a batch holds records beside as many as are gathered from earlier decisions.
+    static func fits(_ records: [GroupRecord]) -> Bool {
+        let byteCount = records.reduce(0) { $0 + $1.approximateByteCount }
+        return byteCount <= GroupCoordinator.batchByteLimit - 2 * batchByteCount
+    }
 
     /// Whether nothing is on its way and nothing waits.
     var isEmpty: Bool { current.isEmpty && next.isEmpty }
@@ -56,7 +63,15 @@ struct GroupDecisions {
 extension GroupRecord {
     /// About how many bytes it takes in a batch.
     fileprivate var approximateByteCount: Int {
-        guard case .consumerGroup(let name, let record?) = self else { return 1_024 }
+        let name: String
+        let record: ConsumerGroupRecord
+        switch self {
+        case .classicGroup(let name, let state):
+            let members = state?.members ?? []
+            return name.utf8.count + 256 + members.reduce(0) { $0 + $1.approximateByteCount }
+        case .offset, .consumerGroup(_, nil): return 1_024
+        case .consumerGroup(let group, let fact?): (name, record) = (group, fact)
+        }
         let rest =
             switch record {
             case .epoch, .targetEpoch: 0
@@ -66,11 +81,21 @@ extension GroupRecord {
                 id.utf8.count
                     + (subscription?.topics.reduce(512) { $0 + $1.utf8.count + 2 } ?? 0)
                     + (subscription?.pattern?.utf8.count ?? 0)
+                    + (subscription?.classic?.protocols.reduce(0) {
+                        $0 + $1.name.utf8.count + $1.metadata.readableBytes + 16
+                    } ?? 0)
             case .target(let id, let target): id.utf8.count + (target?.count ?? 0) * 20
             case .current(let id, let current):
                 id.utf8.count
                     + ((current?.assigned.count ?? 0) + (current?.revoking.count ?? 0)) * 20
             }
         return name.utf8.count + 64 + rest
+    }
+}
+
+extension ClassicGroupState.Member {
+    /// About how many bytes it takes in a batch.
+    fileprivate var approximateByteCount: Int {
+        id.utf8.count + subscription.readableBytes + assignment.readableBytes + 1_024
     }
 }

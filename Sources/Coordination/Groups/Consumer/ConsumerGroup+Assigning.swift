@@ -10,7 +10,7 @@ extension ConsumerGroup {
     mutating func refreshTopics(_ image: MetadataImage) -> Bool {
         guard knownTopics != image.appliedIndex else { return false }
         knownTopics = image.appliedIndex
-        matches.removeAll()
+        refreshMatches(image)
         guard wantedTopics(in: image) != state.topics else { return false }
         bumpEpoch(image)
         return true
@@ -36,9 +36,25 @@ extension ConsumerGroup {
         }
     }
 
-    /// The topics that an expression names; looked up once for each state of the metadata.
+    /// Looks at the topics that are new since the expressions were matched.
+    private mutating func refreshMatches(_ image: MetadataImage) {
+        guard !matches.isEmpty else { return }
+        let known = matchedTopics
+        matchedTopics = Set(image.topics.map(\.value.id))
+        let new = image.topics.filter { !$0.value.isInternal && !known.contains($0.value.id) }
+        for text in matches.keys {
+            guard let pattern = compiled(text) else { continue }
+            matches[text]?.formIntersection(matchedTopics)
+            for (name, topic) in new where pattern.matches(name) {
+                matches[text]?.insert(topic.id)
+            }
+        }
+    }
+
+    /// The topics that an expression names; each topic is looked at once.
     private mutating func match(_ text: String, _ image: MetadataImage) -> Set<TopicID> {
         if let known = matches[text] { return known }
+        if matches.isEmpty { matchedTopics = Set(image.topics.map(\.value.id)) }
         var ids: Set<TopicID> = []
         if let pattern = compiled(text) {
             for (name, topic) in image.topics where !topic.isInternal && pattern.matches(name) {

@@ -182,7 +182,10 @@ extension ConsumerGroup {
         touch(id, now: now)
         refreshTopics(image)
         assignIfDue(image, now: now)
-        guard let member = state.members[id], hasToJoin(id, member) else { return .noError }
+        guard let member = state.members[id], hasToJoin(id, member) else {
+            patience[id]?.rejoin = nil
+            return .noError
+        }
         if patience[id]?.rejoin == nil {
             let deadline = now + member.rebalanceTimeout
             patience[id]?.rejoin = deadline

@@ -16,7 +16,7 @@ extension ConsumerGroup {
         case CurrentAssignment.awayEpoch: return try goAway(request)
         default: break
         }
-        try check(request)
+        try check(request, image)
         if request.epoch == 0 {
             try admit(request)
         } else {
@@ -40,7 +40,10 @@ extension ConsumerGroup {
     }
 
     /// What the client says must be something that can be done.
-    private func check(_ request: ConsumerHeartbeat) throws(HeartbeatRefusal) {
+    private func check(
+        _ request: ConsumerHeartbeat,
+        _ image: MetadataImage
+    ) throws(HeartbeatRefusal) {
         if let name = request.assignor {
             let isServed = Assignor(rawValue: name).map(settings.assignors.contains) ?? false
             guard isServed else {
@@ -52,13 +55,36 @@ extension ConsumerGroup {
             }
         }
         if let text = request.pattern, !text.isEmpty, patternCounts[text] == nil {
-            do throws(TopicPatternError) {
-                _ = try TopicPattern(text)
-            } catch {
-                throw HeartbeatRefusal(.invalidRegularExpression, "\(error)")
-            }
+            try check(text, image)
         }
     }
+
+    /// An expression must be one, and nothing that holds the broker up for all its topics.
+    private func check(_ text: String, _ image: MetadataImage) throws(HeartbeatRefusal) {
+        guard patternCounts.count < Self.patternLimit else {
+            throw HeartbeatRefusal(
+                .invalidRegularExpression,
+                "the group has \(Self.patternLimit) expressions already"
+            )
+        }
+        do throws(TopicPatternError) {
+            let pattern = try TopicPattern(text)
+            let stepCount = image.topics.reduce(0) { $0 + $1.key.utf8.count } * pattern.size
+            guard stepCount <= Self.matchStepLimit else {
+                throw TopicPatternError(
+                    explanation:
+                        "it may take \(stepCount) steps for all topics, more than \(Self.matchStepLimit)"
+                )
+            }
+        } catch {
+            throw HeartbeatRefusal(.invalidRegularExpression, "\(error)")
+        }
+    }
+
+    /// The most expressions of a group.
+    private static let patternLimit = 32
+    /// The most steps of an expression for the names of all topics: a tenth of a second.
+    private static let matchStepLimit = 50_000_000
 
     // MARK: Coming
 
@@ -89,6 +115,12 @@ extension ConsumerGroup {
             throw HeartbeatRefusal(
                 .unreleasedInstanceId,
                 "the static name \(request.instanceID ?? "") is that of member \(known), which has not left"
+            )
+        }
+        guard state.members[request.memberID] == nil else {
+            throw HeartbeatRefusal(
+                .fencedInstanceId,
+                "member \(request.memberID) is in the group without the static name"
             )
         }
         replace(known, with: request.memberID)

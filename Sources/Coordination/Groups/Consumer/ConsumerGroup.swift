@@ -69,6 +69,8 @@ package struct ConsumerGroup: Sendable {
     var patterns: [String: TopicPattern] = [:]
     /// The topics that each expression names, as of `knownTopics`.
     var matches: [String: Set<TopicID>] = [:]
+    /// The topics at which all of them have been looked.
+    var matchedTopics: Set<TopicID> = []
     /// The metadata that the topics of the members were last looked up in; nil before that.
     var knownTopics: LogIndex?
     /// When the target was computed last.

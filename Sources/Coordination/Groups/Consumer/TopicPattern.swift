@@ -26,6 +26,8 @@ import CRE2
 
     /// The pattern as the member gave it.
     package let text: String
+    /// The most steps that it takes for each byte of a name.
+    package let size: Int
 
     /// - Throws: with RE2's explanation, for one that is no expression, is longer than 4,096 bytes, has too many steps or takes too much memory.
     package init(_ text: String) throws(TopicPatternError) {
@@ -57,6 +59,7 @@ import CRE2
         }
         unsafe self.expression = expression
         self.text = text
+        self.size = size
     }
 
     deinit {
