@@ -324,34 +324,34 @@ final class JournalScannedFile {
     /// the file would take the round away for good.
     func restore(_ round: JournalRoundHeader) throws(StorageError) {
         guard pastPageCache else { return }
-        do {
-            let bytes = try readOnce(at: round.position, count: round.endPosition - round.position)
-            try file.write([bytes], at: Int64(round.position))
-        } catch {
-            throw .disk(error)
+        let blocks = stride(
+            from: round.position,
+            to: round.endPosition,
+            by: JournalLayout.blockByteCount
+        )
+        for position in blocks {
+            let count = min(JournalLayout.blockByteCount, round.endPosition - position)
+            // What the medium refuses was not read, and stays as it is: the second copy of the votes.
+            guard let bytes = try readable(at: position, count: count) else { continue }
+            do {
+                try file.write([bytes], at: Int64(position))
+            } catch {
+                throw .disk(error)
+            }
         }
     }
 
     /// Reads what the medium gives; blocks that it refuses are remembered and read as zeros.
     private func read(at position: Int, count: Int) throws(StorageError) -> ByteBuffer {
-        do {
-            return try readOnce(at: position, count: count)
-        } catch {
-            guard case .failed = error else {
-                throw .disk(error)
-            }
-        }
+        if let whole = try readable(at: position, count: count) { return whole }
         var bytes = ByteBuffer()
         var start = position
         while start < min(position + count, byteCount) {
             let blockEnd = JournalLayout.padded(start + 1)
             let length = min(blockEnd, position + count, byteCount) - start
-            do {
-                bytes.writeImmutableBuffer(try readOnce(at: start, count: length))
-            } catch {
-                guard case .failed = error else {
-                    throw .disk(error)
-                }
+            if let block = try readable(at: start, count: length) {
+                bytes.writeImmutableBuffer(block)
+            } else {
                 unreadablePositions.append(start)
                 bytes.writeRepeatingByte(0, count: length)
             }
@@ -360,10 +360,15 @@ final class JournalScannedFile {
         return bytes
     }
 
-    private func readOnce(at position: Int, count: Int) throws(DiskError) -> ByteBuffer {
-        if pastPageCache {
-            return try file.readUncached(at: Int64(position), count: count)
+    /// - Returns: the bytes; nil where the medium refuses to give some of them.
+    private func readable(at position: Int, count: Int) throws(StorageError) -> ByteBuffer? {
+        do {
+            return pastPageCache
+                ? try file.readUncached(at: Int64(position), count: count)
+                : try file.read(at: Int64(position), count: count)
+        } catch {
+            guard case .failed = error else { throw .disk(error) }
+            return nil
         }
-        return try file.read(at: Int64(position), count: count)
     }
 }
