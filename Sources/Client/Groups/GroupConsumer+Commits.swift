@@ -23,15 +23,16 @@ extension GroupConsumer {
     ///
     /// What a later call has committed meanwhile is not taken back.
     public func commit(_ offsets: [NamedPartition: Offset]) async throws(ClientError) {
-        let begin = progress.moments(of: offsets.keys)
+        let tickets = progress.tickets(of: offsets.keys)
         try await repeatCommit(within: client.configuration.retryTimeout) {
             () throws(ClientError) in
             try requireOwned(offsets)
-            for partition in offsets.keys.sorted()
-            where !progress.isKept(partition, since: begin[partition]) {
+            // Somebody else may have read on in between.
+            let now = progress.tickets(of: offsets.keys)
+            for partition in offsets.keys.sorted() where now[partition] != tickets[partition] {
                 throw .notAssigned(partition)
             }
-            return offsets.filter { !progress.isCommitted($0.key, since: begin[$0.key]) }
+            return offsets
         }
     }
 
@@ -121,12 +122,14 @@ extension GroupConsumer {
     ) async throws(ClientError) {
         let deadline = ContinuousClock.now + patience
         var backoff = Backoff(client.configuration)
+        let number = progress.drawCommitNumber()
         while true {
-            let wanted = try offsets()
+            let wanted = try offsets().filter { !progress.isOvertaken($0.key, number) }
             guard !wanted.isEmpty else { return }
             let sent = identity
             do throws(ClientError) {
-                return try await commitOnce(wanted, as: sent, before: deadline)
+                try await commitOnce(wanted, as: sent, before: deadline)
+                return progress.noteCommitted(wanted, by: number)
             } catch {
                 let pause = backoff.next()
                 guard isPassing(error) || isBetweenGenerations(error, sent.generation),
@@ -162,7 +165,6 @@ extension GroupConsumer {
         for (partition, code) in Admin.commitCodes(response) where code != 0 {
             if let error = note(code, about: member.generation, partition) { throw error }
         }
-        progress.noteCommitted(offsets)
     }
 
     /// Draws from a refused commit what it says of the membership.

@@ -11,19 +11,14 @@ struct GroupProgress: Sendable {
         var read: Offset
         /// What the coordinator has acknowledged.
         var committed: Offset?
-        /// How often it has.
-        var commitCount = 0
+        /// Which of the calls that was; they are numbered in their order.
+        var commitNumber = 0
         /// Of which assignment.
         var ticket: Int
     }
 
-    /// A moment in the life of a partition here.
-    struct Moment: Hashable, Sendable {
-        fileprivate var ticket: Int
-        fileprivate var commitCount: Int
-    }
-
     private var places: [NamedPartition: Place] = [:]
+    private var lastCommitNumber = 0
 
     /// Begins partitions; those in `committed` stand where the group has committed.
     mutating func begin(
@@ -62,12 +57,23 @@ struct GroupProgress: Sendable {
         for (partition, place) in places { places[partition]?.read = place.delivered }
     }
 
-    /// The coordinator has acknowledged.
-    mutating func noteCommitted(_ offsets: [NamedPartition: Offset]) {
+    /// The number of another call that commits.
+    mutating func drawCommitNumber() -> Int {
+        lastCommitNumber += 1
+        return lastCommitNumber
+    }
+
+    /// The coordinator has acknowledged what a call commits.
+    mutating func noteCommitted(_ offsets: [NamedPartition: Offset], by number: Int) {
         for (partition, offset) in offsets {
             places[partition]?.committed = offset
-            places[partition]?.commitCount += 1
+            places[partition]?.commitNumber = number
         }
+    }
+
+    /// Whether a later call has committed: to send an earlier one again would take that back.
+    func isOvertaken(_ partition: NamedPartition, _ number: Int) -> Bool {
+        places[partition].map { $0.commitNumber > number } ?? false
     }
 
     /// Forgets partitions.
@@ -85,25 +91,11 @@ struct GroupProgress: Sendable {
         places.compactMapValues { $0.read == $0.committed ? nil : $0.read }
     }
 
-    /// How the partitions stand now.
-    func moments(of partitions: some Sequence<NamedPartition>) -> [NamedPartition: Moment] {
-        var moments: [NamedPartition: Moment] = [:]
-        for partition in partitions {
-            moments[partition] = places[partition].map {
-                Moment(ticket: $0.ticket, commitCount: $0.commitCount)
-            }
-        }
-        return moments
-    }
-
-    /// Whether a partition was here all the time since a moment.
-    func isKept(_ partition: NamedPartition, since moment: Moment?) -> Bool {
-        places[partition]?.ticket == moment?.ticket
-    }
-
-    /// Whether a partition was committed since a moment: what was to be committed then must not take that back.
-    func isCommitted(_ partition: NamedPartition, since moment: Moment?) -> Bool {
-        places[partition]?.commitCount != moment?.commitCount
+    /// The assignment under which each partition is here.
+    func tickets(of partitions: some Sequence<NamedPartition>) -> [NamedPartition: Int] {
+        var tickets: [NamedPartition: Int] = [:]
+        for partition in partitions { tickets[partition] = places[partition]?.ticket }
+        return tickets
     }
 
     /// The part of these offsets that lies beyond what is committed: a late repetition must not take it back.

@@ -219,16 +219,17 @@ struct GroupMemberTests {
         #expect(progress.uncommitted == [partition: Offset(5)])
         progress.markRead()
         #expect(progress.uncommitted == [partition: Offset(9)])
-        let moment = progress.moments(of: [partition])[partition]
-        #expect(!progress.isCommitted(partition, since: moment))
-        progress.noteCommitted([partition: Offset(9)])
-        #expect(progress.isCommitted(partition, since: moment))
-        #expect(progress.isKept(partition, since: moment))
+        let (first, second) = (progress.drawCommitNumber(), progress.drawCommitNumber())
+        progress.noteCommitted([partition: Offset(5)], by: first)
+        #expect(!progress.isOvertaken(partition, second), "an earlier call takes nothing from it")
+        progress.noteCommitted([partition: Offset(9)], by: second)
+        #expect(progress.isOvertaken(partition, first))
+        #expect(progress.tickets(of: [partition]) == [partition: 1])
         #expect(progress.uncommitted.isEmpty)
         #expect(progress.newer([partition: Offset(8)]).isEmpty)
         #expect(progress.newer([partition: Offset(10)]) == [partition: Offset(10)])
         progress.forget([partition])
-        #expect(!progress.isKept(partition, since: moment))
+        #expect(progress.tickets(of: [partition]).isEmpty)
         #expect(progress.delivered.isEmpty && !progress.admits(records))
     }
 
