@@ -68,6 +68,20 @@ struct ConsumerGroupRequestTests {
         #expect(try client.committed() == -1)
     }
 
+    @Test("too many topics and too long an id are refused")
+    func bounds() throws {
+        var request = TestClient.heartbeat("one", 0)
+        request.subscribedTopicNames = (0...10_000).map { "topic-\($0)" }
+        #expect(
+            try client.ask(request, version: 1).errorCode == ErrorCode.invalidRequest.rawValue
+        )
+        request.subscribedTopicNames?.removeLast()
+        #expect(try client.ask(request, version: 1).errorCode == 0)
+        let member = String(repeating: "m", count: 513)
+        let joined = try client.ask(TestClient.join(member, group: "other"), version: 9)
+        #expect(joined.errorCode == ErrorCode.invalidRequest.rawValue)
+    }
+
     @Test("commits are read by members of the present epoch (OF-3)")
     func reading() throws {
         _ = try client.beat("one", 0)

@@ -183,6 +183,25 @@ struct GroupTests {
         #expect(try again.heartbeat(member, generation) == .unknownMemberId)
     }
 
+    @Test("members that say much of themselves have a bound together, the others come all the same")
+    func boundedSubscriptions() throws {
+        let broker = try TestBroker(configs: [.init("offsets.topic.num.partitions", "1")])
+        let client = try broker.connect()
+        _ = try client.findCoordinator()
+        let large = String(repeating: "x", count: (4 << 20) - 10)
+        for number in 0..<16 {
+            let other = try broker.connect()
+            _ = try other.send(TestClient.join(group: "\(number)", metadata: large), version: 3)
+            broker.run()
+            #expect(!other.hasAnswer)
+        }
+        let refused = try client.ask(TestClient.join(group: "16", metadata: large), version: 3)
+        #expect(refused.errorCode == ErrorCode.coordinatorNotAvailable.rawValue)
+        _ = try client.send(TestClient.join(group: "17"), version: 3)
+        broker.run()
+        #expect(!client.hasAnswer)
+    }
+
     // MARK: Commits
 
     @Test("who is no member commits while nobody is in the group (OC-1)")

@@ -57,7 +57,7 @@ extension GroupCoordinator {
             request.memberID.utf8.count <= Self.memberIDByteLimit,
             byteCount <= Self.metadataByteLimit, request.instanceID != ""
         else { return .invalidRequest }
-        return nil
+        return hasRoom(for: byteCount) ? nil : .coordinatorNotAvailable
     }
 
     /// Begins a group with its first member.

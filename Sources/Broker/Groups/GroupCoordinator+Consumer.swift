@@ -13,6 +13,17 @@ extension GroupCoordinator {
         _ request: ConsumerHeartbeat,
         then completion: @escaping (GroupAnswer) -> Void
     ) {
+        let said = (request.topics ?? []).reduce(0) { $0 + $1.utf8.count }
+        guard hasRoom(for: said) else {
+            return completion(
+                .refused(
+                    HeartbeatRefusal(
+                        .coordinatorNotAvailable,
+                        "the members of all groups here say too much of themselves for another large one"
+                    )
+                )
+            )
+        }
         if let refusal = prepare(name, request) { return completion(.refused(refusal)) }
         decide(name, completion) { group in
             group.settings = consumerSettings(name)
@@ -82,7 +93,6 @@ extension GroupCoordinator {
         guard let live = consumerGroups[name], live.group.memberCount == 0, decisions[name] == nil
         else { return }
         forgetConsumers(name)
-        emptyTimes[name] = machine.table.groups[name] == nil ? nil : shard.wallTime
     }
 
     func revive(_ name: String, _ state: ConsumerGroupState) {
@@ -169,6 +179,11 @@ extension GroupCoordinator {
 
     private func decisionsAreWritten(_ name: String) {
         let written = decisions[name]?.end() ?? []
+        if written.contains(where: { !$0.records.isEmpty }),
+            machine.table.groups[name]?.consumer?.members.isEmpty == true
+        {
+            emptyTimes[name] = shard.wallTime
+        }
         if written.last?.isLast == true {
             // What was decided on top of it was decided by a group that is no more.
             let void = decisions.removeValue(forKey: name)?.next ?? []

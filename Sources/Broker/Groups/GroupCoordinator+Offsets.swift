@@ -45,7 +45,7 @@ extension GroupCoordinator {
                 finish(.error(error ?? .noError))
                 // A topic may have been deleted meanwhile, and another one get its name.
                 let gone = facts.filter { !self.isThere($0.key.topic) }
-                if error == nil, !gone.isEmpty { self.forget(gone, of: name) }
+                if error == nil, !gone.isEmpty { self.forget(gone, of: name, isRepeated: true) }
             }
         }
     }
@@ -243,7 +243,9 @@ extension GroupCoordinator {
     func topicsDeleted(_ names: Set<String>) {
         guard isServing, replica.isServing else { return }
         for name in machine.table.groups.keys.sorted() {
-            forgetOffsets(of: name, .topicsDeleted) { key, _ in names.contains(key.topic) }
+            forgetOffsets(of: name, .topicsDeleted, isRepeated: true) { key, _ in
+                names.contains(key.topic)
+            }
         }
     }
 
@@ -319,39 +321,53 @@ extension GroupCoordinator {
     private func forgetOffsets(
         of name: String,
         _ why: GroupEvent.Forgetting,
+        isRepeated: Bool = false,
         where isOver: (OffsetKey, CommittedOffset) -> Bool
     ) {
         let offsets = machine.table.groups[name]?.offsets ?? [:]
         let over = offsets.filter { isOver($0.key, $0.value) }
         if !over.isEmpty { rememberForgotten(over.count, why, of: name) }
-        forget(over, of: name)
+        forget(over, of: name, isRepeated: isRepeated)
     }
 
     /// Forgets commits, so many at a time that a batch holds them however long the names are.
-    private func forget(_ offsets: [OffsetKey: CommittedOffset], of name: String) {
+    ///
+    /// `isRepeated`: whether what the log does not take is tried again, since a topic may be made anew under the name. Others are asked
+    /// for again by clients, or by the next look at what is over.
+    private func forget(
+        _ offsets: [OffsetKey: CommittedOffset],
+        of name: String,
+        isRepeated: Bool = false
+    ) {
         var part: [OffsetKey: CommittedOffset] = [:]
         var byteCount = 0
         for (key, offset) in offsets.sorted(by: { $0.key < $1.key }) {
             part[key] = offset
             byteCount += name.utf8.count + key.topic.utf8.count + Self.tombstoneByteCount
             guard byteCount >= Self.batchByteLimit / 2 else { continue }
-            forgetAtOnce(part, of: name)
+            forgetAtOnce(part, of: name, isRepeated)
             part.removeAll()
             byteCount = 0
         }
-        if !part.isEmpty { forgetAtOnce(part, of: name) }
+        if !part.isEmpty { forgetAtOnce(part, of: name, isRepeated) }
     }
 
-    /// Forgets commits that fit into a batch, and tries again what the log does not take: a topic may be made anew under the name.
-    private func forgetAtOnce(_ offsets: [OffsetKey: CommittedOffset], of name: String) {
+    /// Forgets commits that fit into a batch.
+    private func forgetAtOnce(
+        _ offsets: [OffsetKey: CommittedOffset],
+        of name: String,
+        _ isRepeated: Bool
+    ) {
         let tombstones = Self.tombstones(of: name, offsets.keys.sorted())
         write(tombstones, of: name, tooLong: .unknownServerError) { [unowned self] error in
-            guard error != nil else { return }
+            guard error != nil, isRepeated else { return }
             let reign = reign
             shard.schedule(after: Self.retryDelay) { [weak self] in
                 guard let self, self.reign == reign, self.replica.isServing else { return }
                 let known = self.machine.table.groups[name]?.offsets ?? [:]
-                self.forget(offsets.filter { known[$0.key] == $0.value }, of: name)
+                // What was committed since belongs to another topic.
+                let left = offsets.filter { known[$0.key] == $0.value }
+                self.forget(left, of: name, isRepeated: true)
             }
         }
     }

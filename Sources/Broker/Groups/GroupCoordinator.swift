@@ -53,6 +53,10 @@ final class GroupCoordinator {
     static let topicLimit = 10_000
     /// The most bytes that a member may say of itself: its subscription, in all strategies.
     static let metadataByteLimit = 4 << 20
+    /// A member that says no more of itself is small, and bounded by how many there are.
+    static let smallMemberByteCount = 64 << 10
+    /// The most bytes that members of all groups here may say of themselves for another large one to come.
+    static let subscriptionByteLimit = 64 << 20
     /// The largest batch: the assignments of a whole group.
     static let batchByteLimit = 8 << 20
 
@@ -172,6 +176,14 @@ final class GroupCoordinator {
                 : groups[name]?.group.protocolType ?? known?.classic?.protocolType ?? "",
             state: (groups[name]?.group.phase ?? .empty).rawValue
         )
+    }
+
+    /// Whether there is memory for what another member says of itself.
+    func hasRoom(for byteCount: Int) -> Bool {
+        guard byteCount > Self.smallMemberByteCount else { return true }
+        let classic = groups.values.reduce(0) { $0 + $1.group.subscriptionByteCount }
+        let consumer = consumerGroups.values.reduce(0) { $0 + $1.group.subscriptionByteCount }
+        return classic + consumer + byteCount <= Self.subscriptionByteLimit
     }
 
     /// Keeps an answer where it is given when this broker ceases to coordinate.

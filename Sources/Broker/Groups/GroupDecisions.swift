@@ -78,12 +78,7 @@ extension GroupRecord {
             case .topics(let topics):
                 topics.values.reduce(0) { $0 + $1.name.utf8.count + 32 }
             case .member(let id, let subscription):
-                id.utf8.count
-                    + (subscription?.topics.reduce(512) { $0 + $1.utf8.count + 2 } ?? 0)
-                    + (subscription?.pattern?.utf8.count ?? 0)
-                    + (subscription?.classic?.protocols.reduce(0) {
-                        $0 + $1.name.utf8.count + $1.metadata.readableBytes + 16
-                    } ?? 0)
+                id.utf8.count + (subscription.map { $0.byteCount + 512 } ?? 0)
             case .target(let id, let target): id.utf8.count + (target?.count ?? 0) * 20
             case .current(let id, let current):
                 id.utf8.count

@@ -165,7 +165,10 @@ extension Shard: PeerReceiver {
             if change != .back { partition.lost(broker) }
         }
         if change != .back { healer.giveUp(on: broker) }
-        if change != .lost { healer.peerCame(broker) }
+        if change != .lost {
+            healer.peerCame(broker)
+            wakeImageWaiters()
+        }
         if change != .back {
             peers.transfers.lost(broker)
             peers.questions.lost(broker)

@@ -14,6 +14,7 @@ extension Shard {
             partition.wakeWatchers()
             partition.coordinator?.stop()
         }
+        wakeImageWaiters()
         lookWhetherDrained(until: environment.clock.now + delay, then: completion)
     }
 

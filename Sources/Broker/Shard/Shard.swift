@@ -386,13 +386,18 @@ package final class Shard {
         settings.layers.with(image, for: settings.broker)
     }
 
-    /// Runs `action` as soon as `condition` holds, looked at whenever metadata or leaders change, or at the deadline.
+    /// The most who wait for a change: beyond that nobody is made to.
+    private static let imageWaiterLimit = 4_096
+
+    /// Runs `action` as soon as `condition` holds, looked at whenever metadata, leaders or who answers change, or at the deadline.
     func wait(
         atMost delay: Duration,
         until condition: @escaping () -> Bool,
         then action: @escaping () -> Void
     ) {
-        if condition() { return action() }
+        if condition() || isStopping || imageWaiters.count >= Self.imageWaiterLimit {
+            return action()
+        }
         let waiter = ImageWaiter(condition: condition, action: action)
         waiter.timer = schedule(after: delay) { [unowned self] in
             self.imageWaiters.removeAll { $0 === waiter }
@@ -401,10 +406,18 @@ package final class Shard {
         imageWaiters.append(waiter)
     }
 
-    private func wakeImageWaiters() {
-        let ready = imageWaiters.filter { $0.condition() }
-        guard !ready.isEmpty else { return }
-        imageWaiters.removeAll { waiter in ready.contains { $0 === waiter } }
+    /// Lets those go on whose condition holds; all of them when the broker stops.
+    func wakeImageWaiters() {
+        var ready: [ImageWaiter] = []
+        var left: [ImageWaiter] = []
+        for waiter in imageWaiters {
+            if isStopping || waiter.condition() {
+                ready.append(waiter)
+            } else {
+                left.append(waiter)
+            }
+        }
+        imageWaiters = left
         for waiter in ready {
             if let timer = waiter.timer { timers.cancel(timer) }
             waiter.action()

@@ -161,6 +161,11 @@ package struct ClassicGroup: Sendable {
     /// How many members it has.
     package var memberCount: Int { members.count }
 
+    /// How many bytes its members say of themselves.
+    package var subscriptionByteCount: Int {
+        members.values.reduce(0) { $0 + $1.protocols.reduce(0) { $0 + $1.byteCount } }
+    }
+
     /// Whether nobody is there, and nobody is expected.
     package var isIdle: Bool { phase == .empty && pending.isEmpty }
 

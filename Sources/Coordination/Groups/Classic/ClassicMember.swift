@@ -22,6 +22,9 @@ package struct GroupProtocol: Hashable, Sendable {
         self.name = name
         self.metadata = metadata
     }
+
+    /// How many bytes it takes.
+    package var byteCount: Int { name.utf8.count + metadata.readableBytes }
 }
 
 /// One consumer of a classic group, as its coordinator sees it.

@@ -55,18 +55,20 @@ extension ConsumerGroup {
             }
         }
         if let text = request.pattern, !text.isEmpty, patternCounts[text] == nil {
+            let former = state.members[request.memberID]?.subscription.pattern
+            let isLeft = former.map { patternCounts[$0] == 1 } ?? false
+            guard patternCounts.count - (isLeft ? 1 : 0) < Self.patternLimit else {
+                throw HeartbeatRefusal(
+                    .invalidRegularExpression,
+                    "the group has \(Self.patternLimit) expressions already"
+                )
+            }
             try check(text, image)
         }
     }
 
     /// An expression must be one, and nothing that holds the broker up for all its topics.
     private func check(_ text: String, _ image: MetadataImage) throws(HeartbeatRefusal) {
-        guard patternCounts.count < Self.patternLimit else {
-            throw HeartbeatRefusal(
-                .invalidRegularExpression,
-                "the group has \(Self.patternLimit) expressions already"
-            )
-        }
         do throws(TopicPatternError) {
             let pattern = try TopicPattern(text)
             let stepCount = image.topics.reduce(0) { $0 + $1.key.utf8.count } * pattern.size

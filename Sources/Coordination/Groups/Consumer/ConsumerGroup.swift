@@ -116,6 +116,11 @@ package struct ConsumerGroup: Sendable {
     /// How many members it has.
     package var memberCount: Int { state.members.count }
 
+    /// How many bytes they say of themselves.
+    package var subscriptionByteCount: Int {
+        state.members.values.reduce(0) { $0 + $1.subscription.byteCount }
+    }
+
     /// The topics that its members want and that exist.
     package var topicNames: Set<String> { Set(state.topics.values.map(\.name)) }
 

@@ -82,6 +82,12 @@ package struct ConsumerSubscription: Hashable, Sendable {
     /// Somebody who says nothing.
     package init() {}
 
+    /// About how many bytes it takes.
+    package var byteCount: Int {
+        let said = topics.reduce(pattern?.utf8.count ?? 0) { $0 + $1.utf8.count + 2 }
+        return said + (classic?.protocols.reduce(0) { $0 + $1.byteCount + 16 } ?? 0)
+    }
+
     /// Whether what it is to get may be another share than with `other`.
     func asksForOther(than other: ConsumerSubscription) -> Bool {
         topics != other.topics || pattern != other.pattern || rack != other.rack
