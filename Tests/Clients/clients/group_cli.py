@@ -446,6 +446,6 @@ def expect_modern(broker, tool):
     modern = ("--group-protocol", "consumer")
     output = tool.good("consume", f"^{TENDED[:-1]}.$", "-g", "tended-by-pattern", "-e", *modern)
     expect_equal(len(output.splitlines()), TENDED_PARTITIONS * 25, "lines of the topics that match")
-    tool.bad(1, "regular expression", "consume", "^(", "-g", "tended-by-pattern-2", "-e", *modern)
+    tool.bad(1, "not a pattern", "consume", "^(", "-g", "tended-by-pattern-2", "-e", *modern)
     tool.bad(2, "stands alone", "consume", "^tended", TENDED, "-g", "tended-by-pattern-2", *modern)
     return tool.bad(2, "stands alone", "consume", "^tended", "-g", "tended-by-pattern-2")
