@@ -23,6 +23,21 @@ extension Shard {
         of group: String,
         then completion: @escaping (Result<GroupHistoryReply, Refusal>) -> Void
     ) {
+        askAboutGroup(group, own: ownHistory, elsewhere: { .history($0) }, then: completion) {
+            if case .history(let reply) = $0 { reply } else { nil }
+        }
+    }
+
+    /// Asks a group's coordinator, here or on another broker.
+    ///
+    /// `own`, `elsewhere`: how it is asked. `read`: what its answer says; nil for the answer to another question.
+    func askAboutGroup<Reply>(
+        _ group: String,
+        own: (GroupPlace, @escaping (PeerAnswer) -> Void) -> Void,
+        elsewhere: (GroupPlace) -> PeerQuestion,
+        then completion: @escaping (Result<Reply, Refusal>) -> Void,
+        reading read: @escaping (PeerAnswer) -> Reply?
+    ) {
         let place: GroupPlace
         let coordinator: BrokerID
         switch groupPlace(of: group) {
@@ -30,16 +45,13 @@ extension Shard {
         case .success(let found): (place, coordinator) = found
         }
         let finish = { (answer: PeerAnswer) in
-            switch answer {
-            case .history(let reply): completion(.success(reply))
-            case .refused(let refusal): completion(.failure(refusal))
-            case .lag, .positions: completion(.failure(.oddity(of: coordinator)))
-            }
+            if case .refused(let refusal) = answer { return completion(.failure(refusal)) }
+            completion(read(answer).map { .success($0) } ?? .failure(.oddity(of: coordinator)))
         }
         if coordinator == settings.broker {
-            ownHistory(of: place, then: finish)
+            own(place, finish)
         } else {
-            ask(coordinator, .history(place), then: finish)
+            ask(coordinator, elsewhere(place), then: finish)
         }
     }
 

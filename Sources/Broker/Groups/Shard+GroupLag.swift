@@ -126,23 +126,8 @@ extension Shard {
         of group: String,
         then completion: @escaping (Result<GroupLagReply, Refusal>) -> Void
     ) {
-        let place: GroupPlace
-        let coordinator: BrokerID
-        switch groupPlace(of: group) {
-        case .failure(let refusal): return completion(.failure(refusal))
-        case .success(let found): (place, coordinator) = found
-        }
-        let finish = { (answer: PeerAnswer) in
-            switch answer {
-            case .lag(let reply): completion(.success(reply))
-            case .refused(let refusal): completion(.failure(refusal))
-            case .history, .positions: completion(.failure(.oddity(of: coordinator)))
-            }
-        }
-        if coordinator == settings.broker {
-            ownLag(of: place, then: finish)
-        } else {
-            ask(coordinator, .lag(place), then: finish)
+        askAboutGroup(group, own: ownLag, elsewhere: { .lag($0) }, then: completion) {
+            if case .lag(let reply) = $0 { reply } else { nil }
         }
     }
 

@@ -50,7 +50,7 @@ package final class Shard {
     private var calls = PendingCalls()
     /// What other shards asked and may take back, by (shard, id).
     var cancellations: [ForeignCall: () -> Void] = [:]
-    private var imageWaiters: [ImageWaiter] = []
+    var imageWaiters: [ImageWaiter] = []
     var leadershipNews: [LeadershipUpdate] = []
 
     var journalOutbox: [JournalSubmission] = []
@@ -386,44 +386,6 @@ package final class Shard {
         settings.layers.with(image, for: settings.broker)
     }
 
-    /// The most who wait for a change: beyond that nobody is made to.
-    private static let imageWaiterLimit = 4_096
-
-    /// Runs `action` as soon as `condition` holds, looked at whenever metadata, leaders or who answers change, or at the deadline.
-    func wait(
-        atMost delay: Duration,
-        until condition: @escaping () -> Bool,
-        then action: @escaping () -> Void
-    ) {
-        if condition() || isStopping || imageWaiters.count >= Self.imageWaiterLimit {
-            return action()
-        }
-        let waiter = ImageWaiter(condition: condition, action: action)
-        waiter.timer = schedule(after: delay) { [unowned self] in
-            self.imageWaiters.removeAll { $0 === waiter }
-            waiter.action()
-        }
-        imageWaiters.append(waiter)
-    }
-
-    /// Lets those go on whose condition holds; all of them when the broker stops.
-    func wakeImageWaiters() {
-        var ready: [ImageWaiter] = []
-        var left: [ImageWaiter] = []
-        for waiter in imageWaiters {
-            if isStopping || waiter.condition() {
-                ready.append(waiter)
-            } else {
-                left.append(waiter)
-            }
-        }
-        imageWaiters = left
-        for waiter in ready {
-            if let timer = waiter.timer { timers.cancel(timer) }
-            waiter.action()
-        }
-    }
-
     private func tellLeadership() {
         let news = leadershipNews
         leadershipNews.removeAll(keepingCapacity: true)
@@ -486,18 +448,6 @@ package final class Shard {
 struct ForeignCall: Hashable {
     var shard: Int
     var id: UInt64
-}
-
-/// Somebody who waits for the metadata or the leaders to change.
-private final class ImageWaiter {
-    let condition: () -> Bool
-    let action: () -> Void
-    var timer: TimerQueue.ID?
-
-    init(condition: @escaping () -> Bool, action: @escaping () -> Void) {
-        self.condition = condition
-        self.action = action
-    }
 }
 
 extension Shard: ReplicaHost {
