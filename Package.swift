@@ -167,13 +167,16 @@ let package = Package(
             name: "flotilla",
             dependencies: [
                 "FlotillaModel", "FlotillaEnvironment", "FlotillaRecords", "FlotillaCoordination",
-                "FlotillaServer", "FlotillaClient", "FlotillaSimulation", "CFlotilla", byteBuffer,
+                "FlotillaServer", "FlotillaClient", "FlotillaSimulation", "CFlotilla", "CZlib",
+                byteBuffer,
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
             ],
             path: "Sources/flotilla",
+            resources: [.embedInCode("Bench/report.html")],
             swiftSettings: house
         ),
         tests("Tidy", []),
@@ -248,6 +251,7 @@ let package = Package(
             dependencies: [
                 "flotilla", "FlotillaClient", "FlotillaModel", byteBuffer,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "Tests/flotillaTests",
             swiftSettings: house

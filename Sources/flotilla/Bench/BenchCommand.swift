@@ -13,7 +13,7 @@ struct BenchCommand: AsyncParsableCommand {
             """,
         subcommands: [
             BenchProduceCommand.self, BenchConsumeCommand.self, BenchEndToEndCommand.self,
-            BenchDiskCommand.self,
+            BenchDiskCommand.self, BenchRunCommand.self, BenchReportCommand.self,
         ]
     )
 }
@@ -87,6 +87,24 @@ struct LoadOptions: ParsableArguments {
         return settings
     }
 
+    /// What offers these records to one producer.
+    func generator(
+        _ topic: String,
+        interval: Double?,
+        from begin: UInt64,
+        to end: UInt64
+    ) -> LoadGenerator {
+        LoadGenerator(
+            topic: topic,
+            payload: payload,
+            recordByteCount: size.byteCount,
+            isKeyed: keyed,
+            interval: interval,
+            begin: begin,
+            end: end
+        )
+    }
+
     /// Runs `body` with a topic, which is created and deleted again where none is named.
     func withTopic(_ client: KafkaClient, _ body: (String) async throws -> Void) async throws {
         if let topic {
@@ -102,7 +120,7 @@ struct LoadOptions: ParsableArguments {
             configs: try TopicSettings.read(set)
         )
         if let error = try await admin.createTopics([wanted])[name] ?? nil { throw error }
-        try await Self.waitForLeaders(name, client)
+        try await BenchTopics.waitForLeaders([name], client)
         do {
             try await body(name)
         } catch {
@@ -111,17 +129,28 @@ struct LoadOptions: ParsableArguments {
         }
         _ = try await admin.deleteTopics([name])
     }
+}
 
-    private static func waitForLeaders(_ name: String, _ client: KafkaClient) async throws {
-        let end = ContinuousClock.now + .seconds(30)
+/// Topics that a bench made.
+enum BenchTopics {
+    private static let patience = Duration.seconds(60)
+
+    /// Waits until every partition of the topics has a leader.
+    static func waitForLeaders(_ names: [String], _ client: KafkaClient) async throws {
+        let end = ContinuousClock.now + patience
         while ContinuousClock.now < end {
-            let topic = try await client.metadata(topics: [name]).topic(name)
-            if let topic, topic.error == .noError, topic.partitions.allSatisfy({ $0.leader != nil })
-            {
-                return
+            let metadata = try await client.metadata(topics: names)
+            let haveAll = names.allSatisfy { name in
+                guard let topic = metadata.topic(name), topic.error == .noError else {
+                    return false
+                }
+                return topic.partitions.allSatisfy { $0.leader != nil }
             }
+            if haveAll { return }
             try await Task.sleep(for: .milliseconds(20))
         }
-        throw CommandFailure.unreachable("topic \(name) has no leaders after 30 s")
+        throw CommandFailure.unreachable(
+            "\(Words.counted(names.count, "topic")) without leaders after \(patience)"
+        )
     }
 }

@@ -61,12 +61,11 @@ struct BenchEndToEndCommand: AsyncParsableCommand {
                     )
                 }
             }
-            let generator = LoadGenerator(
-                topic: topic,
-                load: load,
+            let generator = load.generator(
+                topic,
                 interval: 1e9 / rate.perSecond,
-                begin: begin,
-                end: end
+                from: begin,
+                to: end
             )
             let producer = Producer(client, load.producer) { report in
                 if let error = report.error {

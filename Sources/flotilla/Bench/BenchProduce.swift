@@ -1,6 +1,5 @@
 import ArgumentParser
 import FlotillaClient
-import NIOCore
 
 /// `flotilla bench produce`.
 struct BenchProduceCommand: AsyncParsableCommand {
@@ -51,23 +50,22 @@ struct BenchProduceCommand: AsyncParsableCommand {
         let configuration = try client.configuration()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<producers {
-                let generator = LoadGenerator(
-                    topic: topic,
-                    load: load,
+                let generator = load.generator(
+                    topic,
                     interval: rate.map { 1e9 / $0.perSecond * Double(producers) },
-                    begin: begin,
-                    end: end
+                    from: begin,
+                    to: end
                 )
                 group.addTask {
                     let client = KafkaClient(configuration)
-                    let producer = Producer(client, generator.load.producer) { report in
+                    let producer = Producer(client, load.producer) { report in
                         if let error = report.error {
                             recorder.note(failures: report.tags.count, error.description)
                         } else {
                             recorder.note(due: report.tags)
                         }
                     }
-                    try await generator.run(producer) { $0 }
+                    try await generator.run(producer)
                     await producer.close()
                     await client.close()
                 }
@@ -89,54 +87,5 @@ struct BenchProduceCommand: AsyncParsableCommand {
             ("linger_ms", String(load.linger.milliseconds)),
             ("rate", rate.map { Decimals.text($0.perSecond, 1) } ?? "null"),
         ]
-    }
-}
-
-/// Offers records to a producer, each at its time; the tag is when it was due.
-struct LoadGenerator {
-    let topic: String
-    let load: LoadOptions
-    /// Nanoseconds between two records; nil: as fast as it goes.
-    let interval: Double?
-    let begin: UInt64
-    let end: UInt64
-
-    /// Runs until the end; `stamp` may write into a value, which is due at the second argument's time.
-    func run(_ producer: Producer, stamp: (ByteBuffer) -> ByteBuffer) async throws {
-        try await run(producer) { value, _ in stamp(value) }
-    }
-
-    func run(_ producer: Producer, stamp: (ByteBuffer, UInt64) -> ByteBuffer) async throws {
-        var payload = Payload(load.payload, byteCount: load.size.byteCount)
-        var number: UInt64 = 0
-        try await wait(until: begin)
-        while true {
-            let now = Monotonic.now()
-            guard now < end else { return }
-            let due = interval.map { begin + UInt64(Double(number) * $0) } ?? now
-            if due > now {
-                try await wait(until: min(due, end))
-                continue
-            }
-            let key = load.keyed ? ByteBuffer(integer: number &* 0x9E37_79B9_7F4A_7C15) : nil
-            let record = ProducerRecord(topic: topic, key: key, value: stamp(payload.value(), due))
-            do throws(ClientError) {
-                try producer.enqueue(record, tag: due)
-                number += 1
-            } catch {
-                guard error == .bufferFull else { throw error }
-                await producer.waitForRoom()
-            }
-            if number % 256 == 0 { await Task.yield() }
-        }
-    }
-
-    /// Timers are coarse: the last part is spent looking at the clock.
-    private func wait(until time: UInt64) async throws {
-        let now = Monotonic.now()
-        guard time > now else { return }
-        if time - now > 200_000 {
-            try await Task.sleep(for: .nanoseconds(Int64(time - now) - 100_000), tolerance: .zero)
-        }
     }
 }

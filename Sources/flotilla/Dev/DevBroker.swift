@@ -42,6 +42,9 @@ final class DevBroker {
     /// Whether it said that it is ready, and runs.
     var isReady: Bool { isRunning && probe == nil && killAt == nil && !isPaused }
 
+    /// The running process.
+    var processID: Int32? { process?.id }
+
     /// The descriptor that tells when it printed something.
     var outputDescriptor: Int32? { process?.outputDescriptor }
 

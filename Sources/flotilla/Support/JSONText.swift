@@ -30,7 +30,8 @@ enum JSONText {
         return "{\"base64\":\"\(base64(buffer))\"}"
     }
 
-    private static func base64(_ buffer: ByteBuffer) -> String {
+    /// Bytes in base 64.
+    static func base64(_ buffer: ByteBuffer) -> String {
         let alphabet = Array(
             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8
         )
@@ -58,6 +59,11 @@ enum JSONText {
     /// An array of ready JSON values.
     static func array(_ elements: some Sequence<String>) -> String {
         "[" + elements.joined(separator: ",") + "]"
+    }
+
+    /// A number, or null.
+    static func number(_ number: Int?) -> String {
+        number.map { "\($0)" } ?? "null"
     }
 
     /// A string, or null.
