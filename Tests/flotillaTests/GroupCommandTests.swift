@@ -66,10 +66,16 @@ struct GroupCommandTests {
 
     // MARK: Lag
 
-    private func lag(_ committed: Int64?, _ end: Int64?, _ age: Int64? = nil) -> PartitionLag {
+    private func lag(
+        _ committed: Int64?,
+        _ end: Int64?,
+        _ age: Int64? = nil,
+        start: Int64? = 0
+    ) -> PartitionLag {
         PartitionLag(
             partition: partition("t", 0),
             committed: committed.map { Offset($0) },
+            start: start.map { Offset($0) },
             end: end.map { Offset($0) },
             oldest: age.map { Timestamp(Self.now.rawValue - $0) },
             owner: nil
@@ -85,6 +91,18 @@ struct GroupCommandTests {
         #expect(lag(10, 10).milliseconds(at: Self.now) == 0)
         #expect(lag(3, 10, -99).milliseconds(at: Self.now) == 0, "clocks differ")
         #expect(lag(3, 10).milliseconds(at: Self.now) == nil)
+    }
+
+    @Test("Records that were deleted before they were read are not behind, as brokers say it too")
+    func deletedRecords() {
+        #expect(lag(3, 10, start: 6).records == 4 && lag(3, 10, start: 6).next == Offset(6))
+        #expect(lag(8, 10, start: 6).records == 2)
+        #expect(lag(3, 10, start: 10).records == 0)
+        #expect(lag(3, 10, start: 10).milliseconds(at: Self.now) == 0)
+        #expect(lag(3, 10, start: nil).records == nil, "half of what is needed is not enough")
+        // The table keeps to the commit, and the total to what can be read.
+        let total = LagText.total(group([lag(3, 10, 500, start: 6)]), since: nil, isWatching: false)
+        #expect(total == "g  Stable  lag 4  seconds 0.5")
     }
 
     private func group(_ lags: [PartitionLag], at time: Int64 = 0) -> GroupLag {

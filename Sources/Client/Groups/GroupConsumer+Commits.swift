@@ -21,33 +21,33 @@ extension GroupConsumer {
 
     /// Commits these offsets, each one past the last record that is done.
     ///
-    /// What a later call has committed meanwhile is not taken back.
+    /// What a later call has committed meanwhile is not taken back. A partition that is refused does not keep the others from
+    /// being committed.
+    ///
+    /// - Throws: `.notAssigned`, or what the coordinator says, of the first partition that was not committed.
     public func commit(_ offsets: [NamedPartition: Offset]) async throws(ClientError) {
-        let tickets = progress.tickets(of: offsets.keys)
-        try await repeatCommit(within: client.configuration.retryTimeout) {
-            () throws(ClientError) in
-            try requireOwned(offsets)
-            // Somebody else may have read on in between.
-            let now = progress.tickets(of: offsets.keys)
-            for partition in offsets.keys.sorted() where now[partition] != tickets[partition] {
-                throw .notAssigned(partition)
-            }
-            return offsets
-        }
+        try requireOwned(offsets)
+        try await settle(
+            progress.want(offsets),
+            within: client.configuration.retryTimeout,
+            isAwaited: true
+        )
     }
 
     private func requireOwned(_ offsets: [NamedPartition: Offset]) throws(ClientError) {
-        for partition in offsets.keys.sorted() where owned[partition] == nil || hasLostShare {
+        for partition in offsets.keys.sorted()
+        where owned[partition] == nil || progress.ticket(of: partition) == nil || hasLostShare {
             throw .notAssigned(partition)
         }
     }
 
     /// Commits these offsets soon, and returns at once; what fails is told to `RebalanceListener.troubled`.
     ///
-    /// Of several for one partition the last one counts. They are committed before the partition is given up.
+    /// Of several for one partition the last one counts, whether or not it lies behind the others. They are committed before
+    /// the partition is given up.
     public func commitSoon(_ offsets: [NamedPartition: Offset]) throws(ClientError) {
         try requireOwned(offsets)
-        pendingCommit.merge(offsets) { $1 }
+        pendingCommit.merge(progress.want(offsets)) { $1 }
         commitAlarm.ring()
     }
 
@@ -78,36 +78,34 @@ extension GroupConsumer {
     }
 
     private func commitPending(includingRead: Bool) async {
-        let wanted = takePending(includingRead: includingRead)
-        guard !wanted.isEmpty else { return }
-        do throws(ClientError) {
-            try await repeatCommit(within: client.configuration.retryTimeout) {
-                self.progress.newer(wanted)
-            }
-        } catch {
-            configuration.listener.troubled(error)
-        }
+        await settleQuietly(
+            wishes(includingRead: includingRead),
+            within: client.configuration.retryTimeout
+        )
     }
 
-    private func takePending(includingRead: Bool) -> [NamedPartition: Offset] {
-        var wanted = includingRead ? progress.uncommitted : [:]
-        wanted.merge(pendingCommit) { Swift.max($0, $1) }
-        pendingCommit = [:]
-        return wanted
+    /// What is to be committed soon, and what was read where that is wanted too: it lies beyond, or was read after a seek.
+    private func wishes(includingRead: Bool) -> [NamedPartition: CommitWish] {
+        guard includingRead else { return pendingCommit }
+        return pendingCommit.merging(progress.wantRead(besides: pendingCommit)) { $1 }
     }
 
     /// Commits what is left to commit of partitions that are given up.
     func commitLast(of partitions: Set<NamedPartition>, within patience: Duration?) async {
-        var wanted = configuration.autoCommitInterval == nil ? [:] : progress.uncommitted
-        wanted.merge(pendingCommit) { Swift.max($0, $1) }
-        wanted = wanted.filter { partitions.contains($0.key) }
-        for partition in partitions { pendingCommit[partition] = nil }
-        guard !wanted.isEmpty, !hasLostShare else { return }
+        let limit = client.configuration.retryTimeout
+        await settleQuietly(
+            wishes(includingRead: configuration.autoCommitInterval != nil)
+                .filter { partitions.contains($0.key) },
+            within: patience.map { Swift.min($0, limit) } ?? limit
+        )
+    }
+
+    private func settleQuietly(
+        _ wishes: [NamedPartition: CommitWish],
+        within patience: Duration
+    ) async {
         do throws(ClientError) {
-            let limit = client.configuration.retryTimeout
-            try await repeatCommit(within: patience.map { Swift.min($0, limit) } ?? limit) {
-                self.progress.newer(wanted)
-            }
+            try await settle(wishes, within: patience)
         } catch {
             configuration.listener.troubled(error)
         }
@@ -115,36 +113,104 @@ extension GroupConsumer {
 
     // MARK: Attempts
 
-    /// Sends a commit until one is taken; what it says is asked for before each, as some of it may be past by then.
-    private func repeatCommit(
+    /// Sends wishes until each is taken, or refused for good; those of partitions that were given up are not sent.
+    ///
+    /// Each answer is about partitions: what it takes is done, what it refuses for the moment is all that is sent again.
+    /// Only who is awaited is told of partitions that are gone.
+    private func settle(
+        _ wishes: [NamedPartition: CommitWish],
         within patience: Duration,
-        _ offsets: () throws(ClientError) -> [NamedPartition: Offset]
+        isAwaited: Bool = false
     ) async throws(ClientError) {
+        guard !wishes.isEmpty else { return }
         let deadline = ContinuousClock.now + patience
         var backoff = Backoff(client.configuration)
-        let number = progress.drawCommitNumber()
+        var (left, failure, lastError) = (wishes, ClientError?.none, ClientError?.none)
+        progress.send(wishes)
+        defer { end(wishes) }
         while true {
-            let wanted = try offsets().filter { !progress.isOvertaken($0.key, number) }
-            guard !wanted.isEmpty else { return }
-            let sent = identity
-            do throws(ClientError) {
-                try await commitOnce(wanted, as: sent, before: deadline)
-                return progress.noteCommitted(wanted, by: number)
-            } catch {
-                let pause = backoff.next()
-                guard isPassing(error) || isBetweenGenerations(error, sent.generation),
-                    .now + pause < deadline
-                else { throw error }
-                try await KafkaClient.sleep(pause)
+            for (partition, wish) in left.sorted(by: { $0.key < $1.key }) {
+                if !isOwn(partition, wish) {
+                    left[partition] = nil
+                    if isAwaited { failure = failure ?? .notAssigned(partition) }
+                } else if progress.isOvertaken(partition, wish) {
+                    left[partition] = nil
+                }
             }
+            let free = left.filter { !progress.isContested($0.key, $0.value) }
+            let generation = identity.generation
+            let refusals = await attempt(free, before: deadline)
+            for partition in free.keys.sorted() {
+                guard let error = refusals[partition] else {
+                    left[partition] = nil
+                    continue
+                }
+                lastError = error
+                guard !mayPass(error, generation), let wish = left[partition] else { continue }
+                left[partition] = nil
+                // The others may take long, and nothing else is to wait for this one.
+                progress.giveUp([partition: wish])
+                failure = failure ?? error
+            }
+            let pause = backoff.next()
+            guard !left.isEmpty, .now + pause < deadline else { break }
+            try await KafkaClient.sleep(pause)
+        }
+        // What waited for a later call all the time was not refused: that call tells what becomes of it.
+        if let error = failure ?? (left.isEmpty ? nil : lastError) { throw error }
+    }
+
+    /// No more is done for these wishes.
+    private func end(_ wishes: [NamedPartition: CommitWish]) {
+        progress.giveUp(wishes)
+        // A later one may have taken its place meanwhile.
+        for (partition, wish) in wishes where pendingCommit[partition] == wish {
+            pendingCommit[partition] = nil
         }
     }
 
+    /// Whether the partition was not given up since, nor lost: somebody else may have read on in between.
+    private func isOwn(_ partition: NamedPartition, _ wish: CommitWish) -> Bool {
+        owned[partition] != nil && !hasLostShare && progress.isHere(partition, wish)
+    }
+
+    /// Whether a commit of the same partition may go well later.
+    ///
+    /// A partition that does not exist, though that passes elsewhere, was deleted: the group divides anew without it.
+    private func mayPass(_ error: ClientError, _ sent: Int32) -> Bool {
+        !error.isNotFound && (isPassing(error) || isBetweenGenerations(error, sent))
+    }
+
+    /// Sends wishes once, and notes those that are taken.
+    ///
+    /// - Returns: why the others are not.
+    private func attempt(
+        _ wishes: [NamedPartition: CommitWish],
+        before deadline: ContinuousClock.Instant
+    ) async -> [NamedPartition: ClientError] {
+        guard !wishes.isEmpty else { return [:] }
+        do throws(ClientError) {
+            let refusals = try await commitOnce(
+                wishes.mapValues(\.offset),
+                as: identity,
+                before: deadline
+            )
+            for (partition, wish) in wishes where refusals[partition] == nil {
+                progress.noteCommitted(partition, wish)
+            }
+            return refusals
+        } catch {
+            return wishes.mapValues { _ in error }
+        }
+    }
+
+    /// - Returns: why partitions were refused.
+    /// - Throws: why none was committed, as far as is known.
     private func commitOnce(
         _ offsets: [NamedPartition: Offset],
         as member: (memberID: String, generation: Int32),
         before deadline: ContinuousClock.Instant
-    ) async throws(ClientError) {
+    ) async throws(ClientError) -> [NamedPartition: ClientError] {
         let (group, instanceID) = (configuration.group, configuration.instanceID)
         // Without a member's name it would be a tool's commit, which an empty group takes from anybody.
         guard !member.memberID.isEmpty, member.generation >= 0, !hasLostShare else {
@@ -162,9 +228,17 @@ extension GroupConsumer {
                 topics: topics
             )
         }
-        for (partition, code) in Admin.commitCodes(response) where code != 0 {
-            if let error = note(code, about: member.generation, partition) { throw error }
+        let codes = Dictionary(Admin.commitCodes(response)) { $1 }
+        var refusals: [NamedPartition: ClientError] = [:]
+        for partition in offsets.keys.sorted() {
+            refusals[partition] =
+                if let code = codes[partition] {
+                    note(code, about: member.generation, partition)
+                } else {
+                    .malformedResponse("OffsetCommit says nothing about \(partition)")
+                }
         }
+        return refusals
     }
 
     /// Draws from a refused commit what it says of the membership.

@@ -63,8 +63,8 @@ public actor GroupConsumer: AsyncSequence {
 
     // Progress.
     var progress = GroupProgress()
-    /// What is to be committed as soon as it goes.
-    var pendingCommit: [NamedPartition: Offset] = [:]
+    /// What is to be committed as soon as it goes; it stays until that is decided, so that no partition is given up before.
+    var pendingCommit: [NamedPartition: CommitWish] = [:]
 
     // Turns: the application works with records, or the membership changes what it reads, never both.
     private var isPulling = false

@@ -6,6 +6,8 @@ struct PartitionLag: Equatable {
     var partition: NamedPartition
     /// One past the last record that is done; nil where the group has committed nothing.
     var committed: Offset?
+    /// The first record that can be read; nil while the partition has no leader.
+    var start: Offset?
     /// One past the last record; nil while the partition has no leader.
     var end: Offset?
     /// When the first record that is not done was written; nil where that is not known, or there is none.
@@ -13,10 +15,16 @@ struct PartitionLag: Equatable {
     /// The client of the member that reads it.
     var owner: String?
 
-    /// The records that are not done.
+    /// Where the first record is that is not done and can be read: what was deleted before it was read is not behind.
+    var next: Offset? {
+        guard let committed, let start else { return nil }
+        return Swift.max(committed, start)
+    }
+
+    /// The records that are not done, as brokers count them.
     var records: Int64? {
-        guard let committed, let end else { return nil }
-        return Swift.max(0, end - committed)
+        guard let next, let end else { return nil }
+        return Swift.max(0, end - next)
     }
 
     /// The age of the oldest record that is not done, in milliseconds; 0 where all are done.

@@ -7,7 +7,7 @@ struct LagReader {
     /// How long to look for the age of records, which is worth less than an answer soon.
     private let patience: Duration
     /// What was found the last time, so that nothing is read twice.
-    private var known: [NamedPartition: (committed: Offset, oldest: Timestamp)] = [:]
+    private var known: [NamedPartition: (next: Offset, oldest: Timestamp)] = [:]
 
     init(_ client: KafkaClient, patience: Duration) {
         self.client = client
@@ -28,11 +28,15 @@ struct LagReader {
             }
         }
         let partitions = Set(committed.keys).union(owners.keys).sorted()
-        let ends = try await ends(of: partitions)
+        let led = try await led(partitions)
+        // Starts first: both only grow, so no start is beyond its end.
+        let starts = try await Place.named(.earliest).resolve(led, admin)
+        let ends = try await Place.named(.latest).resolve(led, admin)
         var lags = partitions.map { partition in
             PartitionLag(
                 partition: partition,
                 committed: committed[partition],
+                start: starts[partition],
                 end: ends[partition],
                 owner: owners[partition]
             )
@@ -46,15 +50,14 @@ struct LagReader {
         )
     }
 
-    /// The ends of those partitions that have a leader; a topic may be gone while its commits are still there.
-    private func ends(of partitions: [NamedPartition]) async throws -> [NamedPartition: Offset] {
+    /// Those partitions that have a leader; a topic may be gone while its commits are still there.
+    private func led(_ partitions: [NamedPartition]) async throws -> [NamedPartition] {
         let metadata = try await client.metadata(topics: Set(partitions.map(\.topic)).sorted())
-        let led = partitions.filter { partition in
+        return partitions.filter { partition in
             metadata.topic(partition.topic)?.partitions.contains {
                 $0.index == partition.index && $0.leader != nil
             } ?? false
         }
-        return try await Place.named(.latest).resolve(led, Admin(client))
     }
 
     // MARK: Ages
@@ -62,21 +65,21 @@ struct LagReader {
     private mutating func findOldest(_ lags: inout [PartitionLag]) async throws {
         var wanted: [NamedPartition: Offset] = [:]
         for place in lags.indices where lags[place].records ?? 0 > 0 {
-            guard let committed = lags[place].committed else { continue }
+            guard let next = lags[place].next else { continue }
             let partition = lags[place].partition
-            if let found = known[partition], found.committed == committed {
+            if let found = known[partition], found.next == next {
                 lags[place].oldest = found.oldest
             } else {
-                wanted[partition] = committed
+                wanted[partition] = next
             }
         }
         guard !wanted.isEmpty else { return }
         let found = try await firstTimes(wanted)
         for place in lags.indices {
             let partition = lags[place].partition
-            guard let time = found[partition], let committed = wanted[partition] else { continue }
+            guard let time = found[partition], let next = wanted[partition] else { continue }
             lags[place].oldest = time
-            known[partition] = (committed, time)
+            known[partition] = (next, time)
         }
     }
 

@@ -14,6 +14,10 @@ final class FakeCoordinator: Sendable {
         var committed: [Int32: Int64] = [:]
         /// Error codes of the next answers, per API.
         var codes: [APIKey: [Int16]] = [:]
+        /// Error codes of the next commits, per partition.
+        var commitCodes: [Int32: [Int16]] = [:]
+        /// What it was asked to commit, whether or not it did.
+        var wishes: [[Int32: Int64]] = []
         /// What is not answered.
         var silent: Set<APIKey> = []
         var generation: Int32 = 0
@@ -142,25 +146,27 @@ final class FakeCoordinator: Sendable {
         _ code: Int16
     ) throws -> any KafkaResponse {
         let request = try OffsetCommitRequest(from: body, version: version)
-        var response = OffsetCommitResponse()
-        for topic in request.topics {
-            if code == 0 {
-                state.withLock { state in
-                    for part in topic.partitions {
-                        state.committed[part.partitionIndex] = part.committedOffset
+        return state.withLock { state in
+            var response = OffsetCommitResponse()
+            var wish: [Int32: Int64] = [:]
+            for topic in request.topics {
+                var parts: [OffsetCommitResponse.OffsetCommitResponsePartition] = []
+                for part in topic.partitions {
+                    let index = part.partitionIndex
+                    wish[index] = part.committedOffset
+                    var told = code
+                    if told == 0, let next = state.commitCodes[index]?.first {
+                        state.commitCodes[index]?.removeFirst()
+                        told = next
                     }
+                    if told == 0 { state.committed[index] = part.committedOffset }
+                    parts.append(.init(partitionIndex: index, errorCode: told))
                 }
+                response.topics.append(.init(name: topic.name, partitions: parts))
             }
-            response.topics.append(
-                .init(
-                    name: topic.name,
-                    partitions: topic.partitions.map {
-                        .init(partitionIndex: $0.partitionIndex, errorCode: code)
-                    }
-                )
-            )
+            state.wishes.append(wish)
+            return response
         }
-        return response
     }
 
     private func fetch(

@@ -135,6 +135,156 @@ struct GroupConsumerTests {
         try await broker.stop()
     }
 
+    /// Waits until the member has its share.
+    private func share(_ consumer: GroupConsumer) async throws {
+        try await pull(consumer) { await !consumer.assignment.isEmpty }
+    }
+
+    @Test("What was read after a seek backwards is committed by itself")
+    func seekBackwards() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start()
+        let client = client(broker)
+        try await fill(client, 3)
+        let consumer = try GroupConsumer(client, configuration(Diary()))
+        _ = try await read(consumer, 3)
+        let partition = NamedPartition(topic: "t", index: 0)
+        try await consumer.commit([partition: Offset(1000)])
+        #expect(coordinator.with { $0.committed } == [0: 1000])
+        try await consumer.seek(partition, to: .offset(.zero))
+        #expect(try await read(consumer, 3) == ["0", "1", "2"])
+        _ = try await consumer.next(within: .milliseconds(1))
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [0: 3])
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("An offset behind what is committed is committed where the application names it")
+    func commitsBackwards() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start()
+        let client = client(broker)
+        try await fill(client, 3)
+        var configuration = configuration(Diary())
+        configuration.autoCommitInterval = .milliseconds(10)
+        let consumer = try GroupConsumer(client, configuration)
+        _ = try await read(consumer, 3)
+        _ = try await consumer.next(within: .milliseconds(1))
+        try await consumer.commit()
+        #expect(coordinator.with { $0.committed } == [0: 3])
+        let partition = NamedPartition(topic: "t", index: 0)
+        try await consumer.commitSoon([partition: Offset(1)])
+        try await pull(consumer) { coordinator.with { $0.committed } == [0: 1] }
+        // Some intervals pass, and what was read before is not said again.
+        _ = try await consumer.next(within: .milliseconds(50))
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [0: 1])
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("A commit that the application waits for is not taken back by what was read before")
+    func commitInFlight() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start()
+        let client = client(broker)
+        try await fill(client, 3)
+        var configuration = configuration(Diary())
+        configuration.autoCommitInterval = .milliseconds(5)
+        let consumer = try GroupConsumer(client, configuration)
+        // Handed out and not asked beyond: by itself only the beginning would be committed.
+        _ = try await read(consumer, 3)
+        let loading = ErrorCode.coordinatorLoadInProgress.rawValue
+        coordinator.with { $0.codes[.offsetCommit] = Array(repeating: loading, count: 8) }
+        try await consumer.commit()
+        try await Task.sleep(for: .milliseconds(50))
+        #expect(coordinator.with { $0.committed } == [0: 3])
+        let last = coordinator.with { $0.wishes.suffix(4) }
+        #expect(last.allSatisfy { $0 == [0: 3] }, "\(last)")
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [0: 3])
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("A partition that is refused for the moment is sent again alone")
+    func partialCommit() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start(partitions: 2)
+        let client = client(broker)
+        var configuration = configuration(Diary())
+        configuration.autoCommitInterval = nil
+        let consumer = try GroupConsumer(client, configuration)
+        try await share(consumer)
+        let first = NamedPartition(topic: "t", index: 0)
+        let second = NamedPartition(topic: "t", index: 1)
+        let loading = ErrorCode.coordinatorLoadInProgress.rawValue
+        coordinator.with { $0.commitCodes = [1: [loading, loading]] }
+        try await consumer.commit([first: Offset(1), second: Offset(2)])
+        #expect(coordinator.with { $0.wishes } == [[0: 1, 1: 2], [1: 2], [1: 2]])
+        #expect(coordinator.with { $0.committed } == [0: 1, 1: 2])
+        await consumer.close()
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test("A partition whose topic was deleted is given up at once, and does not keep others back")
+    func commitOfDeleted() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start(partitions: 2)
+        let client = client(broker)
+        var configuration = configuration(Diary())
+        configuration.autoCommitInterval = nil
+        let consumer = try GroupConsumer(client, configuration)
+        try await share(consumer)
+        let first = NamedPartition(topic: "t", index: 0)
+        let second = NamedPartition(topic: "t", index: 1)
+        let (gone, loading) = (
+            ErrorCode.unknownTopicOrPartition, ErrorCode.coordinatorLoadInProgress
+        )
+        coordinator.with { $0.commitCodes = [0: [gone.rawValue], 1: [loading.rawValue]] }
+        let error = ClientError.refused(gone, subject: "commit of t[0] by group g", message: nil)
+        await #expect(throws: error) {
+            try await consumer.commit([first: Offset(1), second: Offset(2)])
+        }
+        #expect(coordinator.with { $0.wishes } == [[0: 1, 1: 2], [1: 2]])
+        #expect(coordinator.with { $0.committed } == [1: 2])
+        // Nor does it keep the member back when it leaves.
+        coordinator.with { state in
+            state.wishes = []
+            state.commitCodes = [0: [gone.rawValue, gone.rawValue]]
+        }
+        try await consumer.commitSoon([first: Offset(3), second: Offset(4)])
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [1: 4])
+        let asked = coordinator.with { $0.wishes.filter { $0[0] != nil }.count }
+        #expect((1...2).contains(asked), "it is not repeated")
+        await client.close()
+        try await broker.stop()
+    }
+
+    @Test(
+        "What is refused for the moment is committed all the same before its partition is given up"
+    )
+    func soonBeforeGivenUp() async throws {
+        let coordinator = FakeCoordinator()
+        let broker = try await coordinator.start()
+        let client = client(broker)
+        var configuration = configuration(Diary())
+        configuration.autoCommitInterval = nil
+        let consumer = try GroupConsumer(client, configuration)
+        try await share(consumer)
+        let loading = ErrorCode.coordinatorLoadInProgress.rawValue
+        coordinator.with { $0.codes[.offsetCommit] = Array(repeating: loading, count: 6) }
+        try await consumer.commitSoon([NamedPartition(topic: "t", index: 0): Offset(2)])
+        try await pull(consumer) { coordinator.with { !$0.wishes.isEmpty } }
+        await consumer.close()
+        #expect(coordinator.with { $0.committed } == [0: 2])
+        await client.close()
+        try await broker.stop()
+    }
+
     @Test("A coordinator that moves or is not there yet is looked for until it is found")
     func movingCoordinator() async throws {
         let coordinator = FakeCoordinator()

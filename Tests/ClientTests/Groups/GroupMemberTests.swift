@@ -200,11 +200,15 @@ struct GroupMemberTests {
     // MARK: Progress
 
     @Test("What was handed out counts as read when more is asked for, and is not committed twice")
-    func progress() {
+    func progress() throws {
         let partition = NamedPartition(topic: "t", index: 0)
         var progress = GroupProgress()
+        func due() -> Offset? {
+            var copy = progress
+            return copy.wantRead()[partition]?.offset
+        }
         progress.begin([partition: Offset(5)], committed: [], ticket: 1)
-        #expect(progress.uncommitted == [partition: Offset(5)], "where it began is worth a commit")
+        #expect(due() == Offset(5), "where it began is worth a commit")
         var records = ConsumedRecords(
             partition: partition,
             records: [],
@@ -216,21 +220,134 @@ struct GroupMemberTests {
         #expect(progress.admits(records))
         progress.deliver(records)
         #expect(progress.delivered == [partition: Offset(9)])
-        #expect(progress.uncommitted == [partition: Offset(5)])
+        #expect(due() == Offset(5))
         progress.markRead()
-        #expect(progress.uncommitted == [partition: Offset(9)])
-        let (first, second) = (progress.drawCommitNumber(), progress.drawCommitNumber())
-        progress.noteCommitted([partition: Offset(5)], by: first)
-        #expect(!progress.isOvertaken(partition, second), "an earlier call takes nothing from it")
-        progress.noteCommitted([partition: Offset(9)], by: second)
-        #expect(progress.isOvertaken(partition, first))
-        #expect(progress.tickets(of: [partition]) == [partition: 1])
-        #expect(progress.uncommitted.isEmpty)
-        #expect(progress.newer([partition: Offset(8)]).isEmpty)
-        #expect(progress.newer([partition: Offset(10)]) == [partition: Offset(10)])
+        #expect(due() == Offset(9))
+        let wish = try #require(progress.wantRead()[partition])
+        progress.noteCommitted(partition, wish)
+        #expect(due() == nil)
         progress.forget([partition])
-        #expect(progress.tickets(of: [partition]).isEmpty)
         #expect(progress.delivered.isEmpty && !progress.admits(records))
+    }
+
+    /// The progress of one partition, which stands where its group has committed.
+    private struct OnePartition {
+        let partition = NamedPartition(topic: "t", index: 0)
+        var progress = GroupProgress()
+
+        init(at start: Int64) {
+            progress.begin([partition: Offset(start)], committed: [partition], ticket: 1)
+        }
+
+        /// Has the application read up to an offset, and ask for more.
+        mutating func read(to offset: Int64) {
+            var records = ConsumedRecords(
+                partition: partition,
+                records: [],
+                nextOffset: Offset(offset),
+                highWatermark: Offset(offset)
+            )
+            records.ticket = 1
+            progress.deliver(records)
+            progress.markRead()
+        }
+
+        /// What is to be committed by itself.
+        var due: Offset? {
+            var copy = progress
+            return copy.wantRead()[partition]?.offset
+        }
+
+        mutating func wantRead() throws -> CommitWish {
+            try #require(progress.wantRead()[partition])
+        }
+
+        /// The application names an offset.
+        mutating func want(_ offset: Int64) throws -> CommitWish {
+            try #require(progress.want([partition: Offset(offset)])[partition])
+        }
+    }
+
+    @Test("A call takes nothing back that a later one has committed, or may have")
+    func order() throws {
+        var one = OnePartition(at: 5)
+        let partition = one.partition
+        let (first, second) = (try one.want(7), try one.want(6))
+        one.progress.send([partition: first])
+        #expect(!one.progress.isContested(partition, first))
+        one.progress.send([partition: second])
+        #expect(one.progress.isContested(partition, first))
+        #expect(!one.progress.isContested(partition, second))
+        one.progress.giveUp([partition: second])
+        #expect(!one.progress.isContested(partition, first), "what has failed is in nobody's way")
+        one.progress.send([partition: second])
+        one.progress.noteCommitted(partition, second)
+        #expect(one.progress.isOvertaken(partition, first), "though it lies behind")
+        #expect(!one.progress.isOvertaken(partition, second))
+        one.progress.noteCommitted(partition, first)
+        #expect(!one.progress.isOvertaken(partition, second), "a late answer changes nothing")
+        one.progress.forget([partition])
+        #expect(
+            !one.progress.isHere(partition, second) && one.progress.ticket(of: partition) == nil
+        )
+        one.progress.begin([partition: Offset(5)], committed: [partition], ticket: 2)
+        #expect(!one.progress.isHere(partition, second), "another assignment is another story")
+        one.progress.noteCommitted(partition, second)
+        #expect(one.due == nil)
+        #expect(one.progress.want([NamedPartition(topic: "t", index: 9): .zero]).isEmpty)
+    }
+
+    @Test("After a seek what was read is committed in either direction, and nothing from before it")
+    func seeks() throws {
+        var one = OnePartition(at: 1000)
+        let partition = one.partition
+        one.read(to: 1100)
+        let stale = try one.wantRead()
+        one.progress.move(partition, to: .zero)
+        #expect(one.progress.isOvertaken(partition, stale))
+        one.read(to: 500)
+        #expect(one.due == Offset(500))
+        let wish = try one.wantRead()
+        one.progress.noteCommitted(partition, wish)
+        #expect(one.due == nil)
+        // An offset that was named before the seek is not what the group is to stand at.
+        let named = try one.want(2000)
+        one.progress.send([partition: named])
+        one.progress.move(partition, to: Offset(500))
+        #expect(one.due == Offset(500), "it is to be said again: 2000 may come first")
+        one.progress.noteCommitted(partition, named)
+        #expect(one.due == Offset(500))
+        one.progress.move(partition, to: Offset(3000))
+        #expect(one.due == Offset(3000))
+    }
+
+    @Test("What the application names speaks for all that was read before, until more is read")
+    func named() throws {
+        var one = OnePartition(at: 0)
+        let partition = one.partition
+        one.read(to: 300)
+        let ahead = try one.want(500)
+        #expect(one.due == Offset(300))
+        #expect(one.progress.wantRead(besides: [partition: ahead]).isEmpty)
+        one.progress.send([partition: ahead])
+        #expect(one.due == nil, "it is on its way")
+        one.progress.giveUp([partition: ahead])
+        #expect(one.due == Offset(300), "it has failed")
+        one.progress.noteCommitted(partition, ahead)
+        one.read(to: 500)
+        #expect(one.due == nil)
+        let behind = try one.want(10)
+        one.progress.send([partition: behind])
+        one.progress.noteCommitted(partition, behind)
+        #expect(one.due == nil, "the application wants it back there")
+        one.read(to: 501)
+        #expect(one.due == Offset(501))
+        // Until it is acknowledged it may be said again, as the partition may be given up in between.
+        let wish = try one.wantRead()
+        one.progress.send([partition: wish])
+        #expect(one.due == Offset(501))
+        one.progress.noteCommitted(partition, wish)
+        #expect(one.due == nil)
     }
 
     @Test("What makes no sense is refused before anybody is asked")
