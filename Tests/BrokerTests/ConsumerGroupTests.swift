@@ -200,8 +200,75 @@ struct ConsumerGroupRequestTests {
         #expect(try client.ask(ListGroupsRequest(), version: 5).groups.isEmpty)
     }
 
+    @Test("a topic that is gone has no name, and is left out of what members read (CGD-1)")
+    func namesOfTopics() throws {
+        try client.createTopic("more")
+        var request = TestClient.heartbeat("one", 0)
+        request.subscribedTopicNames = [TestClient.topic, "more"]
+        let joined = try client.ask(request, version: 1)
+        #expect(joined.assignment?.topicPartitions.count == 2)
+        _ = try client.ask(DeleteTopicsRequest(topics: [.init(name: "more")]), version: 6)
+        broker.run()
+        #expect(try client.beat("two", 0).errorCode == 0)
+        // The first has yet to be told.
+        let members = try describe().members
+        let names = members.flatMap { $0.assignment.topicPartitions.map(\.topicName) }
+        #expect(names == [TestClient.topic])
+        #expect(members.allSatisfy { $0.targetAssignment.topicPartitions.count == 1 })
+    }
+
+    @Test(
+        "a group sets for itself what its broker allows",
+        arguments: [
+            ("consumer.session.timeout.ms", "1", false),
+            ("consumer.session.timeout.ms", "44999", false),
+            ("consumer.session.timeout.ms", "60000", true),
+            ("consumer.session.timeout.ms", "60001", false),
+            ("consumer.heartbeat.interval.ms", "4999", false),
+            ("consumer.heartbeat.interval.ms", "15000", true),
+            ("consumer.heartbeat.interval.ms", "x", false),
+        ]
+    )
+    func boundsOfSettings(name: String, value: String, isAllowed: Bool) throws {
+        let wanted = isAllowed ? ErrorCode.noError : .invalidConfig
+        let one = IncrementalAlterConfigsRequest(
+            resources: [
+                .init(
+                    resourceType: 32,
+                    resourceName: TestClient.group,
+                    configs: [.init(name: name, value: value)]
+                )
+            ]
+        )
+        #expect(
+            try only(try client.ask(one, version: 1).responses).errorCode == wanted.rawValue
+        )
+        let all = AlterConfigsRequest(
+            resources: [
+                .init(
+                    resourceType: 32,
+                    resourceName: TestClient.group,
+                    configs: [.init(name: name, value: value)]
+                )
+            ]
+        )
+        #expect(
+            try only(try client.ask(all, version: 2).responses).errorCode == wanted.rawValue
+        )
+        #expect(try client.beat("one", 0).errorCode == 0)
+        broker.advance(by: .seconds(10))
+        #expect(try client.beat("one", 1).errorCode == 0)
+    }
+
     @Test("a group has settings of its own, whether it is there or not")
     func settings() throws {
+        let broker = try TestBroker(configs: [
+            .init("group.consumer.min.session.timeout.ms", "1000"),
+            .init("group.consumer.min.heartbeat.interval.ms", "500"),
+        ])
+        let client = try broker.connect()
+        try client.createTopic(partitions: 4)
+        _ = try client.findCoordinator()
         let alter = IncrementalAlterConfigsRequest(
             resources: [
                 .init(
@@ -221,8 +288,8 @@ struct ConsumerGroupRequestTests {
         #expect(try client.beat("one", 1).errorCode == ErrorCode.unknownMemberId.rawValue)
         try broker.restart(after: .dropUnsynced)
         broker.run()
-        let client = try broker.connect()
-        let described = try client.ask(
+        let again = try broker.connect()
+        let described = try again.ask(
             DescribeConfigsRequest(
                 resources: [
                     .init(

@@ -73,6 +73,43 @@ struct GroupFailoverTests {
         #expect(try client(second).commit(43, member: member, generation: generation) == .noError)
     }
 
+    @Test(
+        "what was committed for a topic is nothing to the next one of its name, whoever coordinates"
+    )
+    func topicMadeAnew() throws {
+        let first = try #require(try coordinator(asking: 0))
+        #expect(try client(first).commit(1_000) == .noError)
+        cluster.kill(first)
+        let alive = (first + 1) % 3
+        #expect(
+            try cluster.wait {
+                let answer = try client(alive).ask(
+                    DeleteTopicsRequest(topics: [.init(name: TestClient.topic)], timeoutMs: 1_000),
+                    version: 6
+                )
+                let code = ErrorCode(rawValue: try only(answer.responses).errorCode)
+                return code == .noError || code == .unknownTopicOrPartition
+            }
+        )
+        #expect(
+            cluster.wait {
+                _ = try? client(alive).createTopic()
+                return cluster.image(at: alive).topic(named: TestClient.topic) != nil
+            }
+        )
+        var next: Int?
+        _ = try cluster.wait {
+            next = try coordinator(asking: alive)
+            return next != first && next != nil
+        }
+        let second = try #require(next)
+        #expect(cluster.wait { (try? client(second).committed()) == -1 })
+        #expect(try cluster.wait { try client(second).commit(1) == .noError })
+        // Nor is it forgotten with the old one later.
+        cluster.advance(by: .seconds(620))
+        #expect(try client(second).committed() == 1)
+    }
+
     @Test("who asks while nobody coordinates is told of the next coordinator, not of none")
     func askedDuringFailover() throws {
         let first = try #require(try coordinator(asking: 0))

@@ -106,6 +106,35 @@ struct GroupLagTests {
         #expect(counts == [.init(type: .classic, state: "Empty"): Shard.lagGroupLimit + 5])
     }
 
+    @Test(
+        "a replica that has yet to hear of what a group has read cannot tell that it has read all"
+    )
+    func lateReplica() throws {
+        let cluster = try TestCluster()
+        let client = cluster.connect(to: 0)
+        let topic = try client.createTopic(replicas: 3)
+        var leader: Int?
+        _ = cluster.wait {
+            leader = cluster.leaders(topic).first
+            return leader != nil
+        }
+        let first = try #require(leader)
+        cluster.advance(by: .seconds(1))
+        func error(_ offset: Int64, at place: Int) throws -> ErrorCode {
+            let partition = try #require(cluster.partition(topic, at: place))
+            let id = TopicPartition(topic: topic, partition: 0)
+            var found: PositionReply?
+            partition.position(
+                PositionCall(partition: id, offset: Offset(offset)),
+                mayLoad: { false }
+            ) { found = $0 }
+            return try #require(found).error
+        }
+        #expect(try error(0, at: (first + 1) % 3) == .noError)
+        #expect(try error(100, at: (first + 1) % 3) == .offsetNotAvailable)
+        #expect(try error(100, at: first) == .noError)
+    }
+
     @Test("partitions that live on other brokers are asked for there, and any broker can be asked")
     func elsewhere() throws {
         let cluster = try TestCluster()

@@ -162,6 +162,72 @@ struct GroupMigrationTests {
     }
 
     @Test(
+        "a static member changes to the consumer protocol under its name, and the old id is fenced"
+    )
+    func staticUpgrade() throws {
+        let (member, generation) = try classicGroup(instance: "left")
+        var request = TestClient.heartbeat("new", 0)
+        request.instanceId = "left"
+        let joined = try client.ask(request, version: 1)
+        #expect(joined.errorCode == 0)
+        #expect(try type == "consumer")
+        let share = try only(try #require(joined.assignment).topicPartitions).partitions
+        #expect(share.sorted() == [0, 1, 2, 3])
+        #expect(try client.heartbeat(member, generation) == .unknownMemberId)
+    }
+
+    @Test("a static member that comes back as a classic one takes its name over")
+    func staticDowngrade() throws {
+        var request = TestClient.heartbeat("new", 0)
+        request.instanceId = "left"
+        #expect(try client.ask(request, version: 1).errorCode == 0)
+        _ = try client.beat("other", 0)
+        var join = try joinRequest("")
+        join.groupInstanceId = "left"
+        let joined = try client.ask(join, version: 9)
+        #expect(joined.errorCode == 0)
+        #expect(joined.memberId != "new")
+        #expect(
+            try client.beat("new", 1).errorCode == ErrorCode.unknownMemberId.rawValue
+        )
+    }
+
+    @Test(
+        "a classic member of a mixed group shares by its own strategy, and has to ask for its share"
+    )
+    func sharing() throws {
+        _ = try client.beat("new", 0)
+        let id = try client.ask(try joinRequest(""), version: 9).memberId
+        let joined = try client.ask(try joinRequest(id), version: 9)
+        #expect(joined.errorCode == 0)
+        var sync = TestClient.sync(id, joined.generationId)
+        sync.protocolType = "consumer"
+        sync.protocolName = "sticky"
+        #expect(
+            try client.ask(sync, version: 5).errorCode
+                == ErrorCode.inconsistentGroupProtocol.rawValue
+        )
+        // Alive all the time, but without a share that anybody reads.
+        for _ in 0..<14 {
+            broker.advance(by: .seconds(5))
+            _ = try client.beat("new", 2)
+            _ = try client.heartbeat(id, joined.generationId)
+        }
+        #expect(try client.heartbeat(id, joined.generationId) == .unknownMemberId)
+    }
+
+    @Test("a member that was given up has to join again, whatever version it commits with")
+    func unknownMember() throws {
+        _ = try client.beat("new", 0)
+        let request = TestClient.commit(5, member: "gone", generation: 1)
+        let answer = try client.ask(request, version: 8)
+        #expect(
+            try only(try only(answer.topics).partitions).errorCode
+                == ErrorCode.unknownMemberId.rawValue
+        )
+    }
+
+    @Test(
         "when the last member of the consumer protocol leaves, the others are a classic group again"
     )
     func downgrade() throws {
@@ -175,6 +241,9 @@ struct GroupMigrationTests {
         let described = try client.describeGroup()
         #expect(try only(described.members).memberId == member)
         #expect(described.groupState == "PreparingRebalance")
+        // The generation is the one that the member knows: it is told to join again, and can commit before it does.
+        #expect(try client.heartbeat(member, epoch) == .rebalanceInProgress)
+        #expect(try client.commit(10, member: member, generation: epoch) == .noError)
         let joined = try client.ask(try joinRequest(member), version: 9)
         #expect(joined.errorCode == 0)
         #expect(joined.leader == member)

@@ -1,8 +1,9 @@
-import FlotillaBroker
+@testable import FlotillaBroker
 import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaKafkaWire
 import FlotillaModel
+import FlotillaRecords
 import FlotillaSimulation
 import Testing
 import struct NIOCore.ByteBuffer
@@ -188,7 +189,7 @@ struct GroupTests {
         let broker = try TestBroker(configs: [.init("offsets.topic.num.partitions", "1")])
         let client = try broker.connect()
         _ = try client.findCoordinator()
-        let large = String(repeating: "x", count: (4 << 20) - 10)
+        let large = String(repeating: "x", count: (4 << 20) - 100)
         for number in 0..<16 {
             let other = try broker.connect()
             _ = try other.send(TestClient.join(group: "\(number)", metadata: large), version: 3)
@@ -200,6 +201,38 @@ struct GroupTests {
         _ = try client.send(TestClient.join(group: "17"), version: 3)
         broker.run()
         #expect(!client.hasAnswer)
+    }
+
+    @Test("a member knows a hundred strategies at most, and their names count as what it says")
+    func boundedStrategies() throws {
+        let many = TestClient.join(protocols: (0...100).map { "strategy-\($0)" }, metadata: "")
+        #expect(
+            try client.ask(many, version: 3).errorCode == ErrorCode.invalidRequest.rawValue
+        )
+    }
+
+    @Test("shares have a bound together with what members say")
+    func boundedShares() throws {
+        let broker = try TestBroker(configs: [.init("offsets.topic.num.partitions", "1")])
+        let client = try broker.connect()
+        _ = try client.findCoordinator()
+        let large = String(repeating: "x", count: 8_000_000)
+        var errors: [Int16] = []
+        for number in 0..<9 {
+            let other = try broker.connect()
+            let group = "\(number)"
+            let id = try other.send(TestClient.join(group: group), version: 3)
+            broker.advance(by: .seconds(1))
+            let joined = try other.answer(to: JoinGroupRequest.self, version: 3, id: id)
+            var sync = TestClient.sync(joined.memberId, joined.generationId)
+            sync.groupId = group
+            sync.assignments = [
+                .init(memberId: joined.memberId, assignment: ByteBuffer(string: large))
+            ]
+            errors.append(try other.ask(sync, version: 3).errorCode)
+        }
+        #expect(errors.dropLast().allSatisfy { $0 == 0 })
+        #expect(errors.last == ErrorCode.coordinatorNotAvailable.rawValue)
     }
 
     // MARK: Commits
@@ -295,6 +328,117 @@ struct GroupTests {
         broker.run()
         try client.createTopic()
         #expect(try client.committed() == -1)
+    }
+
+    @Test("a time to keep a commit does not run while members read on from it (OC-6)")
+    func timeToKeep() throws {
+        let (member, generation) = try client.lead { broker.advance(by: $0) }
+        var request = TestClient.commit(9, member: member, generation: generation)
+        request.retentionTimeMs = 60_000
+        let answer = try client.ask(request, version: 3)
+        #expect(try only(try only(answer.topics).partitions).errorCode == 0)
+        // Commits are looked at every ten minutes.
+        for _ in 0..<250 {
+            broker.advance(by: .seconds(5))
+            #expect(try client.heartbeat(member, generation) == .noError)
+        }
+        #expect(try client.committed() == 9)
+        broker.advance(by: .seconds(620))
+        #expect(try client.committed() == -1)
+    }
+
+    @Test("a topic that the coordinator does not know takes no other's commit with it (OC-4)")
+    func goneMeanwhile() throws {
+        let topic = try client.createTopic("more")
+        func commit(_ name: String, _ id: TopicID) -> OffsetCommit {
+            OffsetCommit(
+                key: OffsetKey(topic: name, partition: 0),
+                topic: id,
+                offset: 7,
+                leaderEpoch: -1,
+                metadata: ""
+            )
+        }
+        let gone = TopicID(high: 1, low: 2)
+        var found: GroupAnswer?
+        broker.shards[0].askCoordinator(
+            of: TestClient.group,
+            .commit(
+                [commit(TestClient.topic, gone), commit("more", topic), commit("gone", gone)],
+                by: GroupMembership(member: "", generation: -1)
+            )
+        ) { found = $0 }
+        broker.run()
+        guard case .committed(let errors) = found else {
+            Issue.record("\(String(describing: found))")
+            return
+        }
+        #expect(
+            errors == [.unknownTopicOrPartition, .noError, .unknownTopicOrPartition]
+        )
+        let answer = try client.ask(
+            OffsetFetchRequest(groupId: TestClient.group, topics: nil),
+            version: 7
+        )
+        #expect(answer.topics.map(\.name) == ["more"])
+    }
+
+    @Test("commits are read in the form that older programs wrote, and in today's")
+    func forms() throws {
+        let key = try OffsetCommitKey(group: "readers", topic: "orders", partition: 1)
+            .versionPrefixed(version: 1)
+        let value = OffsetCommitValue(
+            offset: 5,
+            metadata: "note",
+            commitTimestamp: 6,
+            expireTimestamp: 70
+        )
+        var builder = RecordBatchBuilder()
+        for version in [Int16(1), 3] {
+            builder.append(
+                key: key,
+                value: try value.versionPrefixed(version: version),
+                timestamp: Timestamp(1)
+            )
+        }
+        let place = OffsetKey(topic: "orders", partition: 1)
+        var offset = CommittedOffset(
+            offset: 5,
+            metadata: "note",
+            commitTime: Timestamp(6),
+            expiryTime: Timestamp(70)
+        )
+        var lasting = offset
+        lasting.expiryTime = nil
+        #expect(
+            try facts(in: builder.build(using: Compressor())) == [
+                .offset(group: "readers", key: place, offset),
+                .offset(group: "readers", key: place, lasting),
+            ]
+        )
+        offset.topic = CommittedTopic(id: TopicID(high: 1, low: 2), knownAt: LogIndex(3))
+        lasting.topic = offset.topic
+        lasting.leaderEpoch = 4
+        let records: [GroupRecord] = [
+            .offset(group: "readers", key: place, offset),
+            .offset(group: "readers", key: place, lasting),
+            .offset(group: "readers", key: place, nil),
+        ]
+        let batch = try GroupBatch.batch(of: records, at: Timestamp(9), byteLimit: 1 << 20)
+        #expect(try facts(in: batch) == records)
+    }
+
+    private func facts(in batch: RecordBatch) throws -> [GroupRecord] {
+        try GroupBatch.facts(
+            in: .data(
+                batch,
+                index: LogIndex(1),
+                term: Term(1),
+                baseOffset: .zero,
+                appendTime: Timestamp(9),
+                previousChecksum: 0
+            )
+        )
     }
 
     // MARK: Tools

@@ -136,7 +136,15 @@ struct ConsumerGroupHarness {
         _ id: String,
         _ generation: Int32
     ) throws(HeartbeatRefusal) -> Set<TopicPartition> {
-        try group.share(of: id, instanceID: nil, generation: generation, now: now)
+        let request = SyncRequest(
+            memberID: id,
+            instanceID: nil,
+            generation: generation,
+            protocolType: nil,
+            protocolName: nil,
+            assignments: []
+        )
+        return try group.share(for: request, now: now)
     }
 
     mutating func leaveClassic(_ id: String) {

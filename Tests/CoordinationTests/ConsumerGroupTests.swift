@@ -142,6 +142,8 @@ struct ConsumerGroupTests {
         harness.wait(.seconds(20))
         // Its answer was on its way to the log for so long.
         harness.group.hasJoined("two", now: harness.now)
+        harness.wait(.seconds(15))
+        _ = try harness.syncClassic("two", generation)
         harness.wait(.seconds(29))
         #expect(harness.group.state.members["two"] != nil)
         harness.group.hasJoined("three", now: harness.now)
@@ -217,6 +219,96 @@ struct ConsumerGroupTests {
         harness.topic("2-aaa", 1)
         _ = try harness.join("one", topics: [], pattern: "1-a+")
         #expect(harness.group.topicNames.count == 33)
+    }
+
+    @Test("expressions that may take long together are refused, and those that are left take turns")
+    mutating func turnsOfPatterns() throws {
+        for number in 0..<300 {
+            harness.topic("\(number)-" + String(repeating: "a", count: 240), 1)
+        }
+        // Each takes a few turns, and a few of them as long as a group may take.
+        let pattern = { (number: Int) in "[0-9]+-a{200}a+|x\(number)" }
+        var answer = try harness.join("one", topics: [], pattern: pattern(0))
+        #expect(answer.epoch == 1)
+        #expect(harness.group.topicNames.count < 300)
+        #expect(!harness.group.unmatched.isEmpty)
+        for _ in 0..<10 { harness.wait(.milliseconds(20)) }
+        #expect(harness.group.unmatched.isEmpty)
+        #expect(harness.group.topicNames.count == 300)
+        // One epoch for all that was found.
+        answer = try harness.beat("one", 1)
+        #expect(answer.epoch == 2)
+        #expect(answer.assignment?.count == 300)
+        var taken = 1
+        do throws(HeartbeatRefusal) {
+            while taken < 32 {
+                _ = try harness.join("member-\(taken)", topics: [], pattern: pattern(taken))
+                taken += 1
+            }
+        } catch {
+            #expect(error.code == .invalidRegularExpression)
+        }
+        #expect((2..<10).contains(taken))
+    }
+
+    @Test("another coordinator compares in turns, and takes nothing away meanwhile")
+    mutating func turnsAfterFailover() throws {
+        for number in 0..<300 {
+            harness.topic("\(number)-" + String(repeating: "a", count: 240), 1)
+        }
+        _ = try harness.join("one", topics: [], pattern: "[0-9]+-a{200}a+")
+        for _ in 0..<10 { harness.wait(.milliseconds(20)) }
+        let owned = try #require(try harness.beat("one", 1).assignment)
+        #expect(try harness.beat("one", 2, owned: owned).epoch == 2)
+        harness.write()
+        harness.failOver()
+        #expect(try harness.beat("one", 2, owned: owned).assignment == nil)
+        #expect(!harness.group.unmatched.isEmpty)
+        #expect(harness.group.topicNames.count == 300)
+        // Somebody else who comes meanwhile has to wait for a share, and nobody loses all of it.
+        _ = try harness.join("two")
+        #expect(harness.group.phase == .assigning)
+        for _ in 0..<10 { harness.wait(.milliseconds(20)) }
+        #expect(harness.group.unmatched.isEmpty)
+        #expect(harness.group.phase != .assigning)
+        #expect(harness.group.topicNames.count == 301)
+        let targets = harness.group.state.members.mapValues(\.target.count)
+        #expect(targets == ["one": 300, "two": 4])
+        // Topics that are made later are few, and looked at at once.
+        harness.topic("400-" + String(repeating: "a", count: 240), 1)
+        _ = try harness.beat("one", harness.group.state.members["one"]?.current.epoch ?? 0)
+        #expect(harness.group.topicNames.count == 302)
+    }
+
+    @Test("replicas that move between racks begin another epoch where members stand in some (CG-7)")
+    mutating func racksChange() throws {
+        harness.change(.brokerRegistered(.example(1, rack: "a")))
+        func join(_ id: String, rack: String?, assignor: String? = nil) -> ConsumerHeartbeat {
+            ConsumerHeartbeat(
+                memberID: id,
+                epoch: 0,
+                rack: rack,
+                rebalanceTimeoutMillis: 10_000,
+                topics: ["a"],
+                assignor: assignor,
+                owned: [],
+                clientID: "client",
+                clientHost: "/10.0.0.2"
+            )
+        }
+        _ = try harness.heartbeat(join("one", rack: nil))
+        harness.change(.brokerRegistered(.example(1, rack: "b")))
+        #expect(try harness.beat("one", 1).epoch == 1)
+        #expect(try harness.heartbeat(join("one", rack: "b")).epoch == 2)
+        harness.topic("other", 1)
+        #expect(try harness.beat("one", 2).epoch == 2)
+        harness.change(.brokerRegistered(.example(1, rack: "a")))
+        #expect(try harness.beat("one", 2).epoch == 3)
+        #expect(try harness.beat("one", 3).epoch == 3)
+        // By ranges it does not matter.
+        #expect(try harness.heartbeat(join("one", rack: "b", assignor: "range")).epoch == 4)
+        harness.change(.brokerRegistered(.example(1, rack: "b")))
+        #expect(try harness.beat("one", 4).epoch == 4)
     }
 
     @Test("an assignor that is not served is refused, and the most wishes count (CG-1)")

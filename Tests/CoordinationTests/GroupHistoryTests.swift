@@ -254,6 +254,8 @@ struct ConsumerGroupWatchTests {
             watch.events(in: [.epoch(2), .topics([id: topic])])
                 == [.rebalanceBegan(.topics(["orders"]), epoch: 2)]
         )
+        // Nothing else is left that could have brought it about.
+        #expect(watch.events(in: [.epoch(3)]) == [.rebalanceBegan(.racks, epoch: 3)])
     }
 
     @Test("a static member is away, and back under its id or another")

@@ -20,6 +20,7 @@ extension Shard {
                             "operation \(config.configOperation) is not known"
                         )
                     }
+                    if operation == .set { try checkBounds(target, config.name, config.value) }
                     steps.append(ConfigAlteration.Step(operation, config.name, config.value))
                 }
                 alterations.append(ConfigAlteration(resource: target, steps: steps))
@@ -56,6 +57,9 @@ extension Shard {
         let refusals = zip(items, request.resources).map { key, resource -> Refusal? in
             do throws(Refusal) {
                 let target = try alterable(key)
+                for config in resource.configs {
+                    try checkBounds(target, config.name, config.value)
+                }
                 let configs = resource.configs.map { ConfigChange($0.name, $0.value) }
                 replacements.append(ConfigReplacement(resource: target, configs: configs))
                 return nil
@@ -92,6 +96,16 @@ extension Shard {
             )
         }
         return resource
+    }
+
+    /// What groups set for themselves has bounds that each broker's file says, so the metadata cannot know them.
+    private func checkBounds(
+        _ resource: ConfigResource,
+        _ name: String,
+        _ value: String?
+    ) throws(Refusal) {
+        guard case .group = resource else { return }
+        try config.groupConfigBounds.check(name, value)
     }
 
     /// Has the alterations made, and tells for each resource of the request why it was refused, if it was.

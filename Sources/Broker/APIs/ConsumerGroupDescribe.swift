@@ -8,12 +8,12 @@ extension Shard {
         // A large group that is asked for again and again is described once.
         var seen: Set<String> = []
         let names = request.groupIds.filter { seen.insert($0).inserted }
-        askCoordinators(names.map { ($0, .describeConsumer) }) { answers in
+        askCoordinators(names.map { ($0, .describeConsumer) }) { [unowned self] answers in
             context.respond(
                 ConsumerGroupDescribeResponse(
                     groups: zip(names, answers).map { group, answer in
                         switch answer {
-                        case .describedConsumer(let group): .init(group)
+                        case .describedConsumer(let group): .init(group, self.image)
                         case .error(let error): .init(absent: group, error)
                         default: preconditionFailure("a description is answered as one")
                         }
@@ -25,8 +25,10 @@ extension Shard {
 }
 
 extension ConsumerGroupDescribeResponse.DescribedGroup {
-    fileprivate init(_ group: ConsumerGroupDescription) {
+    fileprivate init(_ group: ConsumerGroupDescription, _ image: MetadataImage) {
         let state = group.state
+        // What members are on their way from may be topics that nobody wants any more.
+        let name = { (id: TopicID) in state.topics[id]?.name ?? image.topic(id)?.name }
         self.init(
             groupId: group.name,
             groupState: group.phase.rawValue,
@@ -43,8 +45,8 @@ extension ConsumerGroupDescribeResponse.DescribedGroup {
                     clientHost: member.subscription.clientHost,
                     subscribedTopicNames: member.subscription.topics,
                     subscribedTopicRegex: member.subscription.pattern,
-                    assignment: .init(member.current.assigned, state.topics),
-                    targetAssignment: .init(member.target, state.topics),
+                    assignment: .init(member.current.assigned, named: name),
+                    targetAssignment: .init(member.target, named: name),
                     memberType: member.subscription.classic == nil ? 1 : 0
                 )
             }
@@ -62,14 +64,13 @@ extension ConsumerGroupDescribeResponse.DescribedGroup {
 }
 
 extension ConsumerGroupDescribeResponse.Assignment {
-    fileprivate init(_ partitions: Set<TopicPartition>, _ topics: [TopicID: SubscribedTopic]) {
+    /// Topics that are gone have no name, and are left out.
+    fileprivate init(_ partitions: Set<TopicPartition>, named name: (TopicID) -> String?) {
         self.init(
-            topicPartitions: partitions.byTopic.map { topic, partitions in
-                .init(
-                    topicId: topic,
-                    topicName: topics[topic]?.name ?? "",
-                    partitions: partitions
-                )
+            topicPartitions: partitions.byTopic.compactMap { topic, partitions in
+                name(topic).map { name in
+                    .init(topicId: topic, topicName: name, partitions: partitions)
+                }
             }
         )
     }

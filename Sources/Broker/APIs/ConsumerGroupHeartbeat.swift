@@ -37,7 +37,8 @@ extension Shard {
                     ConsumerGroupHeartbeatResponse(
                         answer,
                         intervalMillis: GroupConfig.heartbeatMillis(
-                            in: self.image.configs(ofGroup: request.groupId)
+                            in: self.image.configs(ofGroup: request.groupId),
+                            within: self.config.groupConfigBounds
                         ) ?? self.config.consumerHeartbeatMillis
                     )
                 )

@@ -28,6 +28,7 @@ extension Shard {
                 commits.append(
                     OffsetCommit(
                         key: OffsetKey(topic: known.name, partition: partition.partitionIndex),
+                        topic: known.id,
                         offset: partition.committedOffset,
                         leaderEpoch: partition.committedLeaderEpoch,
                         metadata: metadata,
@@ -37,6 +38,7 @@ extension Shard {
                 return nil
             }
         }
+        let commitCount = commits.count
         let member = GroupMembership(
             member: request.memberId,
             instanceID: request.groupInstanceId,
@@ -44,8 +46,16 @@ extension Shard {
             knowsEpochs: context.version >= 9
         )
         askCoordinator(of: request.groupId, .commit(commits, by: member)) { answer in
-            guard case .error(let error) = answer else {
-                preconditionFailure("a commit is answered with an error or none")
+            var errors: ArraySlice<ErrorCode>
+            switch answer {
+            case .committed(let each):
+                errors =
+                    each.map {
+                        $0 == .unknownTopicOrPartition && context.version >= 10
+                            ? .unknownTopicId : $0
+                    }[...]
+            case .error(let error): errors = Array(repeating: error, count: commitCount)[...]
+            default: preconditionFailure("a commit is answered with errors")
             }
             context.respond(
                 OffsetCommitResponse(
@@ -56,7 +66,7 @@ extension Shard {
                             partitions: zip(topic.partitions, refusals).map { partition, refusal in
                                 .init(
                                     partitionIndex: partition.partitionIndex,
-                                    errorCode: (refusal ?? error).rawValue
+                                    errorCode: (refusal ?? errors.removeFirst()).rawValue
                                 )
                             }
                         )

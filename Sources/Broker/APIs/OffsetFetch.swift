@@ -97,7 +97,15 @@ extension Shard {
         var rest = offsets[...]
         return wanted.map { topic in
             guard topic.topic != nil else { return (topic, topic.partitions.map { ($0, nil) }) }
-            return (topic, topic.partitions.map { ($0, rest.removeFirst().offset) })
+            return (
+                topic,
+                topic.partitions.map { partition in
+                    let offset = rest.removeFirst().offset
+                    let isOther =
+                        topic.id != .zero && offset?.topic.map { $0.id != topic.id } == true
+                    return (partition, isOther ? nil : offset)
+                }
+            )
         }
     }
 

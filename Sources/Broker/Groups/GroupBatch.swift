@@ -8,15 +8,22 @@ import struct NIOCore.ByteBuffer
 /// Facts about groups as a batch of `__consumer_offsets`, in Kafka's records, so that tools can read them.
 ///
 /// Keys begin with their type: 0 and 1 for commits, 2 for classic groups, 3 to 8 for those of the consumer protocol. Values begin with their version; without a value the fact is void.
+/// A commit says more than Kafka's schema has names for, in tagged fields of our own, which other readers pass over; numbers are big endian:
+///
+/// | tag | field | form |
+/// |---|---|---|
+/// | 10000 | the topic's id | 16 bytes |
+/// | 10001 | index of metadata in which the topic is | u64 |
+/// | 10002 | when it is to be forgotten, if the client said so | i64 |
+///
+/// Before there were these, version 1 held an expiry and version 3 everything else; they are read as well.
 /// - Source: Kafka's `OffsetCommitKey`, `OffsetCommitValue`, `GroupMetadataKey` and `GroupMetadataValue`.
 enum GroupBatch {
     /// The most bytes that a batch may unfold to; it is never compressed.
     static let byteLimit = 64 << 20
 
     private static let offsetKeyVersion: Int16 = 1
-    /// The one that has an expiry of its own.
-    private static let expiringOffsetVersion: Int16 = 1
-    private static let offsetVersion: Int16 = 3
+    private static let offsetVersion: Int16 = 4
     private static let groupKeyVersion: Int16 = 2
     private static let groupVersion: Int16 = 3
 
@@ -64,15 +71,7 @@ enum GroupBatch {
         switch fact {
         case .offset(_, _, nil), .classicGroup(_, nil), .consumerGroup(_, nil): nil
         case .offset(_, _, let offset?):
-            try OffsetCommitValue(
-                offset: offset.offset,
-                leaderEpoch: offset.leaderEpoch,
-                metadata: offset.metadata,
-                commitTimestamp: offset.commitTime.rawValue,
-                expireTimestamp: offset.expiryTime?.rawValue ?? -1
-            ).versionPrefixed(
-                version: offset.expiryTime == nil ? offsetVersion : expiringOffsetVersion
-            )
+            try OffsetCommitValue(offset).versionPrefixed(version: offsetVersion)
         case .classicGroup(_, let state?):
             try GroupMetadataValue(state).versionPrefixed(version: groupVersion)
         case .consumerGroup(_, let record?): try record.value()
@@ -117,18 +116,71 @@ enum GroupBatch {
         let commit = try OffsetCommitKey(versionPrefixed: key)
         let place = OffsetKey(topic: commit.topic, partition: commit.partition)
         guard let value else { return .offset(group: commit.group, key: place, nil) }
-        let offset = try OffsetCommitValue(versionPrefixed: value)
-        return .offset(
-            group: commit.group,
-            key: place,
-            CommittedOffset(
-                offset: offset.offset,
-                leaderEpoch: offset.leaderEpoch,
-                metadata: offset.metadata,
-                commitTime: Timestamp(offset.commitTimestamp),
-                expiryTime: offset.expireTimestamp < 0 ? nil : Timestamp(offset.expireTimestamp)
-            )
+        let offset = CommittedOffset(try OffsetCommitValue(versionPrefixed: value))
+        return .offset(group: commit.group, key: place, offset)
+    }
+}
+
+extension OffsetCommitValue {
+    /// The tags of our own fields; Kafka counts from 0.
+    fileprivate enum Tag {
+        static let topicID: UInt32 = 10_000
+        static let knownAt: UInt32 = 10_001
+        static let expiry: UInt32 = 10_002
+    }
+
+    fileprivate init(_ offset: CommittedOffset) {
+        self.init(
+            offset: offset.offset,
+            leaderEpoch: offset.leaderEpoch,
+            metadata: offset.metadata,
+            commitTimestamp: offset.commitTime.rawValue
         )
+        if let topic = offset.topic {
+            append(Tag.topicID, [topic.id.high, topic.id.low])
+            append(Tag.knownAt, [topic.knownAt.rawValue])
+        }
+        if let expiry = offset.expiryTime {
+            append(Tag.expiry, [UInt64(bitPattern: expiry.rawValue)])
+        }
+    }
+
+    private mutating func append(_ tag: UInt32, _ words: [UInt64]) {
+        var bytes = ByteBuffer()
+        for word in words { bytes.writeInteger(word) }
+        unknownTaggedFields.append(TaggedField(tag: tag, bytes: bytes))
+    }
+
+    /// The words of one of our fields; nil where it is not there.
+    fileprivate func words(_ tag: UInt32, count: Int) -> [UInt64]? {
+        guard let field = unknownTaggedFields.first(where: { $0.tag == tag }),
+            field.bytes.readableBytes == 8 * count
+        else { return nil }
+        var bytes = field.bytes
+        return (0..<count).compactMap { _ in bytes.readInteger() }
+    }
+}
+
+extension CommittedOffset {
+    fileprivate init(_ value: OffsetCommitValue) {
+        let expiry =
+            value.words(OffsetCommitValue.Tag.expiry, count: 1).map { Int64(bitPattern: $0[0]) }
+            ?? value.expireTimestamp
+        self.init(
+            offset: value.offset,
+            leaderEpoch: value.leaderEpoch,
+            metadata: value.metadata,
+            commitTime: Timestamp(value.commitTimestamp),
+            expiryTime: expiry < 0 ? nil : Timestamp(expiry)
+        )
+        if let id = value.words(OffsetCommitValue.Tag.topicID, count: 2),
+            let knownAt = value.words(OffsetCommitValue.Tag.knownAt, count: 1)
+        {
+            topic = CommittedTopic(
+                id: TopicID(high: id[0], low: id[1]),
+                knownAt: LogIndex(knownAt[0])
+            )
+        }
     }
 }
 

@@ -16,7 +16,7 @@ package struct GroupCall: Sendable {
         /// A member of the consumer protocol is there.
         case consumerHeartbeat(ConsumerHeartbeat)
         case leave([LeavingMember])
-        /// Offsets that are to be remembered; `.error` answers for all of them.
+        /// Offsets that are to be remembered; `.committed` answers for each, `.error` for all of them.
         case commit([OffsetCommit], by: GroupMembership)
         /// What was committed; nil for everything. Whoever names itself has to be a member.
         case offsets([OffsetKey]?, by: GroupMembership?)
@@ -51,6 +51,7 @@ package struct LeavingMember: Hashable, Sendable {
 /// An offset that is to be remembered; the coordinator adds the time.
 package struct OffsetCommit: Hashable, Sendable {
     package var key: OffsetKey
+    package var topic: TopicID
     package var offset: Int64
     package var leaderEpoch: Int32
     package var metadata: String
@@ -66,6 +67,8 @@ package enum GroupAnswer: Sendable {
     case left([ErrorCode])
     /// Commits in the order of the question, nil where there is none; by topic and partition where all were asked for.
     case offsets([(key: OffsetKey, offset: CommittedOffset?)])
+    /// One error for each commit.
+    case committed([ErrorCode])
     /// One error for each partition.
     case deletedOffsets([ErrorCode])
     case described(GroupDescription)

@@ -52,12 +52,14 @@ extension GroupCoordinator {
         }
         let words =
             [request.protocolType, request.instanceID ?? ""] + request.protocols.map(\.name)
-        let byteCount = request.protocols.reduce(0) { $0 + $1.metadata.readableBytes }
+        let byteCount = request.protocols.reduce(0) { $0 + $1.byteCount }
         guard words.allSatisfy({ $0.utf8.count <= Self.wordByteLimit }),
             request.memberID.utf8.count <= Self.memberIDByteLimit,
+            request.protocols.count <= Self.protocolLimit,
             byteCount <= Self.metadataByteLimit, request.instanceID != ""
         else { return .invalidRequest }
-        return hasRoom(for: byteCount) ? nil : .coordinatorNotAvailable
+        let isThere = hasRoom(for: byteCount, besides: request.memberID, in: name)
+        return isThere ? nil : .coordinatorNotAvailable
     }
 
     /// Begins a group with its first member.
@@ -78,6 +80,9 @@ extension GroupCoordinator {
         guard !name.isEmpty else { return completion(.error(.invalidGroupId)) }
         if hasConsumers(name) { return syncConsumers(name, request, then: completion) }
         guard isKnown(name) else { return completion(.error(.unknownMemberId)) }
+        // The coordinator keeps all shares, and so does every replica of its log.
+        let byteCount = request.assignments.reduce(0) { $0 + $1.assignment.readableBytes }
+        guard hasRoom(for: byteCount) else { return completion(.error(.coordinatorNotAvailable)) }
         var request = request
         for place in request.assignments.indices {
             request.assignments[place].assignment = request.assignments[place].assignment.compacted

@@ -14,7 +14,7 @@ extension GroupCoordinator {
         then completion: @escaping (GroupAnswer) -> Void
     ) {
         let said = (request.topics ?? []).reduce(0) { $0 + $1.utf8.count }
-        guard hasRoom(for: said) else {
+        guard hasRoom(for: said, besides: request.memberID, in: name) else {
             return completion(
                 .refused(
                     HeartbeatRefusal(
@@ -68,8 +68,10 @@ extension GroupCoordinator {
 
     func consumerSettings(_ name: String) -> ConsumerGroup.Settings {
         ConsumerGroup.Settings(
-            sessionTimeout: GroupConfig.sessionTimeout(in: shard.image.configs(ofGroup: name))
-                ?? shard.config.consumerSessionTimeout,
+            sessionTimeout: GroupConfig.sessionTimeout(
+                in: shard.image.configs(ofGroup: name),
+                within: shard.config.groupConfigBounds
+            ) ?? shard.config.consumerSessionTimeout,
             maximumSize: shard.config.maximumConsumerGroupSize,
             assignors: shard.config.assignors
         )

@@ -85,13 +85,11 @@ extension GroupCoordinator {
         guard let metadata = protocols.first?.metadata, let told = Told(metadata) else {
             return nil
         }
-        var subscription = ConsumerSubscription()
+        var subscription = told.subscription
         subscription.instanceID = member.instanceID
         subscription.clientID = member.clientID
         subscription.clientHost = member.clientHost
         subscription.rebalanceTimeoutMillis = member.rebalanceTimeoutMillis
-        subscription.topics = told.topics
-        subscription.rack = told.rack
         subscription.classic = ClassicSupport(
             sessionTimeoutMillis: member.sessionTimeoutMillis,
             protocols: protocols
@@ -104,6 +102,14 @@ extension GroupCoordinator {
         var topics: [String]
         var rack: String?
         var owned: [ConsumerProtocolSubscription.TopicPartition]
+
+        /// What it wants, as the consumer protocol has it.
+        var subscription: ConsumerSubscription {
+            var subscription = ConsumerSubscription()
+            subscription.topics = topics
+            subscription.rack = rack
+            return subscription
+        }
 
         init?(_ metadata: ByteBuffer) {
             do throws(WireError) {
@@ -166,13 +172,11 @@ extension GroupCoordinator {
                 return completion(.joined(.refused(.memberIdRequired, memberID: id)))
             }
         }
-        var subscription = ConsumerSubscription()
+        var subscription = told.subscription
         subscription.instanceID = request.instanceID
         subscription.clientID = request.clientID
         subscription.clientHost = request.clientHost
         subscription.rebalanceTimeoutMillis = request.rebalanceTimeout.wholeMillisInt32
-        subscription.topics = told.topics
-        subscription.rack = told.rack
         subscription.classic = ClassicSupport(
             sessionTimeoutMillis: request.sessionTimeout.wholeMillisInt32,
             protocols: request.protocols
@@ -215,12 +219,7 @@ extension GroupCoordinator {
     ) {
         decide(name, completion) { group in
             do throws(HeartbeatRefusal) {
-                let share = try group.share(
-                    of: request.memberID,
-                    instanceID: request.instanceID,
-                    generation: request.generation,
-                    now: now
-                )
+                let share = try group.share(for: request, now: now)
                 return .synced(
                     .share(
                         assignment(share),
@@ -287,8 +286,11 @@ extension GroupCoordinator {
     /// does not hold it.
     func downgrade(_ name: String) -> GroupRecord? {
         guard let group = consumerGroups[name]?.group, group.isAllClassic,
-            shard.config.allowsGroupDowngrade, let strategy = group.classicProtocol
+            shard.config.allowsGroupDowngrade, let strategy = group.classicProtocol,
+            group.memberCount <= shard.config.maximumGroupSize
         else { return nil }
+        // Members go on from the epochs that they were told. The group's own is beyond, since the last one has just left.
+        let generation = group.state.members.values.map(\.current.epoch).max() ?? 0
         let members = group.state.members.sorted { $0.key < $1.key }.map { id, member in
             let said = member.subscription
             return ClassicGroupState.Member(
@@ -307,7 +309,7 @@ extension GroupCoordinator {
             name: name,
             ClassicGroupState(
                 protocolType: Self.consumerType,
-                generation: group.state.epoch,
+                generation: max(generation, 1),
                 protocolName: strategy,
                 leader: members.first?.id,
                 time: shard.wallTime,

@@ -17,37 +17,41 @@ extension GroupCoordinator {
         if let refusal = refusal(ofCommitTo: name, by: member) {
             return completion(.error(refusal))
         }
-        guard !commits.isEmpty else { return completion(.error(.noError)) }
-        guard commits.allSatisfy({ isThere($0.key.topic) }) else {
-            return completion(.error(.unknownTopicOrPartition))
+        // A topic may be gone since the request came, or new here: the others are none of its business.
+        let errors = commits.map { commit in
+            shard.image.topic(commit.topic) == nil
+                ? ErrorCode.unknownTopicOrPartition : .noError
         }
-        let time = shard.wallTime
+        let kept = zip(commits, errors).filter { $0.1 == .noError }.map(\.0)
+        guard !kept.isEmpty else { return completion(.committed(errors)) }
         // Of a partition that comes twice the last one counts.
         var facts: [OffsetKey: CommittedOffset] = [:]
-        for commit in commits {
-            facts[commit.key] = CommittedOffset(
-                offset: commit.offset,
-                leaderEpoch: commit.leaderEpoch,
-                metadata: commit.metadata,
-                commitTime: time,
-                expiryTime: commit.retentionMillis.map { millis in
-                    let (end, isTooFar) = time.rawValue.addingReportingOverflow(millis)
-                    return Timestamp(isTooFar ? .max : end)
-                }
-            )
-        }
+        for commit in kept { facts[commit.key] = offset(of: commit) }
         let records = facts.sorted { $0.key < $1.key }.map { key, offset in
             GroupRecord.offset(group: name, key: key, offset)
         }
         answerLater(completion) { finish in
             write(records, of: name, tooLong: .invalidCommitOffsetSize) { [unowned self] error in
                 if error == nil { self.shard.counters.commitCount += facts.count }
-                finish(.error(error ?? .noError))
-                // A topic may have been deleted meanwhile, and another one get its name.
-                let gone = facts.filter { !self.isThere($0.key.topic) }
-                if error == nil, !gone.isEmpty { self.forget(gone, of: name, isRepeated: true) }
+                finish(error.map { .error($0) } ?? .committed(errors))
             }
         }
+    }
+
+    /// A commit as it is kept: for this topic, and for no other that is called the same.
+    private func offset(of commit: OffsetCommit) -> CommittedOffset {
+        let time = shard.wallTime
+        return CommittedOffset(
+            offset: commit.offset,
+            topic: CommittedTopic(id: commit.topic, knownAt: shard.image.appliedIndex),
+            leaderEpoch: commit.leaderEpoch,
+            metadata: commit.metadata,
+            commitTime: time,
+            expiryTime: commit.retentionMillis.map { millis in
+                let (end, isTooFar) = time.rawValue.addingReportingOverflow(millis)
+                return Timestamp(isTooFar ? .max : end)
+            }
+        )
     }
 
     private func refusal(ofCommitTo name: String, by member: GroupMembership) -> ErrorCode? {
@@ -89,11 +93,25 @@ extension GroupCoordinator {
         answerLater(completion) { finish in
             proveLeadership { [weak self] isProven in
                 guard let self, isProven else { return finish(.error(.notCoordinator)) }
+                guard let keys else {
+                    let all = self.offsets(of: name).sorted { $0.key < $1.key }
+                    return finish(.offsets(all.map { ($0.key, $0.value) }))
+                }
+                let image = self.shard.image
                 let known = self.machine.table.groups[name]?.offsets ?? [:]
-                let wanted = keys ?? known.keys.sorted()
-                finish(.offsets(wanted.map { ($0, known[$0]) }))
+                finish(
+                    .offsets(
+                        keys.map { ($0, known[$0].flatMap { $0.isVoid(in: image) ? nil : $0 }) }
+                    )
+                )
             }
         }
+    }
+
+    /// What a group has committed for topics that have not been deleted since.
+    func offsets(of name: String) -> [OffsetKey: CommittedOffset] {
+        let image = shard.image
+        return (machine.table.groups[name]?.offsets ?? [:]).filter { !$0.value.isVoid(in: image) }
     }
 
     /// Goes on with whether this broker led and knew all that was committed when it was asked.
@@ -153,7 +171,7 @@ extension GroupCoordinator {
     }
 
     /// What members say they use groups for that read topics.
-    static let consumerType = "consumer"
+    static let consumerType = ConsumerGroup.protocolType
 
     /// The topics that members want; nil where one says so in a form that nobody else knows.
     static func topics(in subscriptions: [ByteBuffer]) -> Set<String>? {
@@ -240,12 +258,22 @@ extension GroupCoordinator {
     // MARK: Forgetting
 
     /// Topics are gone, and what was committed for them.
+    ///
+    /// Nobody is told of it any more, whether or not the log takes that now: the next look at what is over finds what is left.
     func topicsDeleted(_ names: Set<String>) {
         guard isServing, replica.isServing else { return }
-        for name in machine.table.groups.keys.sorted() {
-            forgetOffsets(of: name, .topicsDeleted, isRepeated: true) { key, _ in
-                names.contains(key.topic)
-            }
+        let groups = machine.table.groups.keys.filter { !isWriting($0) }.sorted()
+        for group in groups { forgetVoidOffsets(of: group, deleted: names) }
+    }
+
+    /// Forgets what was committed for topics that were deleted.
+    ///
+    /// Not while something of the group is on its way: that may be for another topic of the same name. `deleted`: the names of those that
+    /// were deleted just now, for commits that say no more than a name.
+    private func forgetVoidOffsets(of name: String, deleted: Set<String> = []) {
+        let image = shard.image
+        forgetOffsets(of: name, .topicsDeleted) { key, offset in
+            offset.isVoid(in: image) || offset.topic == nil && deleted.contains(key.topic)
         }
     }
 
@@ -257,7 +285,8 @@ extension GroupCoordinator {
         guard isServing, replica.isServing else { return }
         let names = machine.table.groups.keys.filter { !isWriting($0) }.sorted()
         for name in names {
-            expireOffsets(of: name)
+            forgetVoidOffsets(of: name)
+            if !isWriting(name) { expireOffsets(of: name) }
             guard groups[name] == nil, consumerGroups[name] == nil, !isWriting(name),
                 let entry = machine.table.groups[name], entry.offsets.isEmpty
             else { continue }
@@ -274,20 +303,25 @@ extension GroupCoordinator {
         let retention = shard.config.offsetRetentionMillis
         let need = need(of: name)
         forgetOffsets(of: name, .expired) { key, offset in
-            if let expiry = offset.expiryTime { return expiry <= time }
             let age = time.rawValue - offset.commitTime.rawValue
-            if !self.isThere(key.topic), age >= Self.orphanMillis { return true }
+            if offset.topic == nil, !self.isThere(key.topic), age >= Self.orphanMillis {
+                return true
+            }
+            let beginning: Timestamp
             switch need {
+            // What members read on from is kept, however short a time they once wanted it to be.
             case .all: return false
             case .topics(let topics) where topics.contains(key.topic): return false
-            case .topics, .none(since: nil): return age >= retention
-            case .none(since: let rest?):
-                return time.rawValue - max(rest, offset.commitTime).rawValue >= retention
+            case .topics, .none(since: nil): beginning = offset.commitTime
+            case .none(since: let rest?): beginning = max(rest, offset.commitTime)
             }
+            if let expiry = offset.expiryTime { return expiry <= time }
+            return time.rawValue - beginning.rawValue >= retention
         }
     }
 
-    /// How old a commit for a topic that is not there has to be: the topic may be so new that this broker has not heard of it.
+    /// How old a commit has to be that names a topic only by its name, and there is none: the topic may be so new that this broker has not
+    /// heard of it.
     private static let orphanMillis: Int64 = 600_000
 
     /// Which commits of a group are needed.
@@ -304,7 +338,10 @@ extension GroupCoordinator {
         }
         if let group = groups[name]?.group {
             switch group.phase {
-            case .empty: return .none(since: group.phaseTime)
+            case .empty:
+                // The log's time does not go back where clocks do.
+                let known = machine.table.groups[name]?.classic?.time
+                return .none(since: max(group.phaseTime, known ?? group.phaseTime))
             case .stable where group.protocolType == Self.consumerType:
                 return Self.topics(in: group.subscriptions).map { .topics($0) } ?? .all
             case .preparingRebalance, .completingRebalance, .stable: return .all
@@ -321,55 +358,34 @@ extension GroupCoordinator {
     private func forgetOffsets(
         of name: String,
         _ why: GroupEvent.Forgetting,
-        isRepeated: Bool = false,
         where isOver: (OffsetKey, CommittedOffset) -> Bool
     ) {
         let offsets = machine.table.groups[name]?.offsets ?? [:]
         let over = offsets.filter { isOver($0.key, $0.value) }
         if !over.isEmpty { rememberForgotten(over.count, why, of: name) }
-        forget(over, of: name, isRepeated: isRepeated)
+        forget(over, of: name)
     }
 
     /// Forgets commits, so many at a time that a batch holds them however long the names are.
     ///
-    /// `isRepeated`: whether what the log does not take is tried again, since a topic may be made anew under the name. Others are asked
-    /// for again by clients, or by the next look at what is over.
-    private func forget(
-        _ offsets: [OffsetKey: CommittedOffset],
-        of name: String,
-        isRepeated: Bool = false
-    ) {
-        var part: [OffsetKey: CommittedOffset] = [:]
+    /// What the log does not take is asked for again by clients, or by the next look at what is over.
+    private func forget(_ offsets: [OffsetKey: CommittedOffset], of name: String) {
+        var part: [OffsetKey] = []
         var byteCount = 0
-        for (key, offset) in offsets.sorted(by: { $0.key < $1.key }) {
-            part[key] = offset
+        for key in offsets.keys.sorted() {
+            part.append(key)
             byteCount += name.utf8.count + key.topic.utf8.count + Self.tombstoneByteCount
             guard byteCount >= Self.batchByteLimit / 2 else { continue }
-            forgetAtOnce(part, of: name, isRepeated)
+            forgetAtOnce(part, of: name)
             part.removeAll()
             byteCount = 0
         }
-        if !part.isEmpty { forgetAtOnce(part, of: name, isRepeated) }
+        if !part.isEmpty { forgetAtOnce(part, of: name) }
     }
 
     /// Forgets commits that fit into a batch.
-    private func forgetAtOnce(
-        _ offsets: [OffsetKey: CommittedOffset],
-        of name: String,
-        _ isRepeated: Bool
-    ) {
-        let tombstones = Self.tombstones(of: name, offsets.keys.sorted())
-        write(tombstones, of: name, tooLong: .unknownServerError) { [unowned self] error in
-            guard error != nil, isRepeated else { return }
-            let reign = reign
-            shard.schedule(after: Self.retryDelay) { [weak self] in
-                guard let self, self.reign == reign, self.replica.isServing else { return }
-                let known = self.machine.table.groups[name]?.offsets ?? [:]
-                // What was committed since belongs to another topic.
-                let left = offsets.filter { known[$0.key] == $0.value }
-                self.forget(left, of: name, isRepeated: true)
-            }
-        }
+    private func forgetAtOnce(_ keys: [OffsetKey], of name: String) {
+        write(Self.tombstones(of: name, keys), of: name, tooLong: .unknownServerError) { _ in }
     }
 
     /// What a record takes beside its names.

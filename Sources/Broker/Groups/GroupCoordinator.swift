@@ -55,8 +55,10 @@ final class GroupCoordinator {
     static let metadataByteLimit = 4 << 20
     /// A member that says no more of itself is small, and bounded by how many there are.
     static let smallMemberByteCount = 64 << 10
-    /// The most bytes that members of all groups here may say of themselves for another large one to come.
-    static let subscriptionByteLimit = 64 << 20
+    /// The most strategies that a member may know.
+    static let protocolLimit = 100
+    /// The most bytes that members of all groups here may say of themselves, or be given, for another large one to come.
+    static let memberByteLimit = 64 << 20
     /// The largest batch: the assignments of a whole group.
     static let batchByteLimit = 8 << 20
 
@@ -178,12 +180,23 @@ final class GroupCoordinator {
         )
     }
 
-    /// Whether there is memory for what another member says of itself.
-    func hasRoom(for byteCount: Int) -> Bool {
+    /// Whether there is memory for what a member says of itself, or shares out.
+    ///
+    /// `besides`: a member of a group whose present words the new ones replace.
+    func hasRoom(for byteCount: Int, besides member: String = "", in name: String = "") -> Bool {
         guard byteCount > Self.smallMemberByteCount else { return true }
-        let classic = groups.values.reduce(0) { $0 + $1.group.subscriptionByteCount }
-        let consumer = consumerGroups.values.reduce(0) { $0 + $1.group.subscriptionByteCount }
-        return classic + consumer + byteCount <= Self.subscriptionByteLimit
+        let classic = groups.values.reduce(0) { $0 + $1.group.byteCount }
+        let consumer = consumerGroups.values.reduce(0) { $0 + $1.group.byteCount }
+        // Groups that nobody has asked for since this broker coordinates are in the log's table only.
+        let resting = machine.table.groups.reduce(0) { sum, group in
+            let isLive = groups[group.key] != nil || consumerGroups[group.key] != nil
+            let kept = group.value.classic?.byteCount ?? group.value.consumer?.byteCount ?? 0
+            return isLive ? sum : sum + kept
+        }
+        let replaced =
+            groups[name]?.group.byteCount(of: member)
+            ?? consumerGroups[name]?.group.byteCount(of: member) ?? 0
+        return classic + consumer + resting - replaced + byteCount <= Self.memberByteLimit
     }
 
     /// Keeps an answer where it is given when this broker ceases to coordinate.

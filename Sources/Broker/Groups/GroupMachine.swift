@@ -23,7 +23,11 @@ final class GroupMachine: ReplicatedStateMachine {
     func apply(_ entry: LogEntry) throws(ReplicationError) {
         let index = entry.frame.index
         guard entry.frame.kind == .data else { return table.advance(to: index) }
-        table.apply(try GroupBatch.facts(in: entry), at: index)
+        table.apply(
+            try GroupBatch.facts(in: entry),
+            at: index,
+            appendTime: entry.frame.appendTime
+        )
     }
 
     func snapshot() -> ByteBuffer { table.snapshot() }

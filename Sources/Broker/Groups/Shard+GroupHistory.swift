@@ -66,8 +66,8 @@ extension Shard {
             case .history(let reply): completion(.history(reply))
             case .error(let code):
                 completion(.refused(Self.refusal(code, of: place.group)))
-            case .joined, .synced, .left, .offsets, .deletedOffsets, .described, .describedConsumer,
-                .heartbeat, .refused, .commits:
+            case .joined, .synced, .left, .offsets, .committed, .deletedOffsets, .described,
+                .describedConsumer, .heartbeat, .refused, .commits:
                 preconditionFailure("a question is answered as what it is")
             }
         }

@@ -106,16 +106,17 @@ extension Shard {
         var commits = GroupCommits()
         var partitionCount = 0
         for coordinator in allPartitions.compactMap(\.coordinator) where coordinator.isServing {
-            for (name, entry) in coordinator.machine.table.groups.sorted(by: { $0.key < $1.key })
-            where !entry.offsets.isEmpty {
-                partitionCount += entry.offsets.count
+            for name in coordinator.machine.table.groups.keys.sorted() {
+                let offsets = coordinator.offsets(of: name)
+                guard !offsets.isEmpty else { continue }
+                partitionCount += offsets.count
                 guard commits.groups.count < Self.lagGroupLimit,
                     partitionCount <= Self.lagPartitionLimit
                 else {
                     commits.droppedCount += 1
                     continue
                 }
-                commits.groups.append(GroupPositions(group: name, entry))
+                commits.groups.append(GroupPositions(group: name, offsets))
             }
         }
         return commits
@@ -152,8 +153,8 @@ extension Shard {
                     )
                 }
             case .error(let code): completion(.refused(Self.refusal(code, of: place.group)))
-            case .joined, .synced, .left, .offsets, .deletedOffsets, .described, .describedConsumer,
-                .heartbeat, .refused, .history:
+            case .joined, .synced, .left, .offsets, .committed, .deletedOffsets, .described,
+                .describedConsumer, .heartbeat, .refused, .history:
                 preconditionFailure("a question is answered as what it is")
             }
         }
@@ -202,11 +203,11 @@ extension Shard {
         var call: PositionCall
     }
 
-    /// The broker to ask about a partition: this one where it has a replica, else the leader.
+    /// The broker to ask about a partition: the leader, and where none is known this one if it has a replica, which may be late.
     private func whoKnows(_ id: TopicPartition) -> BrokerID? {
+        if let leader = leadership.leader(of: id)?.leader { return leader }
         let replicas = image.topic(id.topic)?.partitions[Int(id.partition)].replicas ?? []
-        if replicas.contains(where: { $0.broker == settings.broker }) { return settings.broker }
-        return leadership.leader(of: id)?.leader
+        return replicas.contains { $0.broker == settings.broker } ? settings.broker : nil
     }
 
     /// Asks one chunk after the other; between two of them others have a turn.
@@ -265,10 +266,10 @@ package struct GroupLagReply: Hashable, Sendable {
 
 extension GroupPositions {
     /// What a group has committed.
-    init(group: String, _ entry: GroupTable.Entry?) {
+    fileprivate init(group: String, _ offsets: [OffsetKey: CommittedOffset]) {
         self.init(
             group: group,
-            positions: (entry?.offsets ?? [:]).sorted { $0.key < $1.key }.map { key, offset in
+            positions: offsets.sorted { $0.key < $1.key }.map { key, offset in
                 GroupPosition(key: key, committed: Offset(offset.offset))
             }
         )
@@ -288,10 +289,9 @@ extension GroupCoordinator {
 
     /// What a group has committed, as this broker knows it; an error for a group that is not there.
     func commits(_ name: String) -> GroupAnswer {
-        let entry = machine.table.groups[name]
-        guard entry != nil || groups[name] != nil || consumerGroups[name] != nil else {
-            return .error(.groupIdNotFound)
-        }
-        return .commits(GroupPositions(group: name, entry))
+        guard
+            machine.table.groups[name] != nil || groups[name] != nil || consumerGroups[name] != nil
+        else { return .error(.groupIdNotFound) }
+        return .commits(GroupPositions(group: name, offsets(of: name)))
     }
 }

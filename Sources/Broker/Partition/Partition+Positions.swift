@@ -35,6 +35,10 @@ extension Partition {
         }
         let start = logStartOffset
         let end = highWatermark
+        // Who has yet to hear of what a group has read cannot tell what it has not.
+        guard replica.isServing || call.offset <= end else {
+            return completion(PositionReply(error: .offsetNotAvailable))
+        }
         let reply = PositionReply(error: .noError, logStartOffset: start, highWatermark: end)
         // What was deleted will not be read any more.
         let offset = max(call.offset, start)

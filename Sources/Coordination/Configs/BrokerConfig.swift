@@ -44,6 +44,8 @@ package struct BrokerConfig: Hashable, Sendable {
     package var consumerSessionTimeout: Duration
     /// How often such a member is to be heard.
     package var consumerHeartbeatMillis: Int32
+    /// What groups may set for themselves in the place of the two.
+    package var groupConfigBounds: GroupConfig.Bounds
     /// The most members of such a group.
     package var maximumConsumerGroupSize: Int
     /// Whether a classic group with members may become one of the consumer protocol.
@@ -98,6 +100,7 @@ package struct BrokerConfig: Hashable, Sendable {
         consumerHeartbeatMillis = Int32(
             clamping: reader.integer("group.consumer.heartbeat.interval.ms")
         )
+        groupConfigBounds = GroupConfig.Bounds(reader)
         maximumConsumerGroupSize = Int(clamping: reader.integer("group.consumer.max.size"))
         let migration = reader.text("group.consumer.migration.policy")
         allowsGroupUpgrade = ["bidirectional", "upgrade"].contains(migration)

@@ -352,14 +352,14 @@ package enum BrokerConfigTable {
             .int,
             "45000",
             positive,
-            documentation: "The shortest session timeout."
+            documentation: "The shortest session timeout that a group may set for itself."
         ),
         ConfigDefinition(
             "group.consumer.max.session.timeout.ms",
             .int,
             "60000",
             positive,
-            documentation: "The longest session timeout."
+            documentation: "The longest session timeout that a group may set for itself."
         ),
         ConfigDefinition(
             "group.consumer.heartbeat.interval.ms",
@@ -373,14 +373,14 @@ package enum BrokerConfigTable {
             .int,
             "5000",
             positive,
-            documentation: "The shortest such time."
+            documentation: "The shortest such time that a group may set for itself."
         ),
         ConfigDefinition(
             "group.consumer.max.heartbeat.interval.ms",
             .int,
             "15000",
             positive,
-            documentation: "The longest such time."
+            documentation: "The longest such time that a group may set for itself."
         ),
         ConfigDefinition(
             "group.consumer.assignors",

@@ -136,7 +136,7 @@ package struct ConsumerGroupWatch: Sendable {
                 } else if let changed {
                     .changed(changed)
                 } else {
-                    .topics(topics)
+                    topics.isEmpty ? .racks : .topics(topics)
                 }
             all.append(
                 isEmpty

@@ -65,6 +65,8 @@ package enum GroupEvent: Hashable, Sendable {
         case asked(String)
         /// Topics were made, deleted or enlarged.
         case topics([String])
+        /// Replicas of the topics moved between racks, where members stand in some.
+        case racks
         /// The last shares could not be written down.
         case unwritten
         /// The last member of the consumer protocol has gone, and the others go on with the classic one.
@@ -164,7 +166,7 @@ extension GroupEvent.RebalanceCause {
         switch self {
         case .came(let names), .went(let names), .topics(let names): names
         case .changed(let name), .asked(let name): [name]
-        case .unwritten, .downgraded: []
+        case .racks, .unwritten, .downgraded: []
         }
     }
 
@@ -176,6 +178,7 @@ extension GroupEvent.RebalanceCause {
         case .changed: "subscription_changed"
         case .asked: "leader_asked"
         case .topics: "topics_changed"
+        case .racks: "racks_changed"
         case .unwritten: "write_failed"
         case .downgraded: "downgraded"
         }
@@ -194,6 +197,7 @@ extension GroupEvent.RebalanceCause {
         case .topics(let names): .topics(short(names))
         case .changed(let name): .changed(GroupEvent.clipped(name))
         case .asked(let name): .asked(GroupEvent.clipped(name))
+        case .racks: .racks
         case .unwritten: .unwritten
         case .downgraded: .downgraded
         }

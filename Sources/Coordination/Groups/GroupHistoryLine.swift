@@ -158,6 +158,7 @@ extension GroupEvent.RebalanceCause {
         case .changed(let id): "\(id) changed its subscription"
         case .asked(let id): "\(id), which assigns, asked for it"
         case .topics(let names): "the topics changed: \(names.joined(separator: ", "))"
+        case .racks: "replicas moved between racks"
         case .unwritten: "the last shares could not be written down"
         case .downgraded: "only members of the classic protocol are left"
         }

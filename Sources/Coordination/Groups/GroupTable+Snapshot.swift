@@ -13,11 +13,11 @@ package import struct NIOCore.ByteBuffer
 /// | protocol type, generation, protocol, leader, time | long text, i32, optional long text twice, i64 |
 /// | members, in their order | list of (id, instance id or none, client id, client host, rebalance and session timeout i32, subscription, assignment) |
 /// | consumer group (from version 2 on) | flag, then if set the form of `ConsumerGroupState` |
-/// | commits, by topic and partition | list of (topic long text, partition i32, offset i64, leader epoch i32, metadata long text, commit time i64, expiry i64, -1 for none) |
+/// | commits, by topic and partition | list of (topic long text, partition i32, offset i64, leader epoch i32, metadata long text, commit time i64, expiry i64, -1 for none; from version 3 on topic id, 0 for none, and index of metadata u64) |
 extension GroupTable {
     private static let envelope = SnapshotEnvelope(
         magic: "FLGT",
-        version: 2,
+        version: 3,
         oldestVersion: 1,
         name: "groups"
     )
@@ -42,6 +42,8 @@ extension GroupTable {
                 body.longText(offset.metadata)
                 body.integer(offset.commitTime.rawValue)
                 body.integer(offset.expiryTime?.rawValue ?? -1)
+                body.topicID(offset.topic?.id ?? .zero)
+                body.integer(offset.topic?.knownAt.rawValue ?? 0)
             }
         }
         return Self.envelope.seal(body)
@@ -85,7 +87,7 @@ extension GroupTable {
                     topic: try body.longText("topic"),
                     partition: try body.integer("partition")
                 )
-                entry.offsets[key] = try Self.offset(&body)
+                entry.offsets[key] = try Self.offset(&body, version)
             }
             groups[name] = entry
         }
@@ -93,9 +95,10 @@ extension GroupTable {
         self.init(groups: groups, appliedIndex: appliedIndex)
     }
 
-    private static func offset(_ body: inout ByteReader) throws(CoordinationError)
-        -> CommittedOffset
-    {
+    private static func offset(
+        _ body: inout ByteReader,
+        _ version: UInt16
+    ) throws(CoordinationError) -> CommittedOffset {
         var offset = CommittedOffset(
             offset: try body.integer("offset"),
             leaderEpoch: try body.integer("leader epoch"),
@@ -104,6 +107,10 @@ extension GroupTable {
         )
         let expiry = try body.integer("expiry", as: Int64.self)
         offset.expiryTime = expiry == -1 ? nil : Timestamp(expiry)
+        guard version >= 3 else { return offset }
+        let id = try body.topicID("topic id")
+        let knownAt = LogIndex(try body.integer("index of metadata"))
+        if id != .zero { offset.topic = CommittedTopic(id: id, knownAt: knownAt) }
         return offset
     }
 

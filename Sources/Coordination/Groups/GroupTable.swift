@@ -36,9 +36,15 @@ package struct GroupTable: Sendable, Equatable {
     }
 
     /// Takes in the records of an entry.
-    package mutating func apply(_ records: [GroupRecord], at index: LogIndex) {
+    ///
+    /// `appendTime`: the entry's, which never goes back; what the records say of time is the clock of one broker.
+    package mutating func apply(
+        _ records: [GroupRecord],
+        at index: LogIndex,
+        appendTime: Timestamp
+    ) {
         advance(to: index)
-        for record in records { apply(record) }
+        for record in records { apply(record, appendTime) }
     }
 
     /// Takes note of an entry without records.
@@ -47,12 +53,14 @@ package struct GroupTable: Sendable, Equatable {
         appliedIndex = index
     }
 
-    private mutating func apply(_ record: GroupRecord) {
+    private mutating func apply(_ record: GroupRecord, _ appendTime: Timestamp) {
         switch record {
-        case .offset(let group, let key, let offset):
+        case .offset(let group, let key, var offset):
+            offset?.raiseTime(to: appendTime)
             groups[group, default: Entry()].offsets[key] = offset
             if groups[group]?.isEmpty == true { groups[group] = nil }
-        case .classicGroup(let name, let state?):
+        case .classicGroup(let name, var state?):
+            state.time = max(state.time, appendTime)
             // A group uses one protocol at a time, and keeps its commits when that changes.
             groups[name, default: Entry()].classic = state
             groups[name]?.consumer = nil

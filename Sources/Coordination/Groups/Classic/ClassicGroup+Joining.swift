@@ -190,7 +190,8 @@ extension ClassicGroup {
         member.rebalanceTimeout = request.rebalanceTimeout
         member.sessionTimeout = request.sessionTimeout
         member.protocols = request.protocols
-        member.deadline = now + request.sessionTimeout
+        // It may wait in JoinGroup as long as the member whose place it takes might.
+        member.deadline = now + (member.isNew ? Self.newMemberTimeout : request.sessionTimeout)
         insert(member)
         note(.replaced(GroupEvent.clipped(old), by: member.named))
         if wasLeader { leader = id }

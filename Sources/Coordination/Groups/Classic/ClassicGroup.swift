@@ -161,10 +161,13 @@ package struct ClassicGroup: Sendable {
     /// How many members it has.
     package var memberCount: Int { members.count }
 
-    /// How many bytes its members say of themselves.
-    package var subscriptionByteCount: Int {
-        members.values.reduce(0) { $0 + $1.protocols.reduce(0) { $0 + $1.byteCount } }
+    /// How many bytes its members say of themselves and were given.
+    package var byteCount: Int {
+        members.values.reduce(0) { $0 + $1.byteCount }
     }
+
+    /// How many of them are one member's.
+    package func byteCount(of member: String) -> Int { members[member]?.byteCount ?? 0 }
 
     /// Whether nobody is there, and nobody is expected.
     package var isIdle: Bool { phase == .empty && pending.isEmpty }

@@ -57,6 +57,11 @@ package struct ClassicGroupState: Hashable, Sendable {
         }
     }
 
+    /// About how many bytes its members say of themselves, and were given.
+    package var byteCount: Int {
+        members.reduce(0) { $0 + $1.subscription.readableBytes + $1.assignment.readableBytes }
+    }
+
     /// States a group.
     package init(
         protocolType: String,

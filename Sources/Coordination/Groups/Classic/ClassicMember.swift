@@ -24,7 +24,10 @@ package struct GroupProtocol: Hashable, Sendable {
     }
 
     /// How many bytes it takes.
-    package var byteCount: Int { name.utf8.count + metadata.readableBytes }
+    package var byteCount: Int { name.utf8.count + metadata.readableBytes + Self.overhead }
+
+    /// About what a strategy takes beside its bytes, so that many empty ones are not nothing.
+    private static let overhead = 16
 }
 
 /// One consumer of a classic group, as its coordinator sees it.
@@ -55,6 +58,11 @@ struct ClassicMember: Sendable {
             clientID: clientID,
             clientHost: clientHost
         )
+    }
+
+    /// How many bytes it says of itself, and was given.
+    var byteCount: Int {
+        protocols.reduce(assignment.readableBytes) { $0 + $1.byteCount }
     }
 
     /// What it says with a strategy.

@@ -124,19 +124,10 @@ extension ConsumerGroup {
         if let instance = request.subscription.instanceID, let known = instances[instance],
             known != request.memberID
         {
-            let member = state.members[known]
-            let isLeft =
-                member?.subscription.classic != nil
-                || member?.current.epoch == CurrentAssignment.awayEpoch
             guard request.isNew else {
                 throw HeartbeatRefusal(.fencedInstanceId, "another member has the static name")
             }
-            guard isLeft else {
-                throw HeartbeatRefusal(
-                    .unreleasedInstanceId,
-                    "the static name is that of member \(known), which has not left"
-                )
-            }
+            // Classic clients know no error for a name that was not released: who comes last has it, as among themselves.
             return replace(known, with: request.memberID)
         }
         guard state.members[request.memberID] == nil else { return }
@@ -147,22 +138,39 @@ extension ConsumerGroup {
 
     /// What a member reads, once it has joined; it has a whole session from now on.
     package mutating func share(
-        of id: String,
-        instanceID: String?,
-        generation: Int32,
+        for request: SyncRequest,
         now: Instant
     ) throws(HeartbeatRefusal) -> Set<TopicPartition> {
-        let current = try classicMember(id, instanceID).current
-        guard current.epoch == generation else {
+        let id = request.memberID
+        let member = try classicMember(id, request.instanceID)
+        let current = member.current
+        guard current.epoch == request.generation else {
             throw HeartbeatRefusal(.illegalGeneration, "the generation is \(current.epoch)")
         }
+        let strategy = member.subscription.classic?.protocols.first?.name
+        guard request.protocolType.map({ $0 == Self.protocolType }) ?? true,
+            request.protocolName.map({ $0 == strategy }) ?? true
+        else {
+            throw HeartbeatRefusal(
+                .inconsistentGroupProtocol,
+                "the member shares by \(strategy ?? "")"
+            )
+        }
         touch(id, now: now)
+        patience[id]?.sync = nil
         return current.assigned
     }
 
-    /// A member was told its generation: it can say nothing before, however long that took.
+    /// What groups of consumers are called among groups of the classic protocol.
+    package static let protocolType = "consumer"
+
+    /// A member was told its generation: it can say nothing before, however long that took, and has to ask for its share now.
     package mutating func hasJoined(_ id: String, now: Instant) {
-        if state.members[id] != nil { touch(id, now: now) }
+        guard let member = state.members[id], member.subscription.classic != nil else { return }
+        touch(id, now: now)
+        let deadline = now + member.rebalanceTimeout
+        patience[id]?.sync = deadline
+        expect(deadline)
     }
 
     /// A member is alive; the error tells it to join again where there is something for it to give back or to get.

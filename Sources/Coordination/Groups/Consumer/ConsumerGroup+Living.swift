@@ -23,6 +23,9 @@ extension ConsumerGroup {
             try recognize(request)
         }
         touch(request.memberID, now: now)
+        // What a member of the classic protocol is waited for does not concern one that speaks this protocol now.
+        patience[request.memberID]?.rejoin = nil
+        patience[request.memberID]?.sync = nil
         update(request, image)
         assignIfDue(image, now: now)
         let id = request.memberID
@@ -40,7 +43,7 @@ extension ConsumerGroup {
     }
 
     /// What the client says must be something that can be done.
-    private func check(
+    private mutating func check(
         _ request: ConsumerHeartbeat,
         _ image: MetadataImage
     ) throws(HeartbeatRefusal) {
@@ -63,19 +66,28 @@ extension ConsumerGroup {
                     "the group has \(Self.patternLimit) expressions already"
                 )
             }
-            try check(text, image)
+            try check(text, instead: isLeft ? former : nil, image)
         }
     }
 
-    /// An expression must be one, and nothing that holds the broker up for all its topics.
-    private func check(_ text: String, _ image: MetadataImage) throws(HeartbeatRefusal) {
+    /// An expression must be one, and nothing that holds the broker up for all its topics, together with the group's others.
+    ///
+    /// `former`: the one that the member had, if nobody else has it.
+    private mutating func check(
+        _ text: String,
+        instead former: String?,
+        _ image: MetadataImage
+    ) throws(HeartbeatRefusal) {
         do throws(TopicPatternError) {
-            let pattern = try TopicPattern(text)
-            let stepCount = image.topics.reduce(0) { $0 + $1.key.utf8.count } * pattern.size
+            var size = try TopicPattern(text).size
+            for other in patternCounts.keys where other != former {
+                size += compiled(other)?.size ?? 0
+            }
+            let stepCount = image.topics.reduce(0) { $0 + $1.key.utf8.count } * size
             guard stepCount <= Self.matchStepLimit else {
                 throw TopicPatternError(
                     explanation:
-                        "it may take \(stepCount) steps for all topics, more than \(Self.matchStepLimit)"
+                        "with the group's others it may take \(stepCount) steps for all topics, more than \(Self.matchStepLimit)"
                 )
             }
         } catch {
@@ -85,7 +97,7 @@ extension ConsumerGroup {
 
     /// The most expressions of a group.
     private static let patternLimit = 32
-    /// The most steps of an expression for the names of all topics: a tenth of a second.
+    /// The most steps of all expressions for the names of all topics: a tenth of a second, ten turns.
     private static let matchStepLimit = 50_000_000
 
     // MARK: Coming
@@ -111,8 +123,11 @@ extension ConsumerGroup {
         _ known: String,
         _ request: ConsumerHeartbeat
     ) throws(HeartbeatRefusal) {
-        guard let member = state.members[known],
-            member.current.epoch == CurrentAssignment.awayEpoch
+        // A member of the classic protocol says nothing when its process ends, so nothing can be asked of it.
+        let member = state.members[known]
+        guard
+            member?.subscription.classic != nil
+                || member?.current.epoch == CurrentAssignment.awayEpoch
         else {
             throw HeartbeatRefusal(
                 .unreleasedInstanceId,
@@ -265,7 +280,7 @@ extension ConsumerGroup {
         for (id, patience) in patience {
             if patience.session <= now {
                 late.append((id, .silent))
-            } else if [patience.revocation, patience.rejoin].contains(where: {
+            } else if [patience.revocation, patience.rejoin, patience.sync].contains(where: {
                 $0.map { $0 <= now } == true
             }) {
                 late.append((id, .keeping))
@@ -273,7 +288,12 @@ extension ConsumerGroup {
         }
         late.sort { $0.id < $1.id }
         if !late.isEmpty { remove(late.map(\.id), image, now: now) }
-        if let assignmentDeadline, assignmentDeadline <= now { assignIfDue(image, now: now) }
+        if !unmatched.isEmpty || state.epoch > state.targetEpoch && !isMatched {
+            refreshTopics(image)
+        }
+        if state.epoch > state.targetEpoch, assignmentDeadline.map({ $0 <= now }) ?? true {
+            assignIfDue(image, now: now)
+        }
         findNextDeadline(now: now)
         return late
     }
@@ -282,7 +302,7 @@ extension ConsumerGroup {
     package enum Silence: Sendable {
         /// It was not heard for as long as a session lasts.
         case silent
-        /// It did not give back what it had to, or did not join again.
+        /// It did not give back what it had to, did not join again, or did not ask for its share.
         case keeping
     }
 }

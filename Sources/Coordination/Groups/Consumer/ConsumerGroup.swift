@@ -48,6 +48,8 @@ package struct ConsumerGroup: Sendable {
         var revocation: Instant?
         /// Until when a member of the classic protocol has to have joined again; nil where it has not been told to.
         var rejoin: Instant?
+        /// Until when a member of the classic protocol that has joined has to have asked for its share; nil where it has.
+        var sync: Instant?
     }
 
     /// The group's name.
@@ -67,12 +69,16 @@ package struct ConsumerGroup: Sendable {
     var patience: [String: Patience] = [:]
     /// The expressions of members, compiled.
     var patterns: [String: TopicPattern] = [:]
-    /// The topics that each expression names, as of `knownTopics`.
+    /// The topics that each expression names, among those that it was compared with.
     var matches: [String: Set<TopicID>] = [:]
-    /// The topics at which all of them have been looked.
+    /// The topics that all of them have been, or are about to be, compared with.
     var matchedTopics: Set<TopicID> = []
+    /// What is left to compare, the oldest first.
+    var unmatched: [Comparison] = []
     /// The metadata that the topics of the members were last looked up in; nil before that.
     var knownTopics: LogIndex?
+    /// The racks that the target was computed for, where it looks at them; unknown after a change of the coordinator.
+    var assignedRacks: [TopicID: [Set<String>]]?
     /// When the target was computed last.
     var assignmentTime: Instant?
     /// When a target is due that has been put off.
@@ -117,8 +123,11 @@ package struct ConsumerGroup: Sendable {
     package var memberCount: Int { state.members.count }
 
     /// How many bytes they say of themselves.
-    package var subscriptionByteCount: Int {
-        state.members.values.reduce(0) { $0 + $1.subscription.byteCount }
+    package var byteCount: Int { state.byteCount }
+
+    /// How many of them are one member's.
+    package func byteCount(of member: String) -> Int {
+        state.members[member]?.subscription.byteCount ?? 0
     }
 
     /// The topics that its members want and that exist.
@@ -141,9 +150,8 @@ package struct ConsumerGroup: Sendable {
     ///
     /// `knowsEpochs`: whether the client speaks a version of the API that has epochs, as members of the consumer protocol must.
     package func check(_ id: String, epoch: Int32, knowsEpochs: Bool) -> ErrorCode {
-        guard let member = state.members[id] else {
-            return knowsEpochs ? .unknownMemberId : .unsupportedVersion
-        }
+        // A member that was given up has to join again, whatever it speaks.
+        guard let member = state.members[id] else { return .unknownMemberId }
         let isClassic = member.subscription.classic != nil
         guard isClassic || knowsEpochs else { return .unsupportedVersion }
         if member.current.epoch == epoch { return .noError }
@@ -187,6 +195,7 @@ package struct ConsumerGroup: Sendable {
             if patternCounts[pattern] == nil {
                 patterns[pattern] = nil
                 matches[pattern] = nil
+                unmatched.removeAll { $0.pattern == pattern }
             }
         }
     }
@@ -226,13 +235,15 @@ package struct ConsumerGroup: Sendable {
         var deadlines = patience.values.map(\.session)
         deadlines += patience.values.compactMap(\.revocation)
         deadlines += patience.values.compactMap(\.rejoin)
+        deadlines += patience.values.compactMap(\.sync)
         if let assignmentDeadline { deadlines.append(assignmentDeadline) }
+        if !unmatched.isEmpty { deadlines.append(now) }
         // Many members that fall silent one after the other are looked at together.
         nextDeadline = deadlines.min().map { max($0, now + Self.shortestTick) }
     }
 
     /// The least time between two looks at the timers.
-    private static let shortestTick = Duration.milliseconds(20)
+    static let shortestTick = Duration.milliseconds(20)
 }
 
 extension CurrentAssignment {

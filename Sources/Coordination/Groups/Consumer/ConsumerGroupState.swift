@@ -14,6 +14,9 @@ package struct ConsumerGroupState: Hashable, Sendable {
     /// A group that nobody has joined yet.
     package init() {}
 
+    /// About how many bytes its members say of themselves.
+    package var byteCount: Int { members.values.reduce(0) { $0 + $1.subscription.byteCount } }
+
     /// Takes in a fact.
     mutating func apply(_ record: ConsumerGroupRecord) {
         switch record {
@@ -85,7 +88,7 @@ package struct ConsumerSubscription: Hashable, Sendable {
     /// About how many bytes it takes.
     package var byteCount: Int {
         let said = topics.reduce(pattern?.utf8.count ?? 0) { $0 + $1.utf8.count + 2 }
-        return said + (classic?.protocols.reduce(0) { $0 + $1.byteCount + 16 } ?? 0)
+        return said + (classic?.protocols.reduce(0) { $0 + $1.byteCount } ?? 0)
     }
 
     /// Whether what it is to get may be another share than with `other`.
