@@ -17,6 +17,8 @@ TRANSFERS ?= 100
 # What `make sim` runs.
 SEEDS ?= 1..1000
 SIM_MINUTES ?= 60
+# Events in a second that a core must do at least.
+SIM_GATE ?= 100000
 # Seconds for each of the fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
@@ -107,14 +109,17 @@ group-figures: static ## the same of consumer groups: thousands of groups and of
 	@scripts/venv
 	$(PYTHON) bench/figures-groups --binary $(STATIC_FLOTILLA) $(if $(ONLY),--only $(ONLY))
 
-sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES
-	$(FLOTILLA) sim --seeds $(SEEDS) --minutes $(SIM_MINUTES)
+sim: build ## whole clusters under virtual time, with faults: SEEDS=1..1000, at most SIM_MINUTES, a process for each of two cores
+	scripts/sim-halves $(FLOTILLA) $(SEEDS) --minutes $(SIM_MINUTES) --gate $(SIM_GATE)
 
 mutants: deps-build ## plants one bug after the other and sees whether the simulator finds it: ONLY=1,2
 	scripts/mutants $(if $(ONLY),--only $(ONLY))
 
-sim-short: build ## sixty seeds of it, at most two minutes
-	$(FLOTILLA) sim --seeds 1..60 --minutes 2
+sim-short: build ## sixty seeds of it, ten without the fault atlas, and two in two processes: at most two minutes
+	$(FLOTILLA) sim --seeds 1..60 --minutes 1.3
+	$(FLOTILLA) sim --seeds 1..10 --no-atlas --minutes 0.4
+	one=$$($(FLOTILLA) sim --seeds 1..2 | tail -1); two=$$($(FLOTILLA) sim --seeds 1..2 | tail -1); \
+	[[ "$$one" == digest* && "$$one" == "$$two" ]] || { echo "two processes differ: $$one, $$two"; exit 1; }
 
 fuzz-short: deps-build ## twenty seconds of each of them
 	scripts/fuzz run 20

@@ -29,7 +29,8 @@ extension Replica {
     /// The group's members, by the newest entry that says so, committed or not.
     package var membership: Membership { raft.membership }
 
-    /// The index that the next proposal's entry will have, if leadership lasts until the end of the turn.
+    /// The index that the next proposal's entry will have, if leadership lasts until the end of the turn and Raft appends no membership
+    /// meanwhile.
     package var nextProposalIndex: LogIndex { raft.lastIndex + UInt64(queue.count + 1) }
 
     /// The bytes that wait for their commit, with those proposed in this turn.

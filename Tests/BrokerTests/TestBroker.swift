@@ -173,6 +173,7 @@ final class TestBroker {
                         settings.shard(of: $0.key.partition) == shard.index
                     },
                     unreadable: unreadable,
+                    mayHaveForgotten: recovery.areUnknownGroupsSuspect,
                     newClusterID: "AAAAAAAAAAAAAAAAAAAAAA",
                     registration: registration
                 )

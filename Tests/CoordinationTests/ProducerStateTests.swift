@@ -319,6 +319,21 @@ struct ProducerStateTests {
         #expect(log.entries.last?.index == 8)
     }
 
+    @Test(
+        "A batch behind an entry of Raft's own is in flight until it is applied itself"
+    )
+    func behindMembership() {
+        var state = ProducerState(limits: .standard)
+        state.noteAppended(.of(1, 0), at: 1)
+        state.advance(to: 1, appendTime: 1000)
+        state.checkInvariants()
+        #expect(state.check(.of(1, 0)) == .inFlightDuplicate(of: 1))
+        state.apply(.of(1, 0), at: 2, baseOffset: 0, timestamp: 0, appendTime: 1000)
+        state.checkInvariants()
+        #expect(state.inFlightCount == 0)
+        #expect(state.check(.of(1, 0)) == .duplicate(baseOffset: 0, timestamp: 0))
+    }
+
     @Test("The overlay stays small however long the leader leads")
     func longOverlay() {
         let log = ProducerLog()

@@ -1,3 +1,4 @@
+import ArgumentParser
 import FlotillaClient
 import FlotillaModel
 import NIOCore
@@ -179,5 +180,69 @@ struct CommandLineTests {
         table.add("a", "5")
         table.add("longer", "1000")
         #expect(table.text == "NAME    COUNT\na           5\nlonger   1000")
+    }
+
+    @Test(
+        "What makes no sense to the simulator is said",
+        arguments: [
+            (["--seeds", "1.5"], "--seeds is FIRST..LAST, such as 1..1000"),
+            (["--seeds", "1...5"], "--seeds is FIRST..LAST, such as 1..1000"),
+            (["--seeds", "5.."], "--seeds is FIRST..LAST, such as 1..1000"),
+            (["--seeds", "5..+6"], "--seeds is FIRST..LAST, such as 1..1000"),
+            (["--seeds", "6..5"], "--seeds is FIRST..LAST, such as 1..1000"),
+            (["--seed", "1", "--seeds", "1..2"], "either --seed or --seeds, please"),
+            (["--minutes", "nan"], "--minutes is a number above 0"),
+            (["--minutes", "inf"], "--minutes is a number above 0"),
+            (["--minutes", "1e300"], "--minutes is a number above 0"),
+            (["--minutes", "0"], "--minutes is a number above 0"),
+            (["--brokers", "2"], "--brokers is a number from 3 to 9"),
+            (["--faults", ""], "no fault is called ''"),
+            (["--faults", "kill,,cut"], "no fault is called ''"),
+            (["--workloads", "produce,"], "no workload is called ''"),
+            (["--gate", "-1"], "--gate"),
+        ] as [([String], String)]
+    )
+    func simulatorUsage(arguments: [String], expected: String) {
+        do {
+            _ = try Flotilla.parseAsRoot(["sim"] + arguments)
+            Issue.record("\(arguments) is taken")
+        } catch {
+            #expect(Flotilla.message(for: error).contains(expected))
+        }
+    }
+
+    @Test("Seeds are a range; a plan is told as options that make it again")
+    func simulatorArguments() throws {
+        #expect(try SimArguments.seeds("1..18446744073709551615") == 1...UInt64.max)
+        let options = [
+            "--seed", "7", "--brokers", "5", "--faults", "cut,kill", "--workloads", "none",
+            "--no-atlas",
+        ]
+        #expect(try SimArguments.replay(SimCommand.parse(options).setting().plan(of: 7)) == options)
+    }
+
+    @Test("A process that runs seeds tells them on lines, and its end by a trap is a sentence")
+    func simulatorProcess() throws {
+        var tally = SimTally()
+        tally.seedCount = 1
+        tally.eventCount = 12
+        tally.digest = 0xFEED
+        tally.faults = ["kill": 3, "cut": 1]
+        #expect(SimTally(tally.text) == tally)
+        let script = """
+            printf 'seed\\t4\\nheld\\t\(tally.text)\\nseed\\t5\\ntold\\t1.000 a\\tline\\n'
+            echo 'Storage/Journal.swift:7: Fatal error: the log has no gaps' >&2
+            echo ' 1 [ra] 0x01 run() + 1 in flotilla at /x/Sources/Storage/Journal.swift:7:9' >&2
+            kill -ILL $$
+            """
+        var lines: [String] = []
+        let end = try SimProcess("/bin/sh", ["-c", script]).read { lines.append($0.text) }
+        #expect(
+            lines == ["seed\t4\n", "held\t\(tally.text)\n", "seed\t5\n", "told\t1.000 a\tline\n"]
+        )
+        #expect(end == .died("a trap: the log has no gaps in Storage/Journal.swift:7"))
+        let silent = try SimProcess("/bin/sh", ["-c", "kill -SEGV $$"]).read { _ in }
+        #expect(silent == .died("the process is ended by signal 11"))
+        #expect(try SimProcess("/bin/sh", ["-c", ":"]).read { _ in } == .done)
     }
 }

@@ -59,11 +59,6 @@ extension Shard {
         return coordinators.flatMap(\.listings)
     }
 
-    /// Stops the process if a group is in a state that nothing may bring about; for tests and the simulator.
-    package func checkGroups() {
-        for partition in allPartitions { partition.coordinator?.checkInvariants() }
-    }
-
     /// Why nothing can be written about groups at the moment; nil where something can.
     ///
     /// A commit is as small as a record, and has to fit into the same bounds.

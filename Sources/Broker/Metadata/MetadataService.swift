@@ -20,6 +20,9 @@ final class MetadataService {
     private var indexWaiters: [IndexWaiter] = []
     /// Who waits until this broker's disk has the metadata up to an index.
     private var durabilityWaiters: [(index: LogIndex, action: () -> Void)] = []
+    private var wholenessWaiters: [() -> Void] = []
+    /// Where the log ended when a leader had confirmed it for the first time.
+    private var confirmedEnd: LogIndex?
     /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
     private(set) var isTaking = false
@@ -97,6 +100,7 @@ final class MetadataService {
         guard replica.isServing || shard.settings.isClustered else { return }
         tell()
         settleIndexWaiters()
+        settleWholenessWaiters()
         ensureRegistered()
     }
 
@@ -115,6 +119,7 @@ final class MetadataService {
         }
         settleIndexWaiters()
         settleDurabilityWaiters()
+        settleWholenessWaiters()
         guard isTaking, shard.settings.isClustered else { return balancer.pause() }
         guideGroup()
         balancer.tick(machine.controller.image)
@@ -293,6 +298,27 @@ final class MetadataService {
         for waiter in ready { waiter.action() }
     }
 
+    /// Goes on when a leader has confirmed the log here, and all that it held then is applied.
+    ///
+    /// Whatever this broker had applied in an earlier life was on its disk, or is on a leader's that has matched it since.
+    func whenWhole(_ action: @escaping () -> Void) {
+        wholenessWaiters.append(action)
+        settleWholenessWaiters()
+    }
+
+    private func settleWholenessWaiters() {
+        guard !wholenessWaiters.isEmpty, replica.isElectable, replica.leader != nil else { return }
+        let end = confirmedEnd ?? replica.log.lastIndex
+        confirmedEnd = end
+        // What was never committed may have made way for less.
+        guard machine.controller.image.appliedIndex >= min(end, replica.log.lastIndex) else {
+            return
+        }
+        let ready = wholenessWaiters
+        wholenessWaiters = []
+        for action in ready { action() }
+    }
+
     /// Goes on when this broker's own disk has the metadata up to an index; it may have applied that before.
     func whenDurable(upTo index: LogIndex, _ action: @escaping () -> Void) {
         guard replica.log.commitIndex < index else { return action() }
@@ -343,6 +369,9 @@ final class MetadataService {
 
     /// Commands that may wait while the metadata log has no leader yet.
     static let waitingLimit = 10_000
+
+    /// Commands that wait.
+    var waitingCount: Int { waiting.count }
 
     private func retryWaiting() {
         guard isTaking || remoteLeader != nil, !waiting.isEmpty else { return }

@@ -65,7 +65,7 @@ final class Partition {
             hardState: recovered?.hardState ?? .initial,
             membership: Membership(voters: local.members),
             journalEnd: recovered?.journalEnd ?? .zero,
-            isElectable: recovered?.isElectable ?? true,
+            isElectable: recovered?.isElectable ?? !shard.forgotten.contains(local.group),
             machine: groups ?? producers,
             settings: settings,
             seed: shard.random.next(),

@@ -66,6 +66,9 @@ extension Shard {
         case .metadataIsDurable(let index):
             guard let metadata else { preconditionFailure("the metadata log is on shard 0") }
             metadata.whenDurable(upTo: index) { completion(.barrier) }
+        case .metadataIsWhole:
+            // Without its log nothing of the metadata is known here, so nothing waits for it.
+            metadata?.whenWhole { completion(.barrier) }
         case .transfer(let transfer):
             perform(transfer) { completion(.transfer($0)) }
         case .peer(let broker, let question):

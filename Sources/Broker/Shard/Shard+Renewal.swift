@@ -14,9 +14,10 @@ extension Shard {
     /// Where this broker alone has the partition nobody could take a new member in, and the log is all there is: it is opened,
     /// and neither votes nor leads.
     func mustBeRenewed(_ group: GroupID) -> Bool {
-        guard recovered[group]?.hasLostVote == true || unreadable.contains(group) else {
-            return false
-        }
+        guard
+            recovered[group]?.hasLostVote == true || unreadable.contains(group)
+                || forgotten.contains(group)
+        else { return false }
         let members = image.place(of: group.partition)?.members ?? []
         return members.contains { $0.broker != settings.broker }
     }

@@ -70,7 +70,7 @@ extension Shard {
     ///
     /// A broker that came back empty reads the metadata from its beginning, and on the way is told of places that it had once. Epochs
     /// are given out in one order: what this incarnation gets comes after its own place in the metadata's group.
-    private func isOfFormerLife(_ member: GroupMember) -> Bool {
+    func isOfFormerLife(_ member: GroupMember) -> Bool {
         member.epoch < settings.metadataMember.epoch
     }
 
@@ -95,7 +95,8 @@ extension Shard {
         return image.place(of: group.partition)?.members.contains(member) == true
     }
 
-    private func open(_ local: LocalReplica) {
+    func open(_ local: LocalReplica) {
+        guard !isInDoubt(local.group) else { return }
         guard !mustBeRenewed(local.group) else { return renew(local.group) }
         // A new log over a damaged one would have forgotten what that one acknowledged.
         guard !unreadable.contains(local.group) else { return }
@@ -154,6 +155,7 @@ extension Shard {
         guard removals[group] == nil else { return }
         removals[group] = .underWay
         recovered[group] = nil
+        forgotten.remove(group)
         if let open = partitions[group.partition], open.replica.group == group {
             forget(open)
             retired[group] = open

@@ -1,4 +1,4 @@
-import FlotillaCoordination
+package import FlotillaCoordination
 package import FlotillaEnvironment
 package import FlotillaModel
 import FlotillaRaft
@@ -19,7 +19,7 @@ package final class Shard {
     let resources: LogResources
 
     /// The cluster as this shard knows it.
-    private(set) var image = MetadataImage()
+    package private(set) var image = MetadataImage()
     private(set) var config: BrokerConfig
     var leadership = Leadership()
     var sessions: FetchSessionCache
@@ -43,6 +43,10 @@ package final class Shard {
     var renewals: [GroupID: String] = [:]
     /// What the disk holds and cannot be opened.
     private(set) var unreadable: Set<GroupID> = []
+    /// Whether the disk knows all replicas that were on it.
+    var memory = DiskMemory.whole
+    /// Replicas of which the disk holds nothing, and may have held something.
+    var forgotten: Set<GroupID> = []
     var isStartupFinished = false
     private var isStarted = false
 
@@ -126,6 +130,7 @@ package final class Shard {
         unreadable = facts.unreadable
         isStarted = true
         if index == 0 { openMetadata(facts) }
+        if facts.mayHaveForgotten { doubtMemory() }
         startHousekeeping()
         startPeers()
         scrubber.start()

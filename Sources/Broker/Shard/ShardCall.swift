@@ -37,6 +37,8 @@ package enum ShardCall: Sendable {
     case metadata(MetadataCommand, within: Duration)
     /// Answers `barrier` when this broker's disk has the metadata up to an index; to the shard of the metadata log.
     case metadataIsDurable(LogIndex)
+    /// Answers `barrier` when this broker has of the metadata whatever it ever had; to the shard of the metadata log.
+    case metadataIsWhole
     /// Has a partition led by another of its replicas; to the shard of the partition where this broker leads it, else to the
     /// shard of the metadata log, which asks the leader.
     case transfer(LeaderTransfer)

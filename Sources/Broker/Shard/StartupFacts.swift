@@ -10,6 +10,8 @@ package struct StartupFacts: Sendable {
     /// The replicas that the disk holds and that cannot be opened: they are left as they are, and nothing is made in
     /// their place.
     package var unreadable: Set<GroupID>
+    /// Whether replicas may have been here of which the disk holds nothing any more.
+    package var mayHaveForgotten: Bool
     /// The id that a new cluster gets, should there be none yet.
     package var newClusterID: String
     /// What the cluster is told of this broker.
@@ -19,11 +21,13 @@ package struct StartupFacts: Sendable {
     package init(
         replicas: [GroupID: RecoveredReplica],
         unreadable: Set<GroupID> = [],
+        mayHaveForgotten: Bool = false,
         newClusterID: String,
         registration: BrokerRegistration
     ) {
         self.replicas = replicas
         self.unreadable = unreadable
+        self.mayHaveForgotten = mayHaveForgotten
         self.newClusterID = newClusterID
         self.registration = registration
     }

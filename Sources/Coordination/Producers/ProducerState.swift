@@ -52,6 +52,7 @@ struct InFlightBatch: Hashable, Sendable {
     var epoch: Int16
     var baseSequence: Int32
     var lastSequence: Int32
+    /// Its entry's, or a lower one, see `ProducerState.noteAppended(_:at:)`.
     var index: LogIndex
 }
 
@@ -203,7 +204,8 @@ package struct ProducerState: Sendable {
     ///
     /// - Parameters:
     ///   - batch: what its header says.
-    ///   - index: its entry, which retries wait for; above those of the producer's earlier batches.
+    ///   - index: its entry, which retries wait for, or one before it: Raft may yet put an entry of its own in between. Above those of the
+    ///     producer's earlier batches.
     /// - Returns: its name, for `withdraw(_:)`.
     @discardableResult
     package mutating func noteAppended(_ batch: ProducerBatch, at index: LogIndex) -> InFlightNote {
@@ -307,7 +309,10 @@ package struct ProducerState: Sendable {
                 $0.epoch == batch.epoch && isSame($0.baseSequence, $0.lastSequence, batch)
             })
         else { return }
-        assert(waiting[place].index == index, "a batch is noted under the index that it gets")
+        assert(
+            waiting[place].index <= index,
+            "no batch comes before the index that it is noted under"
+        )
         inFlightCount -= place + 1
         inFlight[batch.producer] = place + 1 == waiting.count ? nil : Array(waiting[(place + 1)...])
     }
@@ -367,10 +372,6 @@ extension ProducerState {
             "no producer without a batch in the overlay"
         )
         for batches in waiting {
-            precondition(
-                batches.allSatisfy { $0.index > appliedIndex },
-                "what is applied is not in flight"
-            )
             precondition(
                 zip(batches, batches.dropFirst()).allSatisfy { $0.index < $1.index },
                 "the overlay is in order"

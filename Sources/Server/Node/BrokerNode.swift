@@ -122,6 +122,7 @@ package final class BrokerNode: Service {
                     shardSettings.shard(of: $0.key.partition) == index
                 },
                 unreadable: data.unreadable,
+                mayHaveForgotten: data.mayHaveForgotten,
                 newClusterID: clusterID,
                 registration: cluster.registration
             )

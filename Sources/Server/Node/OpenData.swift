@@ -19,6 +19,7 @@ struct OpenData: Sendable {
     let replicas: [GroupID: RecoveredReplica]
     /// Replicas that could not be opened; they are left as they are.
     let unreadable: Set<GroupID>
+    let mayHaveForgotten: Bool
     private let locks: [DataDirectoryLock]
     private let directory: String
     private let hasSyncFailed: Bool
@@ -81,6 +82,7 @@ struct OpenData: Sendable {
             journal = contents.journal
             replicas = contents.replicas
             unreadable = contents.unreadable
+            mayHaveForgotten = contents.mayHaveForgotten
         case .failure(let loss): throw StartError.memoryLost(loss.reason)
         }
         self.identity = identity

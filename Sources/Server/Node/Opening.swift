@@ -20,6 +20,8 @@ struct Opening: Sendable {
         var journal: JournalThread<JournalService>
         var replicas: [GroupID: RecoveredReplica]
         var unreadable: Set<GroupID>
+        /// Whether the journal may have known replicas of which nothing else is left.
+        var mayHaveForgotten: Bool
     }
 
     /// The directory does not know any more what the broker promised; nothing is open then.
@@ -55,7 +57,12 @@ struct Opening: Sendable {
                     Loss(reason: "the journal lost this broker's vote about the metadata")
                 )
             }
-            let contents = Contents(journal: journal, replicas: replicas, unreadable: unreadable)
+            let contents = Contents(
+                journal: journal,
+                replicas: replicas,
+                unreadable: unreadable,
+                mayHaveForgotten: recovery.areUnknownGroupsSuspect
+            )
             return .success(contents)
         } catch {
             journal.stop()

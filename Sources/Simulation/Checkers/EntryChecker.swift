@@ -9,35 +9,33 @@ final class EntryChecker {
     private unowned let world: World
     /// The checksums of committed entries; each covers all before it.
     private var committed: [TopicPartition: [LogIndex: UInt32]] = [:]
-    /// How far a replica's committed entries were compared in this life.
-    private var compared: [ReplicaPlace: (life: Int, index: LogIndex)] = [:]
 
     init(world: World) {
         self.world = world
     }
 
     /// Compares what is committed and at hand with what others have there.
-    func compare(_ replica: Replica, life: Int) {
-        guard !replica.hasFailed, !replica.isInstalling else { return }
+    ///
+    /// - Parameters:
+    ///   - replica: one that has its log.
+    ///   - index: where to go on.
+    /// - Returns: where to go on the next time.
+    func compare(_ replica: Replica, from index: LogIndex) -> LogIndex {
         let partition = replica.group.partition
         let log = replica.log
-        let place = ReplicaPlace(replica)
-        var next = LogIndex(1)
-        if let last = compared[place], last.life == life { next = last.index }
-        next = max(next, log.firstIndex)
-        guard next <= log.commitIndex else { return }
+        var next = max(index, log.firstIndex)
         while next <= log.commitIndex {
-            if let frame = log.frame(at: next) {
-                if let known = committed[partition]?[next], known != frame.checksum {
-                    return world.violate(
+            if let checksum = log.frame(at: next)?.checksum {
+                let known = committed[partition, default: [:]].updateValue(checksum, forKey: next)
+                if let known, known != checksum {
+                    world.violate(
                         "\(partition): entry \(next) is committed with two contents, one of them on \(replica.member)"
                     )
                 }
-                committed[partition, default: [:]][next] = frame.checksum
             }
             next = next.next
         }
-        compared[place] = (life, next)
+        return next
     }
 
     // MARK: The end of a run
@@ -51,8 +49,18 @@ final class EntryChecker {
         var difference: String?
         for replica in replicas {
             let partition = replica.group.partition
+            let committed = committed[partition] ?? [:]
+            if let last = committed.keys.max(), last > replica.log.lastIndex {
+                return
+                    "\(partition) ends at \(replica.log.lastIndex) on \(replica.member), and entry \(last) was committed"
+            }
             do {
                 try forEachEntry(of: replica.log) { entry in
+                    if let checksum = committed[entry.frame.index], checksum != entry.frame.checksum
+                    {
+                        difference =
+                            "\(partition): entry \(entry.frame.index) of \(replica.member) is not what was committed there"
+                    }
                     let content = Content(entry)
                     let other = known[partition]?[entry.frame.index]
                     if let other, other != content {

@@ -3,6 +3,8 @@ final class GroupChecker {
     private unowned let world: World
     private var owners: [Share: String] = [:]
     private var commits: [Place: Commits] = [:]
+    /// The groups of which a commit was acknowledged.
+    private var committers: Set<String> = []
 
     private struct Share: Hashable {
         var group: String
@@ -50,6 +52,25 @@ final class GroupChecker {
         let place = Place(group: group, partition: partition)
         let before = commits[place]?.acknowledged ?? -1
         commits[place]?.acknowledged = max(before, offset)
+        committers.insert(group)
+    }
+
+    /// What a group at rest must have done and has not, in words: its members have all the partitions among them, and it has committed.
+    ///
+    /// `count`: how many partitions there are at least; how many there are beyond is not known.
+    func whatIsLeft(of members: [GroupClient], atLeast count: Int) -> String? {
+        var shares: [String: Set<Int32>] = [:]
+        for member in members { shares[member.group, default: []].formUnion(member.positions.keys) }
+        for (group, partitions) in shares.sorted(by: { $0.key < $1.key }) {
+            let isWhole =
+                partitions.count >= count
+                && (0..<Int32(partitions.count)).allSatisfy(partitions.contains)
+            guard isWhole else {
+                return "\(group) has the partitions \(partitions.sorted()) of \(count)"
+            }
+            guard committers.contains(group) else { return "\(group) has committed nothing" }
+        }
+        return nil
     }
 
     /// What was acknowledged so far; -1 for nothing.

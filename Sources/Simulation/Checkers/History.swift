@@ -20,16 +20,19 @@ final class History {
 
     /// Acknowledged records of a batch, from its first offset on.
     func acknowledged(_ values: [String], _ partition: TopicPartition, at offset: Int64) {
+        let log = log(partition)
+        judge(log.visibilityViolation(offset + Int64(values.count) - 1), partition)
         for (place, value) in values.enumerated() {
             acknowledgedCount += 1
-            judge(log(partition).note(acknowledged: value, at: offset + Int64(place)), partition)
+            judge(log.note(acknowledged: value, at: offset + Int64(place)), partition)
         }
     }
 
     /// A reader got a record.
     func seen(_ value: String, _ partition: TopicPartition, at offset: Int64) {
         seenCount += 1
-        judge(log(partition).note(value, at: offset), partition)
+        let log = log(partition)
+        judge(log.visibilityViolation(offset) ?? log.note(value, at: offset), partition)
     }
 
     /// Ends the run when something is wrong.

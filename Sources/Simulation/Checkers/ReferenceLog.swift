@@ -21,6 +21,10 @@ final class ReferenceLog {
     private(set) var acknowledged: [Int64: String] = [:]
     /// The highest start that a client was told or asked for: what lies below may be gone.
     private(set) var startOffset: Int64 = 0
+    /// The highest start that anybody asked for: nothing from there on may be gone.
+    private(set) var askedStart: Int64 = 0
+    /// The highest high watermark of any replica: what lies below is committed, and nothing else may be shown or acknowledged.
+    private(set) var visibleEnd: Int64 = 0
     /// The highest offset that anybody has seen, and one more.
     private(set) var endOffset: Int64 = 0
 
@@ -55,9 +59,34 @@ final class ReferenceLog {
         return note(value, at: offset)
     }
 
-    /// Records below an offset may be deleted.
+    /// A client was told that the log begins at an offset.
     func note(start offset: Int64) {
         startOffset = max(startOffset, offset)
+    }
+
+    /// A client is about to ask that records below an offset be deleted.
+    func note(askedStart offset: Int64) {
+        askedStart = max(askedStart, offset)
+        note(start: offset)
+    }
+
+    /// A replica has a high watermark.
+    func note(visible end: Int64) {
+        if end > visibleEnd { visibleEnd = end }
+    }
+
+    /// What is wrong with a log that begins at an offset.
+    func startViolation(_ offset: Int64) -> String? {
+        guard offset > askedStart else { return nil }
+        return
+            "it begins at \(offset), and nobody has asked to delete more than what is below \(askedStart)"
+    }
+
+    /// What is wrong with a client that knows the record at an offset.
+    func visibilityViolation(_ offset: Int64) -> String? {
+        guard offset >= visibleEnd else { return nil }
+        return
+            "a client knows of offset \(offset), and only what is below \(visibleEnd) is visible on any replica"
     }
 
     /// Whether the records of idempotent producers stand in the order in which they were sent.

@@ -2,39 +2,31 @@ import FlotillaModel
 import FlotillaReplication
 import FlotillaStorage
 
-/// In one life of a process what is committed, visible and deleted of a replica only grows, and in a term its leader's as well.
-final class WatermarkChecker {
+/// While a replica is open, what is visible and deleted of it only grows.
+struct WatermarkChecker {
     private unowned let world: World
-    private var marks: [ReplicaPlace: Marks] = [:]
 
-    private struct Marks {
-        /// The object in memory: a replica that is opened again begins anew.
-        var replica: ObjectIdentifier
-        var life: Int
+    /// What a replica had at the last look.
+    struct Marks {
         var highWatermark: Offset
         var logStart: Offset
+
+        init(_ replica: Replica) {
+            highWatermark = replica.highWatermark
+            logStart = replica.log.logStartOffset
+        }
     }
 
     init(world: World) {
         self.world = world
     }
 
-    /// Looks at a replica now and then.
-    func look(at replica: Replica, life: Int) {
-        guard !replica.hasFailed, !replica.isInstalling else { return }
-        let now = Marks(
-            replica: ObjectIdentifier(replica),
-            life: life,
-            highWatermark: replica.highWatermark,
-            logStart: replica.log.logStartOffset
-        )
-        let place = ReplicaPlace(replica)
-        if let before = marks.updateValue(now, forKey: place), before.life == life,
-            before.replica == now.replica
-        {
-            expect(before.highWatermark, now.highWatermark, "high watermark", replica)
-            expect(before.logStart, now.logStart, "log start", replica)
-        }
+    /// Compares a replica with what it was.
+    func look(at replica: Replica, before: Marks) -> Marks {
+        let now = Marks(replica)
+        expect(before.highWatermark, now.highWatermark, "high watermark", replica)
+        expect(before.logStart, now.logStart, "log start", replica)
+        return now
     }
 
     private func expect(_ before: Offset, _ now: Offset, _ what: String, _ replica: Replica) {

@@ -36,6 +36,7 @@ final class PartitionCursor {
     ///
     /// What lay on the disk when the process began is checked before it is served.
     private func mayHaveRotted(_ source: Source) -> Bool {
+        guard world.plan.damagesDisks else { return false }
         let broker = world.brokers[source.broker]
         return broker.life != source.life || broker.isDamagedInThisLife
     }

@@ -12,6 +12,10 @@ final class FaultInjector {
     /// The broker whose disk may change or lose what it holds.
     private let unsound: Int
     private var isOver = false
+    /// The broker that is left out when the faults end.
+    private var leftOut: Int? {
+        didSet { world.leftOut = leftOut }
+    }
     /// How many faults there were, by kind.
     private(set) var counts: [FaultClass: Int] = [:]
 
@@ -38,18 +42,68 @@ final class FaultInjector {
         }
     }
 
-    /// Ends all faults: every machine has power and its connections, every disk room and its speed.
-    func end() {
+    // MARK: The end
+
+    /// Ends the faults of a healthy core: every machine of it has power and its connections, every disk room and its speed.
+    ///
+    /// - Returns: the broker that stays down, cut off or slow; nil where all belong to the core.
+    func end() -> Int? {
         isOver = true
+        leftOut = world.plan.leavesOneOut ? brokerToLeaveOut() : nil
+        heal { $0 != leftOut }
+        guard let leftOut else { return nil }
+        switch random.draw(0...2) {
+        case 0:
+            world.tell("broker \(leftOut + 1) stays down")
+            world.crash(leftOut, powerFate())
+        case 1:
+            world.tell("broker \(leftOut + 1) stays cut off from the others")
+            world.restart(leftOut)
+            world.network.block(
+                world.brokers.indices.filter { $0 != leftOut }.flatMap {
+                    [
+                        SimulatedNetwork.Direction(source: $0, target: leftOut),
+                        SimulatedNetwork.Direction(source: leftOut, target: $0),
+                    ]
+                }
+            )
+        default:
+            world.tell("broker \(leftOut + 1) stays slow")
+            world.restart(leftOut)
+            world.network.slowness[leftOut] = .milliseconds(150)
+            world.brokers[leftOut].diskDelay = .milliseconds(400)
+        }
+        return leftOut
+    }
+
+    /// Ends what was left.
+    func healAll() {
+        leftOut = nil
+        heal { _ in true }
+    }
+
+    /// One broker of three can always be missed, unless another one's disk lacks something; then that one is left out.
+    private func brokerToLeaveOut() -> Int? {
+        guard world.plan.hasAtlas || !world.plan.mayLose else { return nil }
+        let number =
+            world.plan.mayLose ? unsound : random.draw(0...(world.brokers.count - 1))
+        return world.brokers[number].isOutside ? nil : number
+    }
+
+    private func heal(_ isHealed: (Int) -> Bool) {
         world.network.unblock(Array(world.network.blocked).sorted())
-        world.network.slowness.removeAll()
         for (number, broker) in world.brokers.enumerated() {
             world.pause(number, false)
+            world.clients.heal(number)
+            world.network.slowness[number] = nil
+            world.clients.slowness[number] = nil
+            broker.environments.forEach { $0.slowness = .zero }
             broker.disk.fault = nil
+            broker.disk.breakOff = nil
             broker.disk.misdirect = nil
             broker.disk.capacity = .max
             broker.diskDelay = world.plan.diskDelay
-            world.restart(number)
+            if isHealed(number) { world.restart(number) }
         }
     }
 
@@ -70,10 +124,13 @@ final class FaultInjector {
         case .oneWay: cut(number, isOneWay: true)
         case .reset: world.network.resetSome(percent: random.draw(5...60))
         case .clientReset: world.clients.resetSome(percent: random.draw(5...60))
+        case .clientCut: cutClients(number)
         case .slowNetwork: slowNetwork(number)
+        case .slowShard: slowShard(broker)
         case .slowDisk: slowDisk(number)
         case .fullDisk: fullDisk(broker)
         case .syncError: failOnce(broker, isSync: true)
+        case .writeError: breakOffOnce(broker)
         case .readError: failOnce(broker, isSync: false)
         case .bitRot: rot()
         case .misdirectedWrite: misdirect()
@@ -93,7 +150,7 @@ final class FaultInjector {
         world.crash(number, fate)
         let longest: Duration = random.chance(80) ? .seconds(1) : .seconds(8)
         world.act("restart", after: random.draw(.milliseconds(20), longest)) { [unowned self] in
-            self.world.restart(number)
+            if self.leftOut != number { self.world.restart(number) }
         }
     }
 
@@ -114,14 +171,50 @@ final class FaultInjector {
         }
         world.network.block(directions)
         world.act("heals", after: random.draw(.milliseconds(200), .seconds(8))) {
-            [unowned self] in self.world.network.unblock(directions)
+            [unowned self] in
+            let others = directions.filter {
+                self.leftOut != $0.source && self.leftOut != $0.target
+            }
+            self.world.network.unblock(others)
+        }
+    }
+
+    /// Some clients do not reach a broker, or it does not reach them.
+    private func cutClients(_ number: Int) {
+        let isOneWay = random.chance(40)
+        let isOutward = random.chance(50)
+        world.clients.cut(
+            number,
+            percent: random.draw(20...100),
+            requests: !isOneWay || !isOutward,
+            answers: !isOneWay || isOutward
+        )
+        world.act("clients reach it", after: random.draw(.milliseconds(200), .seconds(8))) {
+            [unowned self] in self.world.clients.heal(number)
         }
     }
 
     private func slowNetwork(_ number: Int) {
-        world.network.slowness[number] = random.draw(.milliseconds(1), .milliseconds(150))
+        let slowness = random.draw(.milliseconds(1), .milliseconds(150))
+        let reachesClients = random.chance(50)
+        world.network.slowness[number] = slowness
+        if reachesClients { world.clients.slowness[number] = slowness }
         world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
-            [unowned self] in self.world.network.slowness[number] = nil
+            [unowned self] in
+            guard self.leftOut != number else { return }
+            self.world.network.slowness[number] = nil
+            self.world.clients.slowness[number] = nil
+        }
+    }
+
+    /// One loop of a broker is busy with something else, over and over.
+    private func slowShard(_ broker: SimulatedBroker) {
+        let environments = broker.environments
+        guard !environments.isEmpty else { return }
+        let environment = environments[random.draw(0...(environments.count - 1))]
+        environment.slowness = random.draw(.microseconds(500), .milliseconds(100))
+        world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
+            environment.slowness = .zero
         }
     }
 
@@ -133,7 +226,9 @@ final class FaultInjector {
             ? random.draw(.milliseconds(800), .seconds(4))
             : random.draw(.milliseconds(5), .milliseconds(400))
         world.act("is fast again", after: random.draw(.milliseconds(200), .seconds(8))) {
-            [unowned self] in self.world.brokers[number].diskDelay = self.world.plan.diskDelay
+            [unowned self] in
+            guard self.leftOut != number else { return }
+            self.world.brokers[number].diskDelay = self.world.plan.diskDelay
         }
         // With nobody to follow it, what it still takes in is replaced when it is back.
         if hangs, random.chance(60) { cut(number, isOneWay: false) }
@@ -162,6 +257,21 @@ final class FaultInjector {
         }
     }
 
+    /// One of the next writes fails, and nobody is told how much of it came to pass.
+    private func breakOffOnce(_ broker: SimulatedBroker) {
+        var left = random.draw(0...20)
+        let share = random.draw(0...100)
+        broker.disk.breakOffError = .failed(operation: "simulated write", path: "", errno: 5)
+        broker.disk.breakOff = { [weak broker] operation in
+            guard case .write(_, _, let count) = operation else { return nil }
+            left -= 1
+            guard left < 0 else { return nil }
+            broker?.disk.breakOff = nil
+            broker?.meetsDiskFaults = true
+            return count * share / 100
+        }
+    }
+
     /// The parts of a broker's directory of which other brokers have their own.
     private static func mayRot(_ path: String) -> Bool {
         path.contains("/partitions/") || path.hasSuffix(".journal")
@@ -173,6 +283,7 @@ final class FaultInjector {
         let broker = world.brokers[unsound]
         world.crash(unsound, .dropUnsynced)
         broker.disk.fault = nil
+        broker.disk.breakOff = nil
         broker.disk.capacity = .max
         loss(broker)
         world.isLost(unsound)
@@ -186,9 +297,26 @@ final class FaultInjector {
     /// Bits change in a few places of one disk.
     private func rot() {
         let number = damagedBroker()
+        if !world.plan.hasAtlas, random.chance(40) { rotEverywhere(like: number) }
         for _ in 0..<random.draw(1...6) { flipOne(of: number) }
         // A start reads what nobody looks at before: the journal, and what was checked long ago.
         if random.chance(50) { crash(number, .keepUnsynced) }
+    }
+
+    /// One byte of a segment changes on all disks that have it: what nobody can heal must be told.
+    private func rotEverywhere(like number: Int) {
+        let disk = world.brokers[number].disk
+        let paths = disk.paths.filter {
+            $0.hasSuffix(".log") && disk.contents($0).readableBytes > 0
+        }
+        guard !paths.isEmpty else { return }
+        let path = paths[random.draw(0...(paths.count - 1))]
+        let position = writtenPosition(in: disk.contents(path))
+        for broker in world.brokers where broker.disk.byteCount(of: path) > position {
+            world.tell("bit rot in \(path) at \(position) of broker \(broker.id), as on others")
+            broker.disk.flip(path, at: Int64(position))
+            broker.noteDamage()
+        }
     }
 
     private func flipOne(of number: Int) {

@@ -20,14 +20,20 @@ package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
     case reset
     /// Connections of clients are reset.
     case clientReset = "client-reset"
+    /// Some clients and a broker do not reach each other.
+    case clientCut = "client-cut"
     /// A broker's network is slow for a while.
     case slowNetwork = "slow-network"
+    /// A shard does everything late for a while, while the others of its broker do not.
+    case slowShard = "slow-shard"
     /// A broker's disk is slow for a while.
     case slowDisk = "slow-disk"
     /// A disk is full for a while.
     case fullDisk = "full-disk"
     /// A sync fails.
     case syncError = "sync-error"
+    /// A write fails, after a part of it.
+    case writeError = "write-error"
     /// Reads fail for a moment.
     case readError = "read-error"
     /// Bits change on one broker's disk.
@@ -48,29 +54,6 @@ package enum FaultClass: String, CaseIterable, Hashable, Sendable, Comparable {
     }
 }
 
-/// What clients do in a run.
-package enum WorkloadKind: String, CaseIterable, Hashable, Sendable, Comparable {
-    case produce
-    case consume
-    /// Readers of many partitions, in fetch sessions.
-    case session
-    case administer
-    /// A setting is written and read back.
-    case register
-    /// Consumer groups that share partitions and commit.
-    case group
-    /// The same with the consumer protocol.
-    case consumerGroup
-    /// Groups of both protocols that process what producers write.
-    case process
-    /// Brokers are drained and removed, and come back empty.
-    case leave
-
-    package static func < (left: WorkloadKind, right: WorkloadKind) -> Bool {
-        left.rawValue < right.rawValue
-    }
-}
-
 /// What a seed draws before anything happens: how large the cluster is, which faults it meets and how often.
 package struct FaultPlan: Sendable {
     package var seed: UInt64
@@ -80,6 +63,8 @@ package struct FaultPlan: Sendable {
     package var workloads: Set<WorkloadKind>
     /// Whether only one broker's disk changes what it holds, so that nothing is lost; without it what is lost must be reported.
     package var hasAtlas = true
+    /// Whether one broker stays down, cut off or slow until all others have come to rest.
+    package var leavesOneOut: Bool
     /// The mean time between two faults.
     package var faultInterval: Duration
     /// How long the phase with faults lasts.
@@ -95,7 +80,7 @@ package struct FaultPlan: Sendable {
     ///
     /// - Parameters:
     ///   - seed: the same one draws the same run.
-    ///   - faults: what may happen; each seed leaves some of it out.
+    ///   - faults: what happens; of all there are each seed leaves some out.
     ///   - brokerCount: how many brokers; nil draws 3 to 5.
     package init(seed: UInt64, faults: Set<FaultClass>, brokerCount: Int? = nil) {
         var random = SeededRandom(seed: seed ^ 0x5157_4152_4D21)
@@ -105,13 +90,15 @@ package struct FaultPlan: Sendable {
         self.brokerCount = brokerCount ?? drawnCount
         shardCount = random.draw(1...3)
         let share = random.draw(20...90)
-        self.faults = Set(FaultClass.allCases.sorted().filter { _ in random.chance(share) })
-            .intersection(faults)
+        // What is asked for by name comes, whatever the seed would have drawn.
+        let drawnFaults = Set(FaultClass.allCases.sorted().filter { _ in random.chance(share) })
+        self.faults = faults == Set(FaultClass.allCases) ? drawnFaults : faults
         workloads = Set(WorkloadKind.allCases)
         faultInterval = random.draw(.milliseconds(100), .seconds(3))
         duration = .seconds(Int64(random.draw(8...25)))
         networkDelay = random.draw(.microseconds(40), .milliseconds(3))
         diskDelay = random.draw(.microseconds(30), .milliseconds(4))
+        leavesOneOut = random.chance(40) && !self.faults.isEmpty
         configs = [
             ConfigEntry("log.scrub.interval.ms", "\(random.draw(2_000...20_000))"),
             ConfigEntry("offsets.topic.num.partitions", "2"),
@@ -129,6 +116,9 @@ package struct FaultPlan: Sendable {
 
     /// Whether what lies on disks may change.
     var damagesDisks: Bool { has(.bitRot) || has(.misdirectedWrite) }
+
+    /// Whether what one broker has acknowledged may be gone from its disk.
+    var mayLose: Bool { damagesDisks || has(.wipedDisk) || has(.lostJournal) }
 
     /// Whether a kind of fault happens in this run.
     package func has(_ fault: FaultClass) -> Bool { faults.contains(fault) }

@@ -18,7 +18,7 @@ package struct SimulationOutcome: Sendable {
     package var acknowledgedCount: Int
     package var seenCount: Int
     package var faultCounts: [FaultClass: Int]
-    /// The last events, oldest first.
+    /// What led to the broken promise, oldest first; empty when all held.
     package var transcript: [String]
 }
 
@@ -26,6 +26,9 @@ package struct SimulationOutcome: Sendable {
 package struct SimulationRun {
     private let plan: FaultPlan
     private let onLine: ((String) -> Void)?
+    private let onEvent: ((String) -> Void)?
+    /// What counts as a run that does not end.
+    var limits = World.Limits()
 
     /// How long a cluster without faults may take until everything is answered, read and equal.
     private static let convergenceLimit = Duration.seconds(120)
@@ -35,77 +38,92 @@ package struct SimulationRun {
     /// - Parameters:
     ///   - plan: what may happen.
     ///   - onLine: gets every line of the transcript as it happens.
-    package init(_ plan: FaultPlan, onLine: ((String) -> Void)? = nil) {
+    ///   - onEvent: gets every event in words before it happens, which takes many times as long as the run.
+    package init(
+        _ plan: FaultPlan,
+        onLine: ((String) -> Void)? = nil,
+        onEvent: ((String) -> Void)? = nil
+    ) {
         self.plan = plan
         self.onLine = onLine
+        self.onEvent = onEvent
     }
 
     /// Runs to the end, or to the first broken promise.
     package func perform() -> SimulationOutcome {
-        let world = World(plan)
-        world.trace.onLine = onLine
+        let world = World(plan, limits: limits)
         let history = History(world: world)
         let topics = TopicDirectory(world: world)
-        let replicas = ReplicaChecker(world: world)
+        let replicas = ReplicaChecker(world: world, history: history)
+        let names = TopicNames(world: world, topics: topics)
+        world.trace.onLine = onLine.map { onLine in { onLine(names.named($0)) } }
+        world.onEvent = onEvent.map { onEvent in { onEvent(names.named($0)) } }
         world.inspect = { place, broker, shard in
             replicas.look(at: shard, place, of: broker)
         }
         world.mourn = { broker in replicas.dies(broker) }
+        world.tell("seed \(plan.seed): \(plan.words)")
         let faults = FaultInjector(world)
-        var workloads: [any Workload] = [
-            Administering(world: world, topics: topics, history: history)
-        ]
-        if plan.workloads.contains(.produce) {
-            workloads.append(Producing(world: world, topics: topics, history: history))
+        let workloads = WorkloadKind.inOrder(plan.workloads)
+            .compactMap { $0.make(world: world, topics: topics, history: history) }
+        play(world, faults, workloads)
+        if world.violation == nil {
+            EndChecker(world: world, replicas: replicas)
+                .check(workloads, within: Self.convergenceLimit)
         }
-        if plan.workloads.contains(.consume) {
-            workloads.append(Consuming(world: world, topics: topics, history: history))
-        }
-        if plan.workloads.contains(.session) {
-            workloads.append(SessionReading(world: world, topics: topics, history: history))
-        }
-        if plan.workloads.contains(.register) { workloads.append(Registering(world: world)) }
-        if plan.workloads.contains(.group) { workloads.append(Grouping(world: world)) }
-        if plan.workloads.contains(.consumerGroup) {
-            workloads.append(ConsumerGrouping(world: world))
-        }
-        if plan.workloads.contains(.process) {
-            workloads.append(Processing(world: world, topics: topics, history: history))
-        }
-        if plan.workloads.contains(.leave), plan.brokerCount > Leaving.leastBrokerCount {
-            workloads.append(Leaving(world: world))
-        }
+        let outcome = outcome(of: world, history, faults, names)
+        world.end()
+        return outcome
+    }
+
+    /// All that happens up to the last check; a broken promise ends each of the steps at once.
+    private func play(_ world: World, _ faults: FaultInjector, _ workloads: [any Workload]) {
         world.startAll()
         world.run(until: .start + .seconds(3))
         workloads.forEach { $0.start() }
         faults.start()
         world.run(until: world.now + plan.duration)
+        guard world.violation == nil else { return }
         world.tell("the faults are over")
-        faults.end()
+        let leftOut = faults.end()
         world.run(until: world.now + .seconds(5))
+        guard world.violation == nil else { return }
+        // A healthy core comes to rest whatever becomes of the broker that is left out.
+        let core = leftOut == nil ? workloads : workloads.filter { !$0.needsEveryBroker }
         workloads.filter { !($0 is Consuming) }.forEach { $0.finish() }
-        converge(world, workloads.filter { !($0 is Consuming) })
+        converge(world, core.filter { !($0 is Consuming) })
+        guard world.violation == nil else { return }
         workloads.forEach { $0.finish() }
+        converge(world, core)
+        guard world.violation == nil, leftOut != nil else { return }
+        world.tell("the last faults are over")
+        faults.healAll()
         converge(world, workloads)
-        if world.violation == nil { expectEqualReplicas(world, replicas) }
-        if plan.workloads == Set(WorkloadKind.allCases),
-            history.acknowledgedCount + history.seenCount == 0
-        {
-            world.violate("nothing was ever acknowledged or read")
+    }
+
+    private func outcome(
+        of world: World,
+        _ history: History,
+        _ faults: FaultInjector,
+        _ names: TopicNames
+    ) -> SimulationOutcome {
+        let (digest, now) = (world.trace.digest, world.now)
+        var transcript: [String] = []
+        if world.violation != nil {
+            world.tellState()
+            transcript = world.trace.transcript { world.words($0) }.map { names.named($0) }
         }
-        let outcome = SimulationOutcome(
+        return SimulationOutcome(
             seed: plan.seed,
-            violation: world.violation,
+            violation: world.violation.map { names.named($0) },
             eventCount: world.trace.eventCount,
-            digest: world.trace.digest,
-            duration: world.now - .start,
+            digest: digest,
+            duration: now - .start,
             acknowledgedCount: history.acknowledgedCount,
             seenCount: history.seenCount,
             faultCounts: faults.counts,
-            transcript: world.trace.transcript
+            transcript: transcript
         )
-        world.end()
-        return outcome
     }
 
     /// Lets time pass until the workloads have come to their end.
@@ -116,60 +134,7 @@ package struct SimulationRun {
             world.run(until: world.now + .milliseconds(200))
         }
         if let left = workloads.compactMap(\.whatIsLeft).first {
-            describeReplicas(world)
             world.lose("without faults the cluster does not come to rest: \(left)")
         }
-    }
-
-    /// All replicas of a partition hold the same log in the end.
-    private func expectEqualReplicas(_ world: World, _ checker: ReplicaChecker) {
-        let end = world.now + Self.convergenceLimit
-        while world.violation == nil {
-            let replicas = world.brokers.flatMap(\.shards).flatMap(\.allReplicas)
-            guard let difference = difference(replicas) ?? checker.compareAtEnd(replicas) else {
-                return
-            }
-            guard world.now < end else {
-                describeReplicas(world)
-                return world.lose(difference)
-            }
-            world.run(until: world.now + .milliseconds(200))
-        }
-    }
-
-    /// Tells how far each replica is, and what leaders know of the others.
-    private func describeReplicas(_ world: World) {
-        for broker in world.brokers {
-            for replica in broker.shards.flatMap(\.allReplicas) {
-                let raft = replica.raft
-                world.tell(
-                    "\(replica.group) on broker \(broker.id): \(raft.role), term \(raft.term), ends at \(replica.log.lastIndex), "
-                        + "committed \(raft.commitIndex), applied \(replica.appliedIndex)\(raft.isQuiet ? ", quiet" : "")"
-                )
-                for other in raft.membership.allMembers {
-                    guard let progress = raft.progress(of: other) else { continue }
-                    world.tell(
-                        "  knows of \(other): \(progress.state), matched \(progress.match), next \(progress.next), "
-                            + "\(progress.window.count) on their way, \(progress.isReachable ? "reachable" : "not reachable")"
-                    )
-                }
-            }
-        }
-    }
-
-    private func difference(_ replicas: [Replica]) -> String? {
-        var ends: [TopicPartition: LogIndex] = [:]
-        for replica in replicas {
-            let partition = replica.group.partition
-            guard replica.appliedIndex == replica.log.lastIndex else {
-                return "\(partition) on \(replica.member) has not applied all that it has"
-            }
-            let other = ends[partition] ?? replica.log.lastIndex
-            guard other == replica.log.lastIndex else {
-                return "\(partition) ends at \(other) and at \(replica.log.lastIndex)"
-            }
-            ends[partition] = other
-        }
-        return nil
     }
 }

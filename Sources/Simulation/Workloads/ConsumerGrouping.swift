@@ -14,12 +14,15 @@ final class ConsumerGrouping: Workload {
     private var random: SeededRandom
     private var members: [SimulatedConsumer] = []
     private var isFinishing = false
+    private let checker: GroupChecker
+    /// The partitions that the topic has for certain.
+    private var knownCount = partitionCount
 
     init(world: World) {
         self.world = world
         client = SimulatedClient("consumer groups", world: world)
         random = SeededRandom(seed: world.plan.seed ^ 0x848)
-        let checker = GroupChecker(world: world)
+        checker = GroupChecker(world: world)
         let owners = OwnershipChecker(world: world)
         for group in 0..<random.draw(1...2) {
             for number in 0..<random.draw(1...4) {
@@ -55,7 +58,10 @@ final class ConsumerGrouping: Workload {
         for member in members { member.finish() }
     }
 
-    var whatIsLeft: String? { members.lazy.compactMap(\.whatIsLeft).first }
+    var whatIsLeft: String? {
+        members.lazy.compactMap(\.whatIsLeft).first
+            ?? checker.whatIsLeft(of: members, atLeast: Int(knownCount))
+    }
 
     /// The topic gets more partitions now and then.
     private func grow(to count: Int32) {
@@ -68,7 +74,10 @@ final class ConsumerGrouping: Workload {
                 timeoutMs: 3_000
             )
             let broker = self.random.draw(0...(self.world.brokers.count - 1))
-            self.client.ask(request, version: 3, of: broker) { [weak self] _ in
+            self.client.ask(request, version: 3, of: broker) { [weak self] result in
+                if case .success(let answer) = result, answer.results.first?.errorCode == 0 {
+                    self?.knownCount = count
+                }
                 // Whatever came of it: the next number is larger than what there is.
                 self?.grow(to: count + 1)
             }

@@ -48,6 +48,15 @@ final class Consuming: Workload {
         for id in readers.keys.sorted() { readers[id]?.readToEnd() }
     }
 
+    var whatIsMissing: String? {
+        guard history.acknowledgedCount >= Self.fewRecords else { return nil }
+        return readers.values.contains { $0.hasRead }
+            ? nil : "\(history.acknowledgedCount) records were acknowledged, and no reader got any"
+    }
+
+    /// So few may all have stood in topics that are deleted.
+    private static let fewRecords = 200
+
     var whatIsLeft: String? {
         readers.values.filter { !$0.isDone }.min { $0.partition < $1.partition }.map(\.state)
     }
@@ -106,6 +115,9 @@ final class PartitionReader {
 
     func readToEnd() { isFinishing = true }
 
+    /// Whether it got any record in its last pass.
+    var hasRead: Bool { !read.isEmpty }
+
     private func later(_ delay: Duration) {
         world.act("reader", after: delay) { [weak self] in self?.fetch() }
     }
@@ -128,6 +140,7 @@ final class PartitionReader {
             topics: [
                 .init(
                     topic: topic.name,
+                    topicId: topic.id,
                     partitions: [
                         .init(
                             partition: partition.partition,
@@ -141,7 +154,7 @@ final class PartitionReader {
         )
         let broker = nearBroker ?? topics.broker(for: partition)
         let source = PartitionCursor.Source(broker, in: world)
-        client.ask(request, version: 12, of: broker) { [weak self] result in
+        client.ask(request, version: topic.fetchVersion, of: broker) { [weak self] result in
             self?.answered(result, source)
         }
     }
@@ -199,10 +212,14 @@ final class PartitionReader {
         )
         client.ask(request, version: 7, of: topics.broker(for: partition)) { [weak self] result in
             guard let self else { return }
-            if case .success(let answer) = result,
+            if case .success(let answer) = result, !self.topics.isDeleted(self.partition.topic),
                 let part = answer.topics.first?.partitions.first, part.errorCode == 0
             {
-                self.history.log(self.partition).note(start: part.offset)
+                let log = self.history.log(self.partition)
+                if let problem = log.startViolation(part.offset) {
+                    self.world.lose("\(self.partition): \(problem)", of: self.partition)
+                }
+                log.note(start: part.offset)
                 if part.offset > self.cursor.offset {
                     self.cursor.move(to: part.offset)
                     self.passStart = max(self.passStart, part.offset)
@@ -215,7 +232,7 @@ final class PartitionReader {
     }
 
     /// ListOffsets' word for the first offset.
-    private static let earliest: Int64 = -2
+    static let earliest: Int64 = -2
 
     private func take(_ part: FetchResponse.PartitionData, _ source: PartitionCursor.Source) {
         let before = cursor.offset

@@ -14,12 +14,13 @@ final class Grouping: Workload {
     private var random: SeededRandom
     private var members: [SimulatedMember] = []
     private var isFinishing = false
+    private let checker: GroupChecker
 
     init(world: World) {
         self.world = world
         client = SimulatedClient("groups", world: world)
         random = SeededRandom(seed: world.plan.seed ^ 0x6909)
-        let checker = GroupChecker(world: world)
+        checker = GroupChecker(world: world)
         for group in 0..<random.draw(1...3) {
             for number in 0..<random.draw(1...4) {
                 members.append(
@@ -52,5 +53,8 @@ final class Grouping: Workload {
         for member in members { member.finish() }
     }
 
-    var whatIsLeft: String? { members.lazy.compactMap(\.whatIsLeft).first }
+    var whatIsLeft: String? {
+        members.lazy.compactMap(\.whatIsLeft).first
+            ?? checker.whatIsLeft(of: members, atLeast: Int(Self.partitionCount))
+    }
 }

@@ -26,6 +26,9 @@ final class Leaving: Workload {
 
     func finish() { isFinishing = true }
 
+    /// What a broker gives up needs a place on another one.
+    let needsEveryBroker = true
+
     var whatIsLeft: String? { leaver.map { "broker \($0 + 1) \(state)" } }
 
     private func planNext() {

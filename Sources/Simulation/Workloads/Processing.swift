@@ -69,7 +69,7 @@ final class Processing: Workload {
     }
 
     func start() {
-        // Clocks jump by years, and nothing may be too old.
+        // Clocks jump by an hour at a time, and nothing may be too old.
         let configs = ["retention.ms": "-1"]
         client.create(Self.topic, partitions: Self.partitionCount, configs: configs, &random) {
             [weak self] in self?.begin($0)

@@ -36,6 +36,15 @@ final class Producing: Workload {
 
     func finish() { producers.forEach { $0.finish() } }
 
+    var whatIsMissing: String? {
+        let count = producers.reduce(0) { $0 + $1.durableBatchCount }
+        guard count >= Self.fewBatches, history.acknowledgedCount == 0 else { return nil }
+        return "of \(count) batches that were to be durable none was ever acknowledged"
+    }
+
+    /// So few may all have been refused for a clock that jumped, or gone with their topics.
+    private static let fewBatches = 50
+
     var whatIsLeft: String? {
         producers.first { !$0.isDone }.map { "producer \($0.number) has no answer: \($0.state)" }
     }
@@ -56,6 +65,8 @@ final class SimulatedProducer {
     private var identity: (id: Int64, epoch: Int16)?
     private var sequences: [TopicPartition: Int32] = [:]
     private var sentCount = 0
+    /// The batches that it wanted to be told of as durable, each counted once.
+    private(set) var durableBatchCount = 0
     private var isFinishing = false
     private(set) var isDone = false
     /// What it waits for, in words.
@@ -155,6 +166,7 @@ final class SimulatedProducer {
             builder.append(key: nil, value: filled(value + ":", by: size), timestamp: time)
         }
         sequences[partition, default: 0] += Int32(values.count)
+        if acks == -1 { durableBatchCount += 1 }
         return Batch(
             topic: topic,
             partition: partition,
@@ -195,12 +207,15 @@ final class SimulatedProducer {
         let broker = topics.broker(for: batches[0].partition)
         guard acks != 0 else {
             // Nothing comes back; the next one follows.
-            for batch in batches { client.send(request(batch), version: 11, to: broker) }
+            for batch in batches {
+                client.send(request(batch), version: batch.topic.produceVersion, to: broker)
+            }
             return later(pause + .milliseconds(5)) { [weak self] in self?.next() }
         }
         var fates: [Fate?] = Array(repeating: nil, count: batches.count)
         for (place, batch) in batches.enumerated() {
-            client.ask(request(batch), version: 11, of: broker) { [weak self] result in
+            client.ask(request(batch), version: batch.topic.produceVersion, of: broker) {
+                [weak self] result in
                 guard let self else { return }
                 fates[place] = self.fate(of: batch, result)
                 let known = fates.compactMap(\.self)
@@ -216,6 +231,7 @@ final class SimulatedProducer {
             topicData: [
                 .init(
                     name: batch.topic.name,
+                    topicId: batch.topic.id,
                     partitionData: [
                         .init(
                             index: batch.partition.partition,
@@ -248,10 +264,20 @@ final class SimulatedProducer {
             part = first
         }
         switch ErrorCode(rawValue: part.errorCode) {
-        case .noError, .duplicateSequenceNumber:
-            if part.errorCode == 0, part.baseOffset >= 0, acks == -1 {
+        case .noError:
+            if part.baseOffset < 0 {
+                world.violate(
+                    "\(batch.partition): \(batch.values[0]) is acknowledged at no offset"
+                )
+            } else if acks == -1 {
                 history.acknowledged(batch.values, batch.partition, at: part.baseOffset)
             }
+            return .taken
+        case .duplicateSequenceNumber:
+            // Whoever is told that does not learn where its batch stands.
+            world.violate(
+                "\(batch.partition): \(batch.values[0]) is told to be there already"
+            )
             return .taken
         case .outOfOrderSequenceNumber, .invalidProducerEpoch:
             return .outOfOrder(part.errorCode)

@@ -6,7 +6,7 @@ import FlotillaModel
 ///
 /// What a broker says is done holds on that broker from then on, and in the end everywhere: an older value is never told again. A write
 /// without an answer may still be done later, as long as brokers keep commands; and a broker that is far behind confirms a change
-/// before it has it.
+/// before it has it. Every value is written once, so a broker that has told another one since never tells it again in that life.
 final class Registering: Workload {
     private static let topic = "register"
     private static let setting = "retention.ms"
@@ -22,10 +22,27 @@ final class Registering: Workload {
     /// The last value that was confirmed, and those that nobody knows about.
     private var confirmed: Int64 = 0
     private var unknown: Set<Int64> = []
+    /// The writes without an answer that were done all the same, with when somebody was told so first.
+    private var done: [Int64: Instant] = [:]
+    /// What each broker has told.
+    private var told: [Int: Told] = [:]
     private var isFinishing = false
     /// Brokers that have yet to tell the last value.
     private var outstanding: Set<Int> = []
     private var lastTold = "nothing"
+
+    /// What a broker has told in one life of its process.
+    private struct Told {
+        var life: Int
+        var value: Int64
+        /// When it was told that first.
+        var since: Instant
+        /// What it told before.
+        var past: Set<Int64> = []
+    }
+
+    /// The shards of a broker do not hear of a change in one moment, and each connection may end at another one.
+    private static let shardLag = Duration.milliseconds(10)
 
     init(world: World) {
         self.world = world
@@ -42,6 +59,9 @@ final class Registering: Workload {
         for broker in world.brokers.indices { readUntilCurrent(broker) }
     }
 
+    /// In the end each of them is asked.
+    let needsEveryBroker = true
+
     var whatIsLeft: String? {
         outstanding.min().map {
             "broker \($0 + 1) tells \(lastTold) of a register that was set to \(confirmed)"
@@ -56,8 +76,11 @@ final class Registering: Workload {
         }
     }
 
+    /// In the end there is something to be told.
+    private var isWriting: Bool { !isFinishing || confirmed == 0 }
+
     private func create() {
-        guard !isFinishing else { return }
+        guard isWriting else { return }
         let request = CreateTopicsRequest(
             topics: [.init(name: Self.topic, numPartitions: 1, replicationFactor: 3)],
             timeoutMs: 3_000
@@ -77,7 +100,7 @@ final class Registering: Workload {
     // MARK: Writing
 
     private func write() {
-        guard !isFinishing else { return }
+        guard isWriting else { return }
         count += 1
         let value = count
         let broker = anyBroker
@@ -99,10 +122,17 @@ final class Registering: Workload {
                 self.world.tell("broker \(broker + 1) confirms the register's value \(value)")
                 self.confirmed = value
                 self.unknown.remove(value)
+                self.settle(before: start)
                 if self.world.now - start < Self.patience { self.read(value, broker, life) }
             }
+            self.ask(self.anyBroker) { _ in }
             self.later(self.random.draw(.milliseconds(20), .seconds(1))) { $0.write() }
         }
+    }
+
+    /// Who confirms a write that began after an earlier one was done has that one behind it.
+    private func settle(before start: Instant) {
+        unknown = unknown.filter { value in done[value].map { $0 >= start } ?? true }
     }
 
     // MARK: Reading
@@ -117,12 +147,33 @@ final class Registering: Workload {
                 )
             ]
         )
-        client.ask(request, version: 4, of: broker, within: .seconds(1)) { result in
+        let sent = world.now
+        let life = world.brokers[broker].life
+        client.ask(request, version: 4, of: broker, within: .seconds(1)) { [weak self] result in
             guard case .success(let answer) = result, let one = answer.results.first,
                 one.errorCode == 0, let text = one.configs.first?.value, let value = Int64(text)
             else { return completion(nil) }
+            self?.heard(value - Self.base, from: broker, life, askedAt: sent)
             completion(value - Self.base)
         }
+    }
+
+    /// A broker tells a value: never one that it has left behind.
+    private func heard(_ value: Int64, from broker: Int, _ life: Int, askedAt sent: Instant) {
+        if unknown.contains(value), done[value] == nil { done[value] = world.now }
+        guard world.brokers[broker].life == life else { return }
+        let now = Told(life: life, value: value, since: world.now)
+        guard var known = told[broker], known.life == life else { return told[broker] = now }
+        guard value != known.value, sent >= known.since + Self.shardLag else { return }
+        known.past.insert(known.value)
+        if known.past.contains(value) {
+            world.violate(
+                "broker \(broker + 1) told \(value) of the register, then \(known.value), and then \(value) again"
+            )
+        }
+        known.value = value
+        known.since = world.now
+        told[broker] = known
     }
 
     private func mayBeTold(_ value: Int64, after confirmed: Int64) -> Bool {
@@ -142,7 +193,9 @@ final class Registering: Workload {
     }
 
     private func readUntilCurrent(_ broker: Int) {
-        guard confirmed > 0 else { return outstanding = [] }
+        guard confirmed > 0 else {
+            return later(.milliseconds(200)) { $0.readUntilCurrent(broker) }
+        }
         ask(broker) { [weak self] value in
             guard let self else { return }
             if let value, self.mayBeTold(value, after: self.confirmed) {

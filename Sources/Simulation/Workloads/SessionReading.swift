@@ -36,6 +36,8 @@ private final class SessionReader {
     private let history: History
     private let client: SimulatedClient
     private var random: SeededRandom
+    /// Whether it asks for topics by id; by name only those are asked for whose name no other topic has had.
+    private let isAskingByID: Bool
     private var cursors: [TopicPartition: PartitionCursor] = [:]
     private var session: Session?
     private var isFinishing = false
@@ -62,6 +64,7 @@ private final class SessionReader {
         self.history = history
         client = SimulatedClient("session-\(number)", world: world)
         random = SeededRandom(seed: seed)
+        isAskingByID = random.chance(60)
     }
 
     func start() { fetch() }
@@ -97,6 +100,7 @@ private final class SessionReader {
             topics: changed.map { item in
                 .init(
                     topic: item.topic.name,
+                    topicId: item.topic.id,
                     partitions: [
                         .init(
                             partition: item.id.partition,
@@ -108,12 +112,13 @@ private final class SessionReader {
             },
             forgottenTopicsData: gone.compactMap { id in
                 topics.name(of: id.topic).map {
-                    .init(topic: $0, partitions: [id.partition])
+                    .init(topic: $0, topicId: id.topic, partitions: [id.partition])
                 }
             }
         )
         let source = PartitionCursor.Source(session.broker, in: world)
-        client.ask(request, version: 12, of: session.broker) { [weak self] in
+        let version: Int16 = isAskingByID ? 17 : 12
+        client.ask(request, version: version, of: session.broker) { [weak self] in
             self?.answered($0, source)
         }
     }
@@ -122,7 +127,7 @@ private final class SessionReader {
     private func wantedPartitions(
         of broker: Int
     ) -> [(topic: TopicDirectory.Topic, id: TopicPartition)] {
-        topics.present.flatMap { topic in
+        topics.present.filter { isAskingByID || !$0.isNameShared }.flatMap { topic in
             (0..<topic.partitionCount).compactMap { number in
                 let id = TopicPartition(topic: topic.id, partition: Int32(number))
                 return topics.leader(of: id) == broker ? (topic, id) : nil
@@ -155,25 +160,32 @@ private final class SessionReader {
         if answer.sessionId == 0 { session.told.removeAll() }
         self.session = session
         for topic in answer.responses {
-            for part in topic.partitions { take(part, topic.topic, source) }
+            for part in topic.partitions { take(part, of: topic, source) }
         }
         later(random.draw(.zero, .milliseconds(30)))
     }
 
     private func take(
         _ part: FetchResponse.PartitionData,
-        _ topic: String,
+        of topic: FetchResponse.FetchableTopicResponse,
         _ source: PartitionCursor.Source
     ) {
-        // A name may have been given to another topic; only the one that was asked for counts.
+        // Only what was asked for counts.
         guard
             let id = session?.told.keys.first(where: {
-                $0.partition == part.partitionIndex && topics.name(of: $0.topic) == topic
+                $0.partition == part.partitionIndex
+                    && (isAskingByID
+                        ? $0.topic == topic.topicId : topics.name(of: $0.topic) == topic.topic)
             }), let cursor = cursors[id]
         else { return }
         switch ErrorCode(rawValue: part.errorCode) {
         case .noError: _ = cursor.take(part, from: source)
-        case .offsetOutOfRange: cursor.move(to: history.log(id).endOffset)
+        case .offsetOutOfRange:
+            // Only what somebody asked to delete may be gone; who does not lead any more may not have the rest.
+            if cursor.offset < history.log(id).askedStart {
+                cursor.move(to: history.log(id).endOffset)
+            }
+            topics.refresh()
         default: topics.refresh()
         }
     }

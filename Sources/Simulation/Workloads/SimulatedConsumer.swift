@@ -93,7 +93,8 @@ final class SimulatedConsumer: GroupClient {
             }
         }
         owners.reads(partitions, name, of: group, until: sent + Self.session)
-        let new = partitions.subtracting(owned ?? [])
+        // Those too of which it has yet to be told what was committed.
+        let new = partitions.filter { positions[$0] == nil }
         for partition in (owned ?? []).subtracting(partitions) { positions[partition] = nil }
         owned = partitions
         guard !new.isEmpty else { return work() }

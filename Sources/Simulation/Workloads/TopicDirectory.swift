@@ -12,8 +12,16 @@ final class TopicDirectory {
         var isDeleted = false
         /// Whether nothing of it may be deleted: somebody processes every record.
         var isKept = false
+        /// Whether its name was another topic's before, or may be another one's later: clients ask for it by its id.
+        var isNameShared = false
         /// From when on nobody writes to it any more, so that its groups come to rest while faults go on; nil for never.
         var restsFrom: Instant?
+
+        /// The version of Produce that names it rightly: from 13 on by its id.
+        var produceVersion: Int16 { isNameShared ? 13 : 11 }
+
+        /// The version of Fetch that names it rightly: from 13 on by its id.
+        var fetchVersion: Int16 { isNameShared ? 17 : 12 }
     }
 
     private unowned let world: World
@@ -47,6 +55,9 @@ final class TopicDirectory {
     func delete(_ id: TopicID) {
         for place in topics.indices where topics[place].id == id { topics[place].isDeleted = true }
     }
+
+    /// Whether a topic is or was there.
+    func knows(_ id: TopicID) -> Bool { topics.contains { $0.id == id } }
 
     func isDeleted(_ id: TopicID) -> Bool { topics.contains { $0.id == id && $0.isDeleted } }
 

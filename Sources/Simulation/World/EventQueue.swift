@@ -8,6 +8,11 @@ struct ShardPlace: Hashable {
     var life: Int
 }
 
+extension ShardPlace: CustomStringConvertible {
+    /// Brokers by their ids, which count from 1; shards from 0, as in a broker's own log.
+    var description: String { "broker \(broker + 1), shard \(shard) in life \(life)" }
+}
+
 /// What is going to happen in the simulated world.
 enum Event {
     /// The next message of one sender's mailbox lane reaches a shard.

@@ -14,9 +14,11 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
     package var capacity: Int64 = .max
     /// Asked before every call; an answer is thrown instead of doing the work.
     package var fault: ((DiskOperation) -> DiskError?)?
-    /// Asked before every write that is not refused: after so many bytes it breaks off for want of
-    /// room.
+    /// Asked before every write that is not refused: after so many bytes it breaks off, for want of
+    /// room or with `breakOffError`.
     package var breakOff: ((DiskOperation) -> Int?)?
+    /// Why writes break off; nil for want of room.
+    var breakOffError: DiskError?
     /// Says where a write really lands, given its file and position; nil for nowhere.
     package var misdirect: ((_ path: String, _ position: Int64) -> Int64?)?
     /// What was done, in order, while `isRecording`.
@@ -146,6 +148,9 @@ package final class MemoryDisk: Disk, @unchecked Sendable {
         }
         return node.content
     }
+
+    /// The length of a file; 0 where there is none.
+    func byteCount(of path: String) -> Int { names[path]?.content.readableBytes ?? 0 }
 
     /// Flips bits of a byte, on the medium and in memory, behind everybody's back.
     package func flip(_ path: String, at position: Int64, mask: UInt8 = 0x01) {

@@ -40,12 +40,22 @@ final class MemoryFile: DiskFile, @unchecked Sendable {
         let count = buffers.reduce(0) { $0 + $1.readableBytes }
         try begin(.write(path: path, position: position, count: count), changes: true)
         let limit = disk.breakOff?(.write(path: path, position: position, count: count))
-        try reserve(upTo: position + Int64(min(count, limit ?? count)))
-        node.grow(to: Int(position) + min(count, limit ?? count))
-        let place = disk.place(of: path, position)
-        guard let place, place + Int64(count) <= Int64(node.content.readableBytes) else { return }
-        var target = Int(place)
-        var rest = limit ?? count
+        let written = min(count, limit ?? count)
+        try reserve(upTo: position + Int64(written))
+        node.grow(to: Int(position) + written)
+        if let place = disk.place(of: path, position),
+            place + Int64(written) <= Int64(node.content.readableBytes)
+        {
+            write(written, of: buffers, at: Int(place))
+        }
+        if limit != nil {
+            throw disk.breakOffError ?? .noSpace(path: path)
+        }
+    }
+
+    private func write(_ byteCount: Int, of buffers: [ByteBuffer], at place: Int) {
+        var target = place
+        var rest = byteCount
         for buffer in buffers {
             let part = buffer.getSlice(
                 at: buffer.readerIndex,
@@ -55,9 +65,6 @@ final class MemoryFile: DiskFile, @unchecked Sendable {
             node.write(part, at: target)
             target += part.readableBytes
             rest -= part.readableBytes
-        }
-        if limit != nil {
-            throw .noSpace(path: path)
         }
     }
 

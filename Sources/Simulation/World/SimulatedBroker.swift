@@ -18,7 +18,7 @@ final class SimulatedBroker {
     /// It lost its memory, and has to be taken in as another member before it starts again.
     private(set) var isOutside = false
     private unowned let world: World
-    private let number: Int
+    let number: Int
     private let shardCount: Int
 
     private(set) var shards: [Shard] = []
@@ -59,6 +59,12 @@ final class SimulatedBroker {
 
     private static func incarnation(of id: BrokerID) -> BrokerIncarnation {
         BrokerIncarnation(high: UInt64(id.rawValue), low: 1)
+    }
+
+    /// The directories of replicas on its disk, by name, whether or not they are open.
+    var replicaDirectories: [String] {
+        // The disk of a broker that never started has none.
+        (try? disk.list("\(Self.directory)/partitions")) ?? []
     }
 
     // MARK: Lost memory
@@ -131,7 +137,7 @@ final class SimulatedBroker {
                 return world.hasLostVote(number)
             }
             hasSyncFailed = false
-            try startShards(replicas, unreadable)
+            try startShards(replicas, unreadable, recovery)
             isUp = true
         } catch {
             world.tell("broker \(number + 1) does not start: \(error)")
@@ -201,7 +207,8 @@ final class SimulatedBroker {
 
     private func startShards(
         _ replicas: [GroupID: RecoveredReplica],
-        _ unreadable: Set<GroupID>
+        _ unreadable: Set<GroupID>,
+        _ recovery: JournalRecovery
     ) throws {
         var settings = ShardSettings(
             broker: id,
@@ -254,6 +261,7 @@ final class SimulatedBroker {
                         settings.shard(of: $0.key.partition) == shard.index
                     },
                     unreadable: unreadable,
+                    mayHaveForgotten: recovery.areUnknownGroupsSuspect,
                     newClusterID: "AAAAAAAAAAAAAAAAAAAAAA",
                     registration: registration
                 )
@@ -296,6 +304,8 @@ final class SimulatedBroker {
         }
         if isRoundPlanned, world.random.chance(60) { writePartOfRound() }
         disk.fault = nil
+        disk.breakOff = nil
+        disk.breakOffError = nil
         disk.misdirect = nil
         disk.capacity = .max
         disk.crash(fate)

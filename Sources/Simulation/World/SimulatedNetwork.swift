@@ -123,10 +123,17 @@ final class SimulatedNetwork {
         for broker in [link.source.broker, link.target] {
             if let slowness = slowness[broker] { delay = delay + slowness }
         }
-        let arrival = max(link.lastArrival, world.now + delay)
+        let arrival = max(link.lastArrival, world.now + delay + lateness(at: link))
         links[number].lastArrival = arrival
         links[number].frames.append((arrival, frame))
         world.schedule(.frame(link: number, generation: link.generation), at: arrival)
+    }
+
+    /// How late the shard at the far end takes a frame.
+    private func lateness(at link: Link) -> Duration {
+        let environments = world.brokers[link.target].environments
+        guard !environments.isEmpty else { return .zero }
+        return environments[link.source.shard % environments.count].lateness()
     }
 
     private func link(_ source: ShardPlace, _ target: Int, _ lane: PeerLane) -> Int? {
@@ -198,11 +205,10 @@ final class SimulatedNetwork {
         links[number].arrivedCount += 1
         links[number].byteCount -= min(links[number].byteCount, first.frame.readableBytes + 4)
         let source = world.brokers[link.source.broker].id
+        let shard = link.source.shard % target.shards.count
         do {
-            try target.shards[link.source.shard % target.shards.count].received(
-                first.frame,
-                from: source
-            )
+            try target.shards[shard].received(first.frame, from: source)
+            world.looked(at: target.environments[shard].place)
         } catch  where world.plan.damagesDisks {
             // Entries whose bits changed under their sender are refused, and the connection with them.
             reset(number)
@@ -254,14 +260,18 @@ final class SimulatedNetwork {
 
     /// The connections of living shards that are not as they should be without faults, in words.
     var report: [String] {
-        links.indices.compactMap { number in
-            let link = links[number]
-            guard world.isAlive(link.source) else { return nil }
-            return
-                "connection \(number) from \(link.source) to broker \(link.target + 1), \(link.lane): "
+        links.filter { world.isAlive($0.source) && !isAtRest($0) }.map { link in
+            "connection from \(link.source) to broker \(link.target + 1), \(link.lane): "
                 + "\(link.isUp ? "up" : "down")\(link.isEnding ? ", ending" : ""), "
-                + "\(link.frames.count) frames on their way, \(link.queued.count) queued, \(link.byteCount) bytes, \(link.arrivedCount) arrived, last at \(link.lastArrival)"
+                + "\(link.frames.count) frames on their way, \(link.queued.count) queued, \(link.byteCount) bytes, "
+                + "\(link.arrivedCount) arrived, the last one due at \(link.lastArrival.seconds)"
         }
+    }
+
+    /// Whether a connection is up, with nothing that waits to leave or that is late.
+    private func isAtRest(_ link: Link) -> Bool {
+        let isLate = link.frames.first.map { $0.time < world.now } ?? false
+        return link.isUp && !link.isEnding && link.queued.isEmpty && !isLate
     }
 
     // MARK: Cuts

@@ -16,6 +16,8 @@ final class SimulatedShardEnvironment: ShardEnvironment {
     /// What other shards (by number) and the journal (the last lane) have posted.
     private var lanes: [Deque<ShardMessage>]
     private var lastArrivals: [Instant]
+    /// How late the shard does what it has to do, at most.
+    var slowness = Duration.zero
 
     init(_ place: ShardPlace, shardCount: Int, clock: SimulatedClock, world: World) {
         self.place = place
@@ -31,12 +33,17 @@ final class SimulatedShardEnvironment: ShardEnvironment {
 
     var peers: any PeerLinks { links }
 
+    /// How late the next thing is done.
+    func lateness() -> Duration {
+        slowness == .zero ? .zero : world.random.draw(.zero, slowness)
+    }
+
     // MARK: Turns and timers
 
     func requestTurnEnd() {
         guard !isTurnEndPlanned else { return }
         isTurnEndPlanned = true
-        world.schedule(.turnEnd(place), after: world.turnDelay())
+        world.schedule(.turnEnd(place), after: world.turnDelay() + lateness())
     }
 
     func turnEnds() { isTurnEndPlanned = false }
@@ -44,7 +51,7 @@ final class SimulatedShardEnvironment: ShardEnvironment {
     func wake(at deadline: Instant) {
         guard deadline != self.deadline else { return }
         self.deadline = deadline
-        let time = max(world.now, simulatedClock.worldTime(of: deadline))
+        let time = max(world.now, simulatedClock.worldTime(of: deadline)) + lateness()
         world.schedule(.timer(place, deadline: deadline), at: time)
     }
 
@@ -64,7 +71,7 @@ final class SimulatedShardEnvironment: ShardEnvironment {
     /// Puts a message behind the others of its sender.
     func enqueue(_ message: ShardMessage, lane: Int) {
         lanes[lane].append(message)
-        lastArrivals[lane] = max(lastArrivals[lane], world.now + world.mailDelay())
+        lastArrivals[lane] = max(lastArrivals[lane], world.now + world.mailDelay() + lateness())
         world.schedule(.mail(place, lane: lane), at: lastArrivals[lane])
     }
 
@@ -85,12 +92,10 @@ final class SimulatedShardEnvironment: ShardEnvironment {
     }
 
     func log(_ event: BrokerEvent) {
+        // Every shard says it of the one volume.
+        if case .volume = event, place.shard > 0 { return }
         world.tell("broker \(place.broker + 1): \(event)")
-        switch event {
-        case .damaged(let group, _), .renewing(let group), .unhealed(let group, _, _):
-            world.reported.insert(group.partition)
-        default: break
-        }
+        world.note(event, from: place)
     }
 }
 

@@ -15,6 +15,7 @@ extension World {
     /// take the place of the next one.
     func isLost(_ number: Int) {
         nextLoss = now + Self.petitionPatience
+        forgetful.insert(number)
         admit(number, after: random.draw(.milliseconds(20), .seconds(3)))
     }
 
@@ -24,7 +25,6 @@ extension World {
             return act("restart", after: nextLoss - now) { [unowned self] in self.restart(number) }
         }
         tell("broker \(number + 1) has lost its vote about the metadata, and begins anew")
-        reported.insert(.clusterMetadata)
         brokers[number].loseJournal()
         isLost(number)
     }

@@ -8,14 +8,25 @@ final class World {
     private(set) var now = Instant.start
     var random: SeededRandom
     var trace = Trace()
+    /// Gets each event in words before it happens.
+    var onEvent: ((String) -> Void)?
     private(set) var brokers: [SimulatedBroker] = []
     private(set) lazy var network = SimulatedNetwork(world: self)
     private(set) lazy var clients = ClientNetwork(world: self)
     private var queue = EventQueue()
+    private let limits: Limits
+    /// How many events there were at this instant.
+    private var instantCount = 0
     /// The first promise that was broken, as a sentence.
     private(set) var violation: String?
-    /// The partitions of which a broker said that it lacks something.
-    var reported: Set<TopicPartition> = []
+    /// The replicas of which a broker said that something is lost, and has not taken it back.
+    var reported: Set<LossReport> = []
+    /// The replicas of which a broker said that they have damage that could not be healed, lost for good or not.
+    var unhealed: Set<LossReport> = []
+    /// The replicas of which a broker found that they have damage, and since when it has not said what came of it.
+    var untreated: [LossReport: Instant] = [:]
+    /// The brokers that came back without what they had, and said so when they were taken in as other members.
+    var forgetful: Set<Int> = []
     /// From when on a broker may lose its memory.
     var nextLoss = Instant.start
     /// Looks at a shard after each of its turns.
@@ -23,11 +34,23 @@ final class World {
     /// Looks at a broker before its process ends.
     var mourn: ((SimulatedBroker) -> Void)?
 
+    /// The broker without which the others must come to rest; nil where all are to take part.
+    var leftOut: Int?
+
     /// The brokers that found the cluster.
     var founders: [BrokerID] { (1...plan.brokerCount).map { BrokerID(Int32($0)) } }
 
-    init(_ plan: FaultPlan) {
+    /// What a run may need at most until it counts as one that does not end.
+    struct Limits {
+        /// Of a run; those that come to their end have less than a tenth of it.
+        var eventCount = 20_000_000
+        /// At one instant, when time stands still.
+        var instantCount = 1_000_000
+    }
+
+    init(_ plan: FaultPlan, limits: Limits = Limits()) {
         self.plan = plan
+        self.limits = limits
         random = SeededRandom(seed: plan.seed)
         for number in 0..<plan.brokerCount {
             let drift = plan.has(.clockDrift) ? Int64(random.draw(-500...500)) : 0
@@ -68,22 +91,26 @@ final class World {
         trace.tell(now, line)
     }
 
+    /// Keeps something for the transcript of a broken promise.
+    func keep(_ what: SeenEvent.What) {
+        let seen = SeenEvent(time: now, what: what)
+        trace.keep(seen)
+        onEvent?("\(now.seconds) \(words(seen))")
+    }
+
     /// A promise is broken: the run ends.
     func violate(_ sentence: String) {
         guard violation == nil else { return }
         violation = sentence
         tell("VIOLATION: \(sentence)")
-        for line in network.report { tell(line) }
-        for broker in brokers { tell(broker.report) }
+        trace.end()
     }
 
-    /// Something acknowledged is gone, or cannot be had.
-    ///
-    /// Without the fault atlas that may be, but a broker must have said so: of the partition, or of any where none is named.
-    func lose(_ sentence: String, of partition: TopicPartition? = nil) {
-        let isReported = partition.map(reported.contains) ?? !reported.isEmpty
-        guard !plan.hasAtlas, isReported else { return violate(sentence) }
-        tell("reported loss: \(sentence)")
+    /// Tells how all stands when no step is under way any more.
+    func tellState() {
+        for broker in brokers { tell(broker.report) }
+        for line in network.report { tell(line) }
+        EndChecker.describeReplicas(of: self)
     }
 
     // MARK: Delays
@@ -111,10 +138,21 @@ final class World {
     func run(until end: Instant) {
         while violation == nil, let next = queue.nextTime, next <= end {
             guard let (time, event) = queue.popFirst() else { return }
+            instantCount = time > now ? 0 : instantCount + 1
             now = max(now, time)
             perform(event)
+            expectEnd()
         }
         if violation == nil { now = max(now, end) }
+    }
+
+    /// A run that goes on and on is a broken promise as well.
+    private func expectEnd() {
+        if trace.eventCount > limits.eventCount {
+            violate("the run does not end: there were \(limits.eventCount) events")
+        } else if instantCount > limits.instantCount {
+            violate("time stands still: there were \(limits.instantCount) events at one instant")
+        }
     }
 
     private func perform(_ event: Event) {
@@ -122,6 +160,7 @@ final class World {
             brokers[broker].held.append(event)
             return
         }
+        keep(.event(event, bytes(of: event)))
         switch event {
         case .mail(let place, let lane):
             guard isAlive(place), let message = environment(place).takeMail(lane: lane) else {
@@ -177,7 +216,8 @@ final class World {
         trace.note(now, kind, UInt64(place.broker), UInt64(place.shard), detail)
     }
 
-    private func looked(at place: ShardPlace) {
+    /// A shard has taken a step.
+    func looked(at place: ShardPlace) {
         if isAlive(place) { inspect?(place, brokers[place.broker], shard(place)) }
     }
 

@@ -9,27 +9,34 @@ struct SimCommand: ParsableCommand {
         discussion: """
             Each seed draws a cluster of three to five brokers, which faults it meets and how often, and what clients do. The same \
             seed gives the same run everywhere. A broken promise ends the program with exit code 1, the seed, one sentence, the \
-            last events, and the smallest set of faults with which it still happens.
+            last lines and events, and the smallest set of faults with which it still happens. So does a trap of the code under \
+            test: seeds run in a process of their own.
             """
     )
 
     @Option(help: "One seed, run to its end.")
     var seed: UInt64?
 
-    @Option(help: "Seeds to run, first..last.")
-    var seeds = "1..100"
+    @Option(help: "Seeds to run, first..last; 1..100 without it.")
+    var seeds: String?
 
     @Option(help: "Stop after so many minutes, whatever seeds are left.")
     var minutes: Double?
 
-    @Option(help: "What may go wrong: all, none, or names with commas between them.")
+    @Option(
+        help:
+            "What goes wrong: all (of which each seed draws some), none, or names with commas between them."
+    )
     var faults = "all"
 
     @Option(help: "What clients do: all, none, or names with commas between them.")
     var workloads = "all"
 
-    @Option(help: "How many brokers; 3 to 5, drawn by the seed without it.")
+    @Option(help: "How many brokers, 3 to 9; 3 to 5, drawn by the seed, without it.")
     var brokers: Int?
+
+    @Option(help: "Fail when there were fewer events in a second.")
+    var gate: Int?
 
     @Flag(
         help: "Let disks of all brokers change what they hold: then what is lost must be reported."
@@ -39,119 +46,106 @@ struct SimCommand: ParsableCommand {
     @Flag(help: "Print every line of the transcript as it happens.")
     var trace = false
 
+    /// Says that this process is the one that runs the seeds, for another one that reads its lines.
+    @Option(help: .hidden)
+    var child: SimOutput?
+
+    /// Brokers without a majority of three hold nothing: topics have three replicas.
+    private static let brokerCounts = 3...9
+    /// More than anybody waits.
+    private static let longestMinutes = 1_000_000.0
+
     func validate() throws {
-        _ = try faultSet()
-        _ = try workloadSet()
+        _ = try setting()
         _ = try seedRange()
-        if let brokers, !(1...9).contains(brokers) {
-            throw ValidationError("--brokers is a number from 1 to 9")
+        guard seed == nil || seeds == nil else {
+            throw ValidationError("either --seed or --seeds, please")
         }
-    }
-
-    private func faultSet() throws -> Set<FaultClass> {
-        try Self.named(faults, "fault")
-    }
-
-    private func workloadSet() throws -> Set<WorkloadKind> {
-        try Self.named(workloads, "workload")
-    }
-
-    /// What a list of names means; `what` is the word for one of them.
-    private static func named<Kind: CaseIterable & Hashable & RawRepresentable<String>>(
-        _ names: String,
-        _ what: String
-    ) throws -> Set<Kind> {
-        switch names {
-        case "all": return Set(Kind.allCases)
-        case "none": return []
-        default:
-            let kinds = try names.split(separator: ",").map { name in
-                guard let kind = Kind(rawValue: String(name)) else {
-                    let known = Kind.allCases.map(\.rawValue).joined(separator: ", ")
-                    throw ValidationError("no \(what) is called \(name); there are \(known)")
-                }
-                return kind
-            }
-            return Set(kinds)
+        if let brokers, !Self.brokerCounts.contains(brokers) {
+            throw ValidationError("--brokers is a number from 3 to 9")
         }
+        if let minutes, !(minutes > 0 && minutes <= Self.longestMinutes) {
+            throw ValidationError("--minutes is a number above 0")
+        }
+        if let gate, gate < 0 { throw ValidationError("--gate is a number of events in a second") }
+    }
+
+    /// What all seeds have in common.
+    func setting() throws -> SimSetting {
+        SimSetting(
+            faults: try SimArguments.kinds(faults, "fault"),
+            workloads: try SimArguments.kinds(workloads, "workload"),
+            brokerCount: brokers,
+            hasAtlas: !noAtlas
+        )
     }
 
     private func seedRange() throws -> ClosedRange<UInt64> {
         if let seed { return seed...seed }
-        let parts = seeds.split(separator: ".", omittingEmptySubsequences: true)
-        guard let first = parts.first.flatMap({ UInt64($0) }),
-            let last = parts.last.flatMap({ UInt64($0) }), parts.count <= 2, first <= last
-        else { throw ValidationError("--seeds is FIRST..LAST, such as 1..1000") }
-        return first...last
+        return try SimArguments.seeds(seeds ?? "1..100")
     }
 
     func run() throws {
-        let faults = try faultSet()
-        let clock = ContinuousClock()
-        let start = clock.now
-        var report = SimReport()
-        for seed in try seedRange() {
-            if let minutes, clock.now - start > .seconds(minutes * 60) { break }
-            var plan = FaultPlan(seed: seed, faults: faults, brokerCount: brokers)
-            plan.workloads = try workloadSet()
-            plan.hasAtlas = !noAtlas
-            CommandOutput.note("running seed \(seed)")
-            let outcome = SimulationRun(plan, onLine: trace ? { print($0) } : nil).perform()
-            report.add(outcome)
-            if let violation = outcome.violation {
-                report.tell(violation, outcome, plan)
-                throw ExitCode(1)
-            }
+        let (setting, seeds) = (try setting(), try seedRange())
+        if let child {
+            let limit = minutes.map { Duration.seconds($0 * 60) }
+            return SimChild(output: child, setting: setting).run(seeds, within: limit)
         }
-        report.close(after: clock.now - start)
+        SimProcess.askForReasons()
+        do throws(CommandFailure) {
+            let hunt = SimHunt(path: try DevProcess.ownPath(), setting: setting)
+            try lead(hunt)
+        } catch {
+            throw error.report()
+        }
+    }
+
+    /// Has the seeds run, and tells what came of it.
+    private func lead(_ hunt: SimHunt) throws(CommandFailure) {
+        let start = ContinuousClock.now
+        let result = try hunt.run(childArguments, onLine: trace ? { print($0) } : nil)
+        if let (seed, failure) = result.failure {
+            try hunt.tell(failure, of: seed)
+            throw CommandFailure.failed("seed \(seed) breaks a promise")
+        }
+        let rate = result.tally.close(after: ContinuousClock.now - start)
+        guard result.tally.seedCount > 0 else { throw CommandFailure.failed("no seed was run") }
+        if let gate, rate < gate {
+            throw CommandFailure.failed("\(rate) events in a second are fewer than \(gate)")
+        }
+    }
+
+    /// The same command line for the process that runs the seeds.
+    private var childArguments: [String] {
+        var words = ["--faults", faults, "--workloads", workloads]
+        if let seed { words += ["--seed", "\(seed)"] }
+        if let seeds { words += ["--seeds", seeds] }
+        if let minutes { words += ["--minutes", "\(minutes)"] }
+        if let brokers { words += ["--brokers", "\(brokers)"] }
+        return words + (noAtlas ? ["--no-atlas"] : [])
     }
 }
 
-/// Counts over all seeds, and the lines that people read.
-private struct SimReport {
-    private var seedCount = 0
-    private var eventCount = 0
-    private var virtualTime = Duration.zero
-    private var acknowledgedCount = 0
-    private var seenCount = 0
-    private var digest: UInt64 = 0
-
-    mutating func add(_ outcome: SimulationOutcome) {
-        seedCount += 1
-        eventCount += outcome.eventCount
-        virtualTime += outcome.duration
-        acknowledgedCount += outcome.acknowledgedCount
-        seenCount += outcome.seenCount
-        digest = (digest &* 31) ^ outcome.digest
-    }
-
-    func tell(_ violation: String, _ outcome: SimulationOutcome, _ plan: FaultPlan) {
-        for line in outcome.transcript { print(line) }
-        print("\nseed \(outcome.seed): \(violation)")
-        print("shrinking ...")
-        let (smallest, result) = Shrinker(plan).perform()
-        let faults = Self.list(smallest.faults.sorted().map(\.rawValue))
-        let workloads = Self.list(smallest.workloads.sorted().map(\.rawValue))
-        print("still fails with faults \(faults) and workloads \(workloads):")
-        print(result.violation ?? "")
+extension SimTally {
+    /// Prints the lines of seeds that all held.
+    ///
+    /// - Returns: events in a second.
+    func close(after elapsed: Duration) -> Int {
+        let rate = Int(Double(eventCount) / max(elapsed / .seconds(1), 0.001))
+        guard seedCount > 0 else { return rate }
         print(
-            "replay: flotilla sim --seed \(outcome.seed) --brokers \(smallest.brokerCount) --faults \(faults) "
-                + "--workloads \(workloads)\(smallest.hasAtlas ? "" : " --no-atlas") --trace"
+            "\(seedCount) seeds, \(eventCount) events (\(rate)/s), \(virtualHours) virtual hours, "
+                + "\(faults.values.reduce(0, +)) faults, \(acknowledgedCount) records acknowledged and \(seenCount) read: every promise held"
         )
-    }
-
-    private static func list(_ names: [String]) -> String {
-        names.isEmpty ? "none" : names.joined(separator: ",")
-    }
-
-    func close(after elapsed: Duration) {
-        let seconds =
-            Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
-        let rate = Int(Double(eventCount) / max(seconds, 0.001))
-        print(
-            "\(seedCount) seeds, \(eventCount) events (\(rate)/s), \(virtualTime.components.seconds) virtual seconds, "
-                + "\(acknowledgedCount) records acknowledged and \(seenCount) read: every promise held"
-        )
+        print("faults: " + faultNames.map { "\($0) \(faults[$0] ?? 0)" }.joined(separator: ", "))
         print("digest \(String(digest, radix: 16))")
+        return rate
+    }
+
+    /// Hours with two digits.
+    private var virtualHours: String {
+        let hundredths = virtualNanoseconds / 36_000_000_000
+        let fraction = hundredths % 100
+        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
     }
 }
