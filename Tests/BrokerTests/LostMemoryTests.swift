@@ -151,6 +151,29 @@ struct LostMemoryTests {
     }
 
     @Test(
+        "A replica of which a damaged journal may have known alone is not made anew under its old name (simulator, seed 594 of its time)"
+    )
+    func forgottenReplica() throws {
+        let (cluster, topic) = try start()
+        let old = try group(topic, at: 2, in: cluster)
+        cluster.kill(2)
+        cluster.brokers[2].forgottenGroups = [old.partition]
+        try cluster.restart(2)
+        cluster.brokers[2].forgottenGroups = []
+        #expect(cluster.partition(topic, at: 2)?.replica.group != old, "it may have voted")
+        #expect(
+            cluster.wait {
+                let place = cluster.image(at: 2).place(of: old.partition)
+                return place?.isMoving == false
+                    && place?.replica(on: BrokerID(3))?.epoch != old.epoch
+            }
+        )
+        #expect(try group(topic, at: 2, in: cluster).epoch > old.epoch)
+        cluster.kill(0)
+        #expect(try values(topic, in: cluster) == Self.expected)
+    }
+
+    @Test(
         "Two of three that lost their votes are not replaced by empty ones: the partition stands still, says so, and keeps its files"
     )
     func majorityOfVotesLost() throws {

@@ -173,7 +173,7 @@ final class TestBroker {
                         settings.shard(of: $0.key.partition) == shard.index
                     },
                     unreadable: unreadable,
-                    mayHaveForgotten: recovery.areUnknownGroupsSuspect,
+                    mayHaveForgotten: recovery.areUnknownGroupsSuspect || !forgottenGroups.isEmpty,
                     newClusterID: "AAAAAAAAAAAAAAAAAAAAAA",
                     registration: registration
                 )
@@ -207,6 +207,9 @@ final class TestBroker {
 
     /// Groups whose votes the next start does not find, as if both copies of them were damaged.
     var forgottenVotes: Set<TopicPartition> = []
+
+    /// Groups of which the next start finds nothing, as if damaged rounds of the journal had been all that knew of them.
+    var forgottenGroups: Set<TopicPartition> = []
 
     /// Ends everything as a power failure or a kill does, and starts again from what the disk kept.
     func restart(after fate: MemoryDisk.CrashFate) throws {
@@ -291,7 +294,7 @@ final class TestBroker {
         }
         var replicas: [GroupID: RecoveredReplica] = [:]
         unreadable = []
-        for group in groups.sorted() {
+        for group in groups.sorted() where !forgottenGroups.contains(group.partition) {
             let state = known[group]
             let recovery = LogRecovery(
                 group: group,

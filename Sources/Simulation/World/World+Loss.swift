@@ -55,10 +55,10 @@ extension World {
             unhealed.insert(report)
             if isLost { reported.insert(report) } else { reported.remove(report) }
         case .healed(let group, _):
-            // Some of it was; what is still lost is not told once more.
+            // Some of it was; what is still lost was told before, and is not told once more.
             let report = LossReport(broker: place.broker, group: group)
-            guard !hasDamage(report) else { return }
             untreated[report] = nil
+            guard !hasDamage(report) else { return }
             unhealed.remove(report)
             reported.remove(report)
         default: break
