@@ -94,16 +94,23 @@ struct SimCommand: ParsableCommand {
         SimProcess.askForReasons()
         do throws(CommandFailure) {
             let hunt = SimHunt(path: try DevProcess.ownPath(), setting: setting)
-            try lead(hunt)
+            try lead(hunt, seeds)
         } catch {
             throw error.report()
         }
     }
 
     /// Has the seeds run, and tells what came of it.
-    private func lead(_ hunt: SimHunt) throws(CommandFailure) {
+    private func lead(_ hunt: SimHunt, _ seeds: ClosedRange<UInt64>) throws(CommandFailure) {
         let start = ContinuousClock.now
-        let result = try hunt.run(childArguments, onLine: trace ? { print($0) } : nil)
+        var result = SimHunt.Result()
+        for part in SimArguments.parts(of: seeds) {
+            let left = minutes.map { $0 - (ContinuousClock.now - start) / .seconds(60) }
+            if let left, left <= 0 { break }
+            let arguments = childArguments(part, left)
+            try hunt.run(arguments, into: &result, onLine: trace ? { print($0) } : nil)
+            if result.failure != nil { break }
+        }
         if let (seed, failure) = result.failure {
             try hunt.tell(failure, of: seed)
             throw CommandFailure.failed("seed \(seed) breaks a promise")
@@ -116,10 +123,9 @@ struct SimCommand: ParsableCommand {
     }
 
     /// The same command line for the process that runs the seeds.
-    private var childArguments: [String] {
+    private func childArguments(_ seeds: ClosedRange<UInt64>, _ minutes: Double?) -> [String] {
         var words = ["--faults", faults, "--workloads", workloads]
-        if let seed { words += ["--seed", "\(seed)"] }
-        if let seeds { words += ["--seeds", seeds] }
+        words += ["--seeds", "\(seeds.lowerBound)..\(seeds.upperBound)"]
         if let minutes { words += ["--minutes", "\(minutes)"] }
         if let brokers { words += ["--brokers", "\(brokers)"] }
         return words + (noAtlas ? ["--no-atlas"] : [])

@@ -12,6 +12,20 @@ enum SimArguments {
         return first...last
     }
 
+    /// How many seeds one process runs: each leaves some megabytes behind, in brokers that refer to themselves.
+    private static let seedsInProcess: UInt64 = 50
+
+    /// The seeds of one process after the other, in order.
+    static func parts(of seeds: ClosedRange<UInt64>) -> some Sequence<ClosedRange<UInt64>> {
+        sequence(state: Optional(seeds.lowerBound)) { next in
+            guard let first = next else { return nil }
+            let (end, isTooFar) = first.addingReportingOverflow(seedsInProcess - 1)
+            let last = isTooFar ? seeds.upperBound : min(end, seeds.upperBound)
+            next = last < seeds.upperBound ? last + 1 : nil
+            return first...last
+        }
+    }
+
     /// Digits and nothing else: `UInt64` reads a sign as well.
     private static func number(_ text: Substring) -> UInt64? {
         text.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }

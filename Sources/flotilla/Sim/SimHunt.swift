@@ -28,16 +28,18 @@ struct SimHunt {
 
     // MARK: Running
 
-    /// Runs seeds until one fails; `onLine` gets the transcripts' lines as they happen.
-    func run(_ arguments: [String], onLine: ((String) -> Void)? = nil) throws(CommandFailure)
-        -> Result
-    {
-        var result = Result()
+    /// Runs seeds until one fails, and adds what came of them; `onLine` gets the transcripts' lines as they happen.
+    func run(
+        _ arguments: [String],
+        into result: inout Result,
+        onLine: ((String) -> Void)? = nil
+    ) throws(CommandFailure) {
         var seed: UInt64?
         var told: [String] = []
         var sentence: String?
         let output = onLine == nil ? SimOutput.quiet : .lines
         let process = try SimProcess(path, ["sim", "--child", output.rawValue] + arguments)
+        var sum = result.tally
         let end = process.read { line in
             switch line {
             case .seed(let next):
@@ -45,13 +47,14 @@ struct SimHunt {
                 (seed, told) = (next, [])
             case .told(let line): if let onLine { onLine(line) } else { told.append(line) }
             case .event: break
-            case .held(let tally):
-                result.tally.add(tally)
+            case .held(let held):
+                sum.add(held)
                 seed = nil
             case .broken(let words): sentence = words
             }
             if onLine != nil { CommandOutput.flush() }
         }
+        result.tally = sum
         switch end {
         case .died(let words):
             guard let seed else { throw CommandFailure.failed("between two seeds \(words)") }
@@ -62,7 +65,6 @@ struct SimHunt {
             guard let seed, let sentence else { break }
             result.failure = (seed, Failure(sentence: sentence, transcript: told))
         }
-        return result
     }
 
     /// What a trap took with it is told by a second run, which writes each event before it happens.
