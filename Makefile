@@ -22,6 +22,12 @@ SIM_GATE ?= 100000
 # Seconds for each of the fuzzers of `make fuzz`.
 FUZZ_SECONDS ?= 600
 
+# Where `make bench` puts its results, and which workloads it runs, ours and those that peers run too.
+OUT ?= bench-results
+BENCH ?= produce-1kb-16-partitions produce-100b-16-partitions one-at-a-time-1kb end-to-end-16-partitions killed-leader
+PEER_BENCH ?= produce-1kb-16-partitions one-at-a-time-1kb
+workloads = $(patsubst %,bench/workloads/%.toml,$(1))
+
 # Tests reach into modules (@testable), which a release build allows only when asked.
 SWIFT_FLAGS := -c release -Xswiftc -enable-testing
 STATIC_FLAGS := -c release --static-swift-stdlib --scratch-path .build-static
@@ -32,7 +38,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench figures figures-cluster group-figures sim sim-short mutants fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench bench-quick micro-bench figures figures-cluster group-figures sim sim-short mutants fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -94,9 +100,16 @@ chaos-tools: build
 	@scripts/deps chaos
 	@scripts/venv
 
-bench: static ## micro-benchmarks, then the disk's own ceiling; `flotilla bench` measures a broker
+bench: static ## ten minutes: workloads on three brokers, then peers with the same work; a table, and a report in OUT
+	$(STATIC_FLOTILLA) bench run $(call workloads,$(BENCH)) --start 3 --runs 3 --out $(OUT)
+	bench/peers/run --out $(OUT) $(call workloads,$(PEER_BENCH))
+	$(STATIC_FLOTILLA) bench report $(OUT)
+
+bench-quick: static ## a minute of it, without peers
+	$(STATIC_FLOTILLA) bench run $(call workloads,$(BENCH)) --start 3 --duration 4s --warmup 1s --out $(OUT)
+
+micro-bench: deps-build ## the hot pieces one by one
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
-	$(STATIC_FLOTILLA) bench disk
 
 figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk's ceiling, five runs of each
 	@scripts/deps figures

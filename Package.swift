@@ -283,7 +283,7 @@ if Context.environment["FLOTILLA_FUZZ"] != nil {
     }
 }
 
-// Micro-benchmarks are targets of this package, so that they see `package` names: `make bench`, or
+// Micro-benchmarks are targets of this package, so that they see `package` names: `make micro-bench`, or
 // FLOTILLA_BENCH=1 swift package benchmark. Without the variable nobody fetches or builds anything of them.
 if Context.environment["FLOTILLA_BENCH"] != nil {
     package.dependencies.append(

@@ -43,8 +43,10 @@ extension World {
     func note(_ event: BrokerEvent, from place: ShardPlace) {
         switch event {
         case .damaged(let group, _):
+            // What was told to be beyond healing is found again now and then.
             let report = LossReport(broker: place.broker, group: group)
-            if untreated[report] == nil { untreated[report] = now }
+            guard untreated[report] == nil, !unhealed.contains(report) else { return }
+            untreated[report] = now
         case .renewing(let group):
             let report = LossReport(broker: place.broker, group: group)
             untreated[report] = nil
