@@ -17,12 +17,12 @@ final class MetadataService {
     private let relay: CommandRelay
     private var toldIndex: LogIndex?
     private var waiting: [WaitingCommand] = []
-    private var indexWaiters: [IndexWaiter] = []
+    var indexWaiters: [IndexWaiter] = []
     /// Who waits until this broker's disk has the metadata up to an index.
-    private var durabilityWaiters: [(index: LogIndex, action: () -> Void)] = []
-    private var wholenessWaiters: [() -> Void] = []
+    var durabilityWaiters: [(index: LogIndex, action: () -> Void)] = []
+    var wholenessWaiters: [() -> Void] = []
     /// Where the log ended when a leader had confirmed it for the first time.
-    private var confirmedEnd: LogIndex?
+    var confirmedEnd: LogIndex?
     /// Replicas of deleted topics whose brokers have said that they are gone, until the last of a broker's is.
     private var removed: [RemovedTopic: Set<GroupID>] = [:]
     private(set) var isTaking = false
@@ -39,7 +39,7 @@ final class MetadataService {
     }
 
     /// Somebody who waits until this broker has applied the metadata up to an index.
-    private struct IndexWaiter {
+    struct IndexWaiter {
         var index: LogIndex
         var deadline: Instant
         var action: () -> Void
@@ -272,65 +272,6 @@ final class MetadataService {
     /// The answer to a command of this broker came.
     func take(_ reply: ByteBuffer, number: UInt64, appliedIndex: LogIndex) {
         relay.take(reply, number: number, appliedIndex: appliedIndex)
-    }
-
-    /// Goes on when this broker has applied the metadata up to an index, or when that takes too long.
-    func after(_ index: LogIndex, _ action: @escaping () -> Void) {
-        guard machine.controller.image.appliedIndex < index else { return action() }
-        indexWaiters.append(
-            IndexWaiter(
-                index: index,
-                deadline: shard.environment.clock.now + Self.indexWait,
-                action: action
-            )
-        )
-    }
-
-    /// How long an answer waits for this broker to have applied what it tells of.
-    private static let indexWait = Duration.seconds(2)
-
-    private func settleIndexWaiters() {
-        guard !indexWaiters.isEmpty else { return }
-        let applied = machine.controller.image.appliedIndex
-        let now = shard.environment.clock.now
-        let ready = indexWaiters.filter { $0.index <= applied || $0.deadline <= now }
-        indexWaiters.removeAll { $0.index <= applied || $0.deadline <= now }
-        for waiter in ready { waiter.action() }
-    }
-
-    /// Goes on when a leader has confirmed the log here, and all that it held then is applied.
-    ///
-    /// Whatever this broker had applied in an earlier life was on its disk, or is on a leader's that has matched it since.
-    func whenWhole(_ action: @escaping () -> Void) {
-        wholenessWaiters.append(action)
-        settleWholenessWaiters()
-    }
-
-    private func settleWholenessWaiters() {
-        guard !wholenessWaiters.isEmpty, replica.isElectable, replica.leader != nil else { return }
-        let end = confirmedEnd ?? replica.log.lastIndex
-        confirmedEnd = end
-        // What was never committed may have made way for less.
-        guard machine.controller.image.appliedIndex >= min(end, replica.log.lastIndex) else {
-            return
-        }
-        let ready = wholenessWaiters
-        wholenessWaiters = []
-        for action in ready { action() }
-    }
-
-    /// Goes on when this broker's own disk has the metadata up to an index; it may have applied that before.
-    func whenDurable(upTo index: LogIndex, _ action: @escaping () -> Void) {
-        guard replica.log.commitIndex < index else { return action() }
-        durabilityWaiters.append((index, action))
-    }
-
-    private func settleDurabilityWaiters() {
-        let durable = replica.log.commitIndex
-        let ready = durabilityWaiters.filter { $0.index <= durable }
-        guard !ready.isEmpty else { return }
-        durabilityWaiters.removeAll { $0.index <= durable }
-        for waiter in ready { waiter.action() }
     }
 
     // MARK: Commands

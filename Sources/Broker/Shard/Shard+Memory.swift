@@ -2,14 +2,6 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
 
-/// Whether the disk remembers every replica that lived on it.
-enum DiskMemory {
-    /// What it does not know was never here.
-    case whole
-    /// Rounds of its journal cannot be read, and the metadata may have been among them.
-    case doubtful
-}
-
 /// Replicas that a damaged journal may have forgotten altogether.
 ///
 /// A replica is in the journal before it has files, and its files are deleted when the metadata says so. Where rounds of the journal
@@ -21,20 +13,21 @@ enum DiskMemory {
 extension Shard {
     /// Begins to find out what the disk may have forgotten.
     func doubtMemory() {
-        memory = .doubtful
+        isMemoryInDoubt = true
         ask(0, .metadataIsWhole) { [unowned self] _ in self.settleMemory() }
     }
 
     /// Whether a replica may not be made now: it may be that it was here.
     func isInDoubt(_ group: GroupID) -> Bool {
-        switch memory {
-        case .whole: false
-        case .doubtful: recovered[group] == nil && !unreadable.contains(group)
-        }
+        isMemoryInDoubt && isUnknownToDisk(group)
+    }
+
+    private func isUnknownToDisk(_ group: GroupID) -> Bool {
+        recovered[group] == nil && !unreadable.contains(group)
     }
 
     private func settleMemory() {
-        memory = .whole
+        isMemoryInDoubt = false
         for (_, topic) in image.topics {
             for (number, place) in topic.partitions.enumerated() {
                 let id = TopicPartition(topic: topic.id, partition: Int32(number))
@@ -42,7 +35,7 @@ extension Shard {
                     let member = place.replica(on: settings.broker), !isOfFormerLife(member)
                 else { continue }
                 let group = GroupID(partition: id, epoch: member.epoch)
-                guard recovered[group] == nil, !unreadable.contains(group) else { continue }
+                guard isUnknownToDisk(group) else { continue }
                 forgotten.insert(group)
                 open(
                     LocalReplica(

@@ -43,8 +43,8 @@ package final class Shard {
     var renewals: [GroupID: String] = [:]
     /// What the disk holds and cannot be opened.
     private(set) var unreadable: Set<GroupID> = []
-    /// Whether the disk knows all replicas that were on it.
-    var memory = DiskMemory.whole
+    /// Whether the disk may have held replicas that it does not know any more, and the metadata here may be older than their deletion.
+    var isMemoryInDoubt = false
     /// Replicas of which the disk holds nothing, and may have held something.
     var forgotten: Set<GroupID> = []
     var isStartupFinished = false

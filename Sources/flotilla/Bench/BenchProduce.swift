@@ -46,7 +46,7 @@ struct BenchProduceCommand: AsyncParsableCommand {
         let begin = Monotonic.now() + 50_000_000
         let start = begin + UInt64(load.warmup.milliseconds) * 1_000_000
         let end = start + UInt64(load.duration.milliseconds) * 1_000_000
-        let recorder = LatencyRecorder(start: start, end: end)
+        let recorder = RunRecorder(start: start, end: end)
         let configuration = try client.configuration()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<producers {

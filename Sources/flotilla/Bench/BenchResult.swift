@@ -1,6 +1,5 @@
 import Glibc
 import Histogram
-import Synchronization
 
 /// Nanoseconds of the monotonic clock, the same in every process of a machine.
 enum Monotonic {
@@ -12,66 +11,18 @@ enum Monotonic {
     }
 }
 
-/// Counts and latencies of what was due within the measured time.
-final class LatencyRecorder: Sendable {
-    private struct State {
-        var histogram = Histogram<UInt64>(
-            highestTrackableValue: 600_000_000_000,
-            numberOfSignificantValueDigits: .three
-        )
-        var recordCount = 0
-        var failureCount = 0
-        var firstError: String?
-    }
-
-    /// Records due before do not count.
-    let start: UInt64
-    /// Records due, or done, from then on do not count.
-    let end: UInt64
-    private let state = Mutex(State())
-
-    init(start: UInt64, end: UInt64) {
-        self.start = start
-        self.end = end
-    }
-
-    /// Notes records that are done now; each number is when one was due.
-    func note(due: some Sequence<UInt64>) {
-        let now = Monotonic.now()
-        state.withLock { state in
-            for time in due {
-                // Throughput is what was done in the window, latency what was due in it.
-                if now >= start, now < end { state.recordCount += 1 }
-                if time >= start, time < end {
-                    _ = state.histogram.record(min(now - min(time, now), 600_000_000_000))
-                }
-            }
-        }
-    }
-
-    /// Notes failures.
-    func note(failures count: Int, _ reason: String) {
-        state.withLock { state in
-            state.failureCount += count
-            if state.firstError == nil { state.firstError = reason }
-        }
-    }
-
-    /// What was measured.
+extension RunRecorder {
+    /// What was measured, as one line.
     func result(name: String, recordByteCount: Int) -> BenchResult {
-        state.withLock { state in
-            let seconds = Double(end - start) / 1e9
-            var result = BenchResult(name: name)
-            result.seconds = seconds
-            result.recordCount = state.recordCount
-            result.byteCount = state.recordCount * recordByteCount
-            result.failureCount = state.failureCount
-            result.firstError = state.firstError
-            if state.histogram.totalCount > 0 {
-                result.latency = BenchResult.Latency(state.histogram)
-            }
-            return result
-        }
+        let (total, failures) = (total, failures)
+        var result = BenchResult(name: name)
+        result.seconds = Double(end - start) / 1e9
+        result.recordCount = total.recordCount
+        result.byteCount = total.recordCount * recordByteCount
+        result.failureCount = failures.count
+        result.firstError = failures.firstError
+        if total.latencies.totalCount > 0 { result.latency = BenchResult.Latency(total.latencies) }
+        return result
     }
 }
 
