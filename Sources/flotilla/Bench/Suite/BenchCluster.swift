@@ -78,7 +78,11 @@ final class BenchCluster: Sendable {
         } catch {
             CommandOutput.note("flotilla: \(error)")
         }
-        try? await pool.shutdownGracefully()
+        do {
+            try await pool.shutdownGracefully()
+        } catch {
+            CommandOutput.note("flotilla: \(error)")
+        }
         do {
             try FileManager.default.removeItem(atPath: directory)
         } catch {
