@@ -203,6 +203,41 @@ struct MovementTests {
         #expect(try cluster.brokers[slow].holds(topic) == false)
     }
 
+    @Test(
+        "A broker that starts with metadata from before it deleted a replica deletes it again (simulator, seed 239 of its time)",
+        arguments: [true, false]
+    )
+    func deletedBefore(isTopicDeleted: Bool) throws {
+        let (cluster, topic) = try start()
+        let controller = try #require(cluster.controller)
+        let place = try #require([0, 1, 2].first { $0 != controller })
+        let client = cluster.connect(to: controller)
+        try cluster.connect(to: try #require(cluster.leaders(topic).first))
+            .produce(Batches.batch("once"))
+        cluster.advance(by: .seconds(1))
+        let before = cluster.brokers[place].disk.copy()
+        if isTopicDeleted {
+            _ = try client.ask(
+                DeleteTopicsRequest(topics: [.init(name: "orders")]),
+                version: 6
+            )
+            #expect(cluster.wait { cluster.image(at: place).deletedTopics.isEmpty })
+        } else {
+            let others = [0, 1, 2, 3].filter { $0 != place }.map { Int32($0 + 1) }
+            #expect(try client.reassign(to: others) == .noError)
+            #expect(cluster.wait { settled(topic, in: cluster) })
+        }
+        #expect(try cluster.brokers[place].holds(topic) == false)
+        cluster.kill(place)
+        cluster.isolate(place)
+        try cluster.rollBack(place, to: before)
+        #expect(cluster.partition(topic, at: place) != nil, "it knows of nothing yet")
+        cluster.heal(place)
+        cluster.advance(by: .seconds(2))
+        #expect(cluster.partition(topic, at: place) == nil)
+        #expect(try cluster.brokers[place].holds(topic) == false)
+    }
+
     @Test("A replica is deleted only when the disk knows that it is to be")
     func durableRemoval() throws {
         let (cluster, topic) = try start()

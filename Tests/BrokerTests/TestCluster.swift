@@ -140,6 +140,23 @@ final class TestCluster {
         run()
     }
 
+    /// Starts a killed broker on a disk as it was at some time before.
+    func rollBack(_ place: Int, to disk: MemoryDisk) throws {
+        brokers[place] = try TestBroker(
+            id: brokers[place].id,
+            founders: founders,
+            life: brokers[place].incarnation.low,
+            clock: clock,
+            shardCount: shardCount,
+            configs: configs,
+            disk: disk,
+            adjust: adjust
+        )
+        alive.insert(place)
+        connectAll()
+        run()
+    }
+
     private func newcomer(
         _ id: BrokerID,
         life: UInt64,

@@ -19,6 +19,7 @@ extension Shard {
     func reconcile(_ changes: MetadataChanges, since earlier: MetadataImage) {
         // What is to be deleted goes first: another replica of the same partition may come in its place.
         if changes.hasOtherDeletions { removeUnwanted() }
+        for topic in changes.goneTopics { removeOpen(of: topic) }
         let layers = layers
         for topic in changes.topics {
             reconcile(topic, since: earlier.topic(topic.id), layers)
@@ -52,8 +53,7 @@ extension Shard {
                     }
                     continue
                 }
-                forget(open)
-                retired[open.replica.group] = open
+                retire(open)
             }
             guard let member, !isOfFormerLife(member) else { continue }
             open(
@@ -120,6 +120,19 @@ extension Shard {
         }
     }
 
+    /// Closes a replica that is not this broker's any more; its files stay until the metadata wants them deleted.
+    ///
+    /// Where it does so no more it did before: this broker started with metadata from before it had deleted the replica.
+    private func retire(_ partition: Partition) {
+        let group = partition.replica.group
+        forget(partition)
+        retired[group] = partition
+        guard !isWanted(group), !image.replicasToDelete(on: settings.broker).contains(group) else {
+            return
+        }
+        remove(group)
+    }
+
     /// Ends a replica's part in its group, and tells whoever waits for it.
     private func forget(_ partition: Partition) {
         let id = partition.id
@@ -148,6 +161,14 @@ extension Shard {
         for group in image.replicasToDelete(on: settings.broker)
         where settings.shard(of: group.partition) == index {
             remove(group)
+        }
+    }
+
+    /// Removes replicas of a topic that is gone and whose deletion is not on the list: see `retire`.
+    private func removeOpen(of topic: TopicImage) {
+        for number in topic.partitions.indices {
+            let id = TopicPartition(topic: topic.id, partition: Int32(number))
+            if let open = partitions[id] { remove(open.replica.group) }
         }
     }
 

@@ -72,7 +72,7 @@ final class RecordProcessor {
                         .init(
                             partition: number,
                             fetchOffset: offset,
-                            partitionMaxBytes: 200_000
+                            partitionMaxBytes: 1 << 20
                         )
                     ]
                 )
