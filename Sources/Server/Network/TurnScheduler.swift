@@ -31,7 +31,10 @@ package final class TurnScheduler {
     }
 }
 
-/// One timer of a shard, set to the earliest thing that is due; used on its loop only.
+/// One timer of a shard, for the earliest thing that is due; used on its loop only.
+///
+/// What is due moves on with almost every turn, as each heartbeat puts the next one off. The timer is not moved with it: it
+/// fires at the time that was asked for first, and its owner, who finds nothing due, asks for the next.
 package final class ShardTimer {
     private let eventLoop: any EventLoop
     private let body: () -> Void
@@ -43,16 +46,12 @@ package final class ShardTimer {
         self.body = body
     }
 
-    /// Runs the closure at `instant`, and not at another that was asked for before; nil disarms.
-    package func arm(at instant: Instant?) {
+    /// Runs the closure at `instant`, or before, where an earlier time was asked for since it last ran.
+    package func arm(at instant: Instant) {
         eventLoop.preconditionInEventLoop()
-        guard armed?.at != instant else {
-            return
-        }
-        armed?.task.cancel()
-        armed = nil
-        guard let instant else {
-            return
+        if let armed {
+            guard instant < armed.at else { return }
+            armed.task.cancel()
         }
         let deadline = NIODeadline.uptimeNanoseconds(UInt64(max(instant.nanoseconds, 0)))
         let task = eventLoop.assumeIsolated().scheduleTask(deadline: deadline) {
