@@ -21,7 +21,8 @@ struct GroupReading {
     let printing: RecordPrinting
     let count: Int?
     let endsAtEnd: Bool
-    let note: (String) -> Void
+    /// Says something beside the records; what the membership tells is said at once, from where it is told.
+    let note: @Sendable (String) -> Void
 
     func run() async throws {
         let left = count ?? .max
@@ -30,7 +31,7 @@ struct GroupReading {
         guard counted == 0 else {
             throw CommandFailure.failed("signals: \(DevProcess.reason(-counted))")
         }
-        let news = News()
+        let news = News(note: note)
         var configuration = configuration
         // Each batch is committed when it is printed, not when the next one is asked for.
         configuration.autoCommitInterval = nil
@@ -39,16 +40,11 @@ struct GroupReading {
         do {
             try await read(consumer, news, left)
         } catch {
-            await end(consumer, news)
+            await consumer.close()
             throw error
         }
-        await end(consumer, news)
-        if flotilla_stop_signal_count() > 0 { throw ExitCode(Self.interrupted) }
-    }
-
-    private func end(_ consumer: GroupConsumer, _ news: News) async {
         await consumer.close()
-        for text in news.take().notes { note(text) }
+        if flotilla_stop_signal_count() > 0 { throw ExitCode(Self.interrupted) }
     }
 
     private func read(_ consumer: GroupConsumer, _ news: News, _ limit: Int) async throws {
@@ -56,9 +52,7 @@ struct GroupReading {
         var left = limit
         while left > 0, flotilla_stop_signal_count() == 0 {
             let batch = try await consumer.next(within: Self.step)
-            let (notes, ends, failure) = news.take()
-            for text in notes { note(text) }
-            if let failure { throw failure }
+            let ends = try news.ends()
             if let batch {
                 let end = endsAtEnd ? ends[batch.partition] ?? .zero : Offset(.max)
                 let done = try write(batch, before: end, &left, to: output)
@@ -144,26 +138,28 @@ struct GroupReading {
         return listener
     }
 
-    /// What the membership has told, for the one who prints.
+    /// What the membership tells: said at once, and kept for the one who reads where that needs it.
     private final class News: Sendable {
         private struct State {
-            var notes: [String] = []
             var lastNote: String?
             var ends: [NamedPartition: Offset] = [:]
             var shareTime: ContinuousClock.Instant?
             var failure: (any Error)?
         }
 
+        private let say: @Sendable (String) -> Void
         /// Guards what the callbacks of the membership leave.
         private let state = Mutex(State())
 
+        init(note: @escaping @Sendable (String) -> Void) { say = note }
+
         /// Says something, once where it is said again and again.
         func note(_ text: String) {
-            state.withLock { state in
-                guard state.lastNote != text else { return }
-                state.lastNote = text
-                state.notes.append(text)
+            let isNew = state.withLock { state in
+                defer { state.lastNote = text }
+                return state.lastNote != text
             }
+            if isNew { say(text) }
         }
 
         func assign(_ partitions: [NamedPartition], _ ends: [NamedPartition: Offset]) {
@@ -190,14 +186,11 @@ struct GroupReading {
             state.withLock { $0.shareTime }
         }
 
-        /// What is new, and where partitions end.
-        func take() -> (
-            notes: [String], ends: [NamedPartition: Offset], failure: (any Error)?
-        ) {
-            state.withLock { state in
-                defer { state.notes = [] }
-                return (state.notes, state.ends, state.failure)
-            }
+        /// Where the partitions of this member end; throws when that could not be found out.
+        func ends() throws -> [NamedPartition: Offset] {
+            let (ends, failure) = state.withLock { ($0.ends, $0.failure) }
+            if let failure { throw failure }
+            return ends
         }
     }
 }
