@@ -38,7 +38,7 @@ CLIENTS := PYTHONPATH=Tests/Clients $(PYTHON) -m clients --binary $(FLOTILLA)
 CHAOS := PYTHONPATH=Tests/Clients:Tests/Chaos PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m chaos
 FORMATTED := $(wildcard Sources Tests bench Tools Fuzz Package.swift)
 
-.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench bench-quick micro-bench figures figures-cluster group-figures sim sim-short mutants fuzz fuzz-short format format-check generate \
+.PHONY: help deps deps-build build static demo demo-single run test unit-test clients-test soak chaos chaos-short chaos-tools failover transfers bench bench-quick micro-bench instructions figures figures-cluster group-figures sim sim-short mutants fuzz fuzz-short format format-check generate \
 	install uninstall clean
 
 help: ## this list
@@ -65,7 +65,7 @@ static: deps-build ## the binary as it is shipped, .build-static/release/flotill
 run: build ## a broker with its data in ./flotilla-data
 	$(FLOTILLA) serve
 
-test: deps unit-test clients-test sim-short chaos-short fuzz-short ## what CI runs: unit tests, real clients, simulation, chaos and fuzzing in their short forms
+test: deps unit-test clients-test sim-short chaos-short fuzz-short instructions ## what CI runs: unit tests, real clients, simulation, chaos and fuzzing in their short forms, and instructions counted
 
 unit-test: deps-build
 	swift build $(SWIFT_FLAGS) --build-tests
@@ -110,6 +110,10 @@ bench-quick: static ## a minute of it, without peers
 
 micro-bench: deps-build ## the hot pieces one by one
 	FLOTILLA_BENCH=1 swift package --scratch-path .build-bench benchmark
+
+instructions: build ## counts what a record costs, and fails above bench/baseline.json by 5 %
+	@scripts/deps instructions
+	bench/instructions --binary $(FLOTILLA)
 
 figures: static ## docs/PERFORMANCE.md measured anew: one broker beside the disk's ceiling, five runs of each
 	@scripts/deps figures

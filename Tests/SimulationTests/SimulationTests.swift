@@ -67,4 +67,16 @@ struct SimulationTests {
         let holds = Shrinker(plan) { (_: FaultPlan) throws(Never) -> String? in nil }
         #expect(holds.smallest(failingWith: "anything") == nil)
     }
+
+    @Test("A counted load does its work", arguments: CountedLoad.Work.allCases, [1, 3])
+    func countedLoad(work: CountedLoad.Work, brokerCount: Int) throws {
+        let load = CountedLoad(
+            work,
+            brokerCount: brokerCount,
+            requestCount: 5,
+            recordCount: 3,
+            valueByteCount: 100
+        )
+        try load.perform()
+    }
 }

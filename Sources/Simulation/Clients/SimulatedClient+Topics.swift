@@ -3,12 +3,13 @@ import FlotillaKafkaWire
 import FlotillaModel
 
 extension SimulatedClient {
-    /// Makes a topic of three replicas, however often that takes.
+    /// Makes a topic, however often that takes.
     ///
     /// `completion`: told its id.
     func create(
         _ topic: String,
         partitions: Int32,
+        replicas: Int16 = 3,
         configs: [String: String] = [:],
         _ random: inout SeededRandom,
         then completion: @escaping (TopicID) -> Void
@@ -18,7 +19,7 @@ extension SimulatedClient {
                 .init(
                     name: topic,
                     numPartitions: partitions,
-                    replicationFactor: 3,
+                    replicationFactor: replicas,
                     configs: configs.sorted { $0.key < $1.key }.map {
                         .init(name: $0.key, value: $0.value)
                     }

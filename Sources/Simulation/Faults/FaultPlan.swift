@@ -75,6 +75,8 @@ package struct FaultPlan: Sendable {
     var diskDelay: Duration
     /// Settings of all brokers.
     var configs: [ConfigEntry]
+    /// The bytes of recent entries in a shard's memory: so few that reads have to go to the disk.
+    var tailByteCount = 256 << 10
 
     /// Draws a run.
     ///

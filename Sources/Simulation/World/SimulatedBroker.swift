@@ -223,7 +223,7 @@ final class SimulatedBroker {
         settings.metadataMember = metadataMember
         settings.minimumFreeByteCount = 1 << 20
         settings.uncommittedHoldByteCount = Self.journalByteLimit / 8
-        settings.tailByteCount = 256 << 10
+        settings.tailByteCount = world.plan.tailByteCount
         settings.retentionInterval = .seconds(1)
         settings.seeds = world.founders.map { broker in
             PeerAddress(broker: broker, address: NetworkAddress(host: "peer-\(broker)", port: 9093))

@@ -14,6 +14,7 @@ struct BenchCommand: AsyncParsableCommand {
         subcommands: [
             BenchProduceCommand.self, BenchConsumeCommand.self, BenchEndToEndCommand.self,
             BenchDiskCommand.self, BenchRunCommand.self, BenchReportCommand.self,
+            BenchCountedCommand.self,
         ]
     )
 }
