@@ -54,6 +54,8 @@ class Peer:
     node_count = 3
     # Whether each run has servers of its own; otherwise they stay, and only streams are made anew.
     starts_afresh = True
+    # Whether it has partitions, and clients that gather batches.
+    speaks_kafka = False
 
     def __init__(self, directory, guard):
         self.directory, self.guard = directory, guard
@@ -326,6 +328,39 @@ class RedisEverysec(Redis):
         return "written on the only node, synced up to a second after the answer"
 
 
+class Flotilla(Peer):
+    """Our own brokers, for another client than ours."""
+
+    package, driver, library = "librdkafka", "kafka", "rdkafka"
+    speaks_kafka = True
+    is_durable = True
+
+    @property
+    def binary(self):
+        """What `make static` builds, or what the environment names."""
+        return os.environ.get("FLOTILLA") or str(HERE.parent.parent / ".build-static" / "release" / "flotilla")
+
+    @property
+    def system(self):
+        """As the report calls it."""
+        return f"Flotilla {output_of(self.binary, '--version').split()[-1]}, 3 brokers, librdkafka"
+
+    def durability(self, replicas):
+        """What an acknowledgement means."""
+        return f"fdatasync on {majority(replicas)} before the acknowledgement"
+
+    def begin_all(self):
+        """Three brokers that found a cluster."""
+        ports = free_ports(9)
+        self.ports, admin, peers = ports[:3], ports[3:6], ports[6:]
+        join = ",".join(f"127.0.0.1:{port}" for port in peers)
+        for number in range(3):
+            self.begin(
+                [self.binary, "serve", "--node-id", str(number + 1), "--data-dir", f"{self.directory}/data-{number}",
+                 "--kafka", f"127.0.0.1:{self.ports[number]}", "--admin", f"127.0.0.1:{admin[number]}",
+                 "--peer", f"127.0.0.1:{peers[number]}", "--join", join], number)
+
+
 PEERS = {
     "nats": Nats, "nats-new": NatsNew, "nats-new-sync": NatsNewSync, "rabbitmq-quorum": RabbitMQQuorum, "rabbitmq-stream": RabbitMQStream,
-    "redis-always": RedisAlways, "redis-everysec": RedisEverysec}
+    "redis-always": RedisAlways, "redis-everysec": RedisEverysec, "librdkafka": Flotilla}

@@ -125,6 +125,7 @@ class Plan:
     replicas: int
     window: int
     notes: list
+    gathers: bool
 
     @property
     def description(self):
@@ -137,20 +138,24 @@ class Plan:
     def load(self, rate):
         """The `load` of a result."""
         workload = self.workload
-        return {
+        batches = {"batch_bytes": workload.record_size, "linger_ms": 0, "in_flight": self.window}
+        if self.gathers:
+            batches = {"batch_bytes": workload.batch_size, "linger_ms": workload.linger * 1000, "in_flight": workload.in_flight}
+        return batches | {
             "topics": self.topics, "partitions": self.partitions, "record_bytes": workload.record_size, "payload": workload.payload,
             "keys": "none", "rate": None if rate is None else round(rate, 1), "producers": workload.producers, "groups": workload.groups,
-            "consumers": self.partitions, "acks": "all", "codec": "none", "batch_bytes": workload.record_size, "linger_ms": 0,
-            "in_flight": self.window, "seconds": workload.duration, "warmup_seconds": workload.warmup}
+            "consumers": self.partitions, "acks": "all", "codec": "none", "seconds": workload.duration, "warmup_seconds": workload.warmup}
 
 
-def plan(workload, node_count):
-    """What a peer of so many nodes makes of a workload."""
+def plan(workload, node_count, speaks_kafka=False):
+    """What a peer of so many nodes makes of a workload; one that speaks Kafka's protocol has its partitions and batches."""
     notes = []
-    topics = min(workload.topics, MOST_TOPICS)
-    partitions = max(1, min(workload.partitions, MOST_STREAMS // topics))
+    topics = workload.topics if speaks_kafka else min(workload.topics, MOST_TOPICS)
+    partitions = workload.partitions if speaks_kafka else max(1, min(workload.partitions, MOST_STREAMS // topics))
     replicas = min(workload.replicas, node_count)
-    window = min(WINDOW, max(1, WINDOW_BYTES // workload.record_size))
+    window = max(1, WINDOW_BYTES // workload.record_size)
+    if not speaks_kafka:
+        window = min(WINDOW, window)
     if workload.in_flight == 1 or workload.batch_size <= workload.record_size:
         # One record at a time, or batches of one record.
         window = min(window, workload.in_flight)
@@ -158,9 +163,11 @@ def plan(workload, node_count):
         notes.append(f"{topics} topics instead of {workload.topics}")
     if partitions < workload.partitions:
         notes.append(f"streams or queues for each topic: {partitions} instead of {workload.partitions} partitions")
-    elif partitions > 1:
+    elif partitions > 1 and not speaks_kafka:
         notes.append("each partition is a stream or a queue of its own")
-    if workload.consumers > partitions:
+    if speaks_kafka and workload.groups and workload.consumers > 1:
+        notes.append("one reader in each group")
+    elif workload.consumers > partitions:
         notes.append(f"readers in each group: {partitions} instead of {workload.consumers}")
     if workload.keys != "none":
         notes.append("records without keys")
@@ -172,4 +179,4 @@ def plan(workload, node_count):
     settings = sorted(name for name, value in workload.topic_settings.items() if (name, value) != ("compression.type", "producer"))
     if settings:
         notes.append("without the topic settings " + ", ".join(settings))
-    return Plan(workload, topics, partitions, replicas, window, notes)
+    return Plan(workload, topics, partitions, replicas, window, notes, speaks_kafka)

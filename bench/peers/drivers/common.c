@@ -65,6 +65,9 @@ static void read_setting(const char *name, char *value) {
     else if (!strcmp(name, "warmup")) load.warmup = number;
     else if (!strcmp(name, "seconds")) load.seconds = number;
     else if (!strcmp(name, "drain")) load.drain = number;
+    else if (!strcmp(name, "linger")) load.linger = number;
+    else if (!strcmp(name, "batch-size")) load.batch_size = (size_t)number;
+    else if (!strcmp(name, "in-flight")) load.in_flight = (int)number;
     else fail("%s: no such setting", name);
 }
 

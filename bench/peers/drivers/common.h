@@ -27,6 +27,10 @@ struct load {
     int64_t backlog;  // readers wait until so many bytes are acknowledged
     int64_t retained;  // bytes that all streams together may keep, so that neither disk nor memory fills up
     double warmup, seconds, drain;
+    // Of clients that gather batches: how long, in seconds, up to which size, and how many of them are on their way.
+    double linger;
+    size_t batch_size;
+    int in_flight;
 };
 
 // A thread that publishes to all streams of one topic, in turn.
