@@ -59,6 +59,30 @@ struct PeerListenerTests {
         }
     }
 
+    @Test("Links of a shard are served on the loop of the shard with its number")
+    func home() async throws {
+        try await withBroker { broker in
+            var clients: [RawClient] = []
+            // Both loops accept them in turn, so that some have to move.
+            for shard: UInt32 in [0, 1, 3, 2, 4, 6, 5, 7] {
+                let client = try RawClient(port: broker.listener.address.port)
+                let text = "shard \(shard)"
+                try client.send(
+                    DiallingShard.hello(.live, shard: shard).bytes + peerFrameBytes(text)
+                )
+                #expect(try answer(client) == ListeningBroker.answer(.accepted))
+                try waitUntil { broker.journal.texts.last == text }
+                try client.send(peerFrameBytes("more"))
+                try waitUntil { broker.journal.texts.last == "more" }
+                let loop = Array(broker.group.makeIterator())[Int(shard) % 2]
+                #expect(broker.journal.loopOfLastFrame == ObjectIdentifier(loop))
+                clients.append(client)
+            }
+            for client in clients { try client.close() }
+            try waitUntil { broker.listener.connectionCount == 0 }
+        }
+    }
+
     @Test("A refused hello gets its sentence, and the connection ends")
     func refused() async throws {
         let policy: @Sendable (PeerHello) -> PeerHelloAnswer = {

@@ -25,6 +25,7 @@ final class PeerJournal: Sendable {
         var changes: [Change] = []
         var frames: [Received] = []
         var loops: Set<ObjectIdentifier> = []
+        var loopOfLastFrame: ObjectIdentifier?
     }
 
     private let pages = Mutex(Pages())
@@ -36,12 +37,16 @@ final class PeerJournal: Sendable {
         }
     }
 
-    func write(_ frame: Received) {
-        pages.withLock { $0.frames.append(frame) }
+    func write(_ frame: Received, on eventLoop: any EventLoop) {
+        pages.withLock { pages in
+            pages.frames.append(frame)
+            pages.loopOfLastFrame = ObjectIdentifier(eventLoop)
+        }
     }
 
     var seen: [Change] { pages.withLock(\.changes) }
     var received: [Received] { pages.withLock(\.frames) }
+    var loopOfLastFrame: ObjectIdentifier? { pages.withLock(\.loopOfLastFrame) }
     /// How many loops had a connection.
     var loopCount: Int { pages.withLock(\.loops.count) }
 
@@ -75,7 +80,7 @@ final class PeerRecorder: PeerReceiver {
         eventLoop.preconditionInEventLoop()
         let bytes = Array(frame.readableBytesView)
         guard bytes != Array("bad".utf8) else { throw BadFrame() }
-        journal.write(.init(broker: broker, bytes: bytes))
+        journal.write(.init(broker: broker, bytes: bytes), on: eventLoop)
     }
 
     func linkChanged(

@@ -173,7 +173,7 @@ enum PeerDialler {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try made(channel)
-                    try settings.secure(channel, .dialler(host: address.host))
+                    try settings.secure?(channel, .dialler(host: address.host))
                 }
             }
         for (option, value) in settings.socketOptions {

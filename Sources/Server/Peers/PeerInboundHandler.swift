@@ -1,6 +1,7 @@
 import FlotillaEnvironment
 import FlotillaModel
 import FlotillaReplication
+import Glibc
 import Logging
 import NIOCore
 import Synchronization
@@ -23,7 +24,16 @@ final class PeerInboundHandler: ChannelInboundHandler {
         let petition: @Sendable (PeerHello, any EventLoop) -> EventLoopFuture<PeerHelloAnswer>
         let receiver: @Sendable (any EventLoop) -> any PeerReceiver
         let incoming: IncomingPeerLinks
+        /// The loops of the shards, in their order.
+        let loops: [any EventLoop]
+        let connections: OpenConnections
         let logger: Logger
+
+        /// Where the frames of a link are at home; nil where its socket cannot be moved, since part of its state lies in its
+        /// handlers.
+        func home(of hello: PeerHello) -> (any EventLoop)? {
+            settings.secure == nil ? loops[Int(hello.shard) % loops.count] : nil
+        }
     }
 
     private enum Stage {
@@ -40,9 +50,15 @@ final class PeerInboundHandler: ChannelInboundHandler {
     private var stage = Stage.greeting(ByteBuffer())
     private var assembler: FrameAssembler
     private var deadline: Scheduled<Void>?
+    /// What another loop learned of this link before the socket came here.
+    private var greeted: GreetedLink?
 
-    init(_ surroundings: Surroundings) {
+    /// Makes the handler of a connection.
+    ///
+    /// `greeted`: what is known of a link whose hello was read on another loop.
+    init(_ surroundings: Surroundings, greeted: GreetedLink? = nil) {
         self.surroundings = surroundings
+        self.greeted = greeted
         assembler = FrameAssembler(
             maximumFrameByteCount: surroundings.settings.maximumFrameByteCount,
             lengthPrefix: .peer
@@ -50,6 +66,10 @@ final class PeerInboundHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
+        if let link = greeted {
+            greeted = nil
+            return open(link, context)
+        }
         let channel = context.channel
         deadline = context.eventLoop.assumeIsolated().scheduleTask(
             in: .init(surroundings.settings.helloTimeout)
@@ -109,7 +129,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
             let answer = surroundings.policy(hello)
             guard answer.verdict == .accepted else { return finish(with: answer, context) }
             switch hello.purpose {
-            case .link: open(hello, answer, rest: received, context)
+            case .link: take(GreetedLink(hello: hello, answer: answer, rest: received), context)
             case .question: finish(with: answer, context)
             case .petition: decide(hello, context)
             }
@@ -165,12 +185,32 @@ final class PeerInboundHandler: ChannelInboundHandler {
         context.writeAndFlush(wrapOutboundOut(answer.encoded), promise: sent)
     }
 
-    private func open(
-        _ hello: PeerHello,
-        _ answer: PeerHelloAnswer,
-        rest: ByteBuffer,
-        _ context: ChannelHandlerContext
-    ) {
+    /// Opens a link here, or on the loop where it is at home.
+    private func take(_ link: GreetedLink, _ context: ChannelHandlerContext) {
+        guard let home = surroundings.home(of: link.hello), home !== context.eventLoop,
+            let socket = secondDescriptor(context)
+        else { return open(link, context) }
+        // The socket lives on by its second descriptor; what has not been read yet waits in it.
+        stage = .ended
+        context.close(promise: nil)
+        PeerListener.adopt(socket, link, on: home, surroundings)
+    }
+
+    /// Another descriptor of the socket; nil when there is none to be had, and then the link stays where it is.
+    private func secondDescriptor(_ context: ChannelHandlerContext) -> NIOBSDSocket.Handle? {
+        do {
+            let copy = try context.pipeline.syncOperations.withUnsafeTransportIfAvailable(
+                of: NIOBSDSocket.Handle.self
+            ) { fcntl($0, F_DUPFD_CLOEXEC, 0) }
+            return copy.flatMap { $0 >= 0 ? $0 : nil }
+        } catch {
+            log("socket stays on its loop", "\(error)", context)
+            return nil
+        }
+    }
+
+    private func open(_ link: GreetedLink, _ context: ChannelHandlerContext) {
+        let (hello, answer) = (link.hello, link.answer)
         deadline?.cancel()
         deadline = nil
         // Its predecessor is dead, although the network has not said so yet.
@@ -187,7 +227,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
             lane: hello.lane,
             isUp: true
         )
-        assembler.append(rest)
+        assembler.append(link.rest)
         deliver(from: hello, to: receiver, context)
     }
 
@@ -243,6 +283,14 @@ final class PeerInboundHandler: ChannelInboundHandler {
             ])
         )
     }
+}
+
+/// A link whose hello was read and found good.
+struct GreetedLink: Sendable {
+    let hello: PeerHello
+    let answer: PeerHelloAnswer
+    /// What came behind the hello.
+    let rest: ByteBuffer
 }
 
 /// The accepted links of a listener, by the shard and lane that dialled.

@@ -8,9 +8,13 @@ package import NIOPosix
 /// The socket that other brokers dial, with its connections spread evenly over the event loops.
 ///
 /// It speaks a protocol of its own on a port of its own, so that a firewall can keep clients out.
-/// The loop that a connection lands on need not own the partitions that its frames are about: the
-/// receiver passes them on.
+/// A link is served on the loop of the shard that has the number of the one that dialled: brokers with as many shards have each
+/// partition on the same one, so its frames need not be passed on to another thread. With other numbers of shards, and where
+/// the socket is encrypted, the receiver passes them on.
 package final class PeerListener: Sendable {
+    /// Reads of one connection before the loop turns to others.
+    private static let readsPerTurn: UInt = 4
+
     private let channel: any Channel
     private let connections: OpenConnections
 
@@ -61,6 +65,8 @@ package final class PeerListener: Sendable {
             petition: petition,
             receiver: receiver,
             incoming: IncomingPeerLinks(),
+            loops: Array(group.makeIterator()),
+            connections: connections,
             logger: logger
         )
         var bootstrap = ServerBootstrap(group: group)
@@ -72,10 +78,10 @@ package final class PeerListener: Sendable {
                     try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
                 }
             }
-            .childChannelOption(.maxMessagesPerRead, value: 4)
+            .childChannelOption(.maxMessagesPerRead, value: readsPerTurn)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try admit(channel, to: connections, surroundings)
+                    try admit(channel, PeerInboundHandler(surroundings), surroundings)
                 }
             }
         for (option, value) in settings.socketOptions {
@@ -85,19 +91,52 @@ package final class PeerListener: Sendable {
         return PeerListener(channel: channel, connections: connections)
     }
 
+    /// Serves a link on another loop than the one that accepted its socket, which is closed there.
+    ///
+    /// - Parameters:
+    ///   - socket: belongs to the new channel from now on.
+    ///   - link: what its hello said, and what came behind that.
+    ///   - loop: where it is at home.
+    ///   - surroundings: the listener's.
+    static func adopt(
+        _ socket: NIOBSDSocket.Handle,
+        _ link: GreetedLink,
+        on loop: any EventLoop,
+        _ surroundings: PeerInboundHandler.Surroundings
+    ) {
+        let logger = surroundings.logger
+        ClientBootstrap(group: loop)
+            .channelOption(.maxMessagesPerRead, value: readsPerTurn)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let handler = PeerInboundHandler(surroundings, greeted: link)
+                    try admit(channel, handler, surroundings)
+                }
+            }
+            .withConnectedSocket(socket)
+            .whenFailure { error in
+                // Whoever dialled finds the connection closed, and dials again.
+                logger.warning(
+                    "a peer's connection could not be served",
+                    metadata: .of([.peer: link.hello.broker, .error: "\(error)"])
+                )
+            }
+    }
+
     private static func admit(
         _ channel: any Channel,
-        to connections: OpenConnections,
+        _ handler: PeerInboundHandler,
         _ surroundings: PeerInboundHandler.Surroundings
     ) throws {
+        let connections = surroundings.connections
         guard connections.add(channel, limit: surroundings.settings.maximumIncomingCount) else {
             channel.close(promise: nil)
             return
         }
         let identity = ObjectIdentifier(channel)
         channel.closeFuture.assumeIsolated().whenComplete { _ in connections.remove(identity) }
-        try surroundings.settings.secure(channel, .listener)
-        try channel.pipeline.syncOperations.addHandler(PeerInboundHandler(surroundings))
+        try surroundings.settings.secure?(channel, .listener)
+        try channel.pipeline.syncOperations.addHandler(handler)
     }
 
     /// Connections that are open, greeted or not.

@@ -33,12 +33,11 @@ package struct PeerSettings: Sendable {
     /// Incoming connections at a time: two per shard of each peer, and questions.
     package var maximumIncomingCount = 16_384
 
-    /// Where encryption goes: adds what stands next to the socket, before any handler of ours.
+    /// Where encryption goes: adds what stands next to the socket, before any handler of ours; nil for plaintext.
     ///
-    /// Called for every connection, on its loop, while it is made. Plaintext adds nothing. A TLS
-    /// handler holds the hello back until its handshake is done, and nothing else changes: the
+    /// Called for every connection, on its loop, while it is made. A TLS handler holds the hello back until its handshake is done, and nothing else changes: the
     /// hello's time limit covers the handshake, and windows count what waits in the channel.
-    package var secure: @Sendable (any Channel, PeerConnectionSide) throws -> Void = { _, _ in }
+    package var secure: (@Sendable (any Channel, PeerConnectionSide) throws -> Void)?
 
     /// The settings by default.
     package init() {}
