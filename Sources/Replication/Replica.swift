@@ -88,7 +88,7 @@ package final class Replica {
     var areTermsTold: Bool
     private let isNew: Bool
     private var isAwaitingTurnEnd = false
-    /// Whether members may have to be told of new commits when the turn ends.
+    /// Whether the host was asked to have members told of new commits.
     private var hasCommitNews = false
 
     /// Whether the replica has given up or was closed, and does nothing any more.
@@ -191,23 +191,24 @@ package final class Replica {
         precondition(!isStepping, "a turn ends between two inputs")
         isAwaitingTurnEnd = false
         proposeQueue()
-        announceCommit()
         submitRecords()
     }
 
     /// Has members hear of new commits that nothing else on its way tells them of.
-    private func announceCommit() {
-        guard hasCommitNews else { return }
+    package func announceCommit() {
         hasCommitNews = false
         step(.announceCommit)
     }
 
-    /// A commit, or an answer that leaves nothing on its way to a member: what it then lacks is said at the turn's end.
+    /// A commit, or an answer that leaves nothing on its way to a member: what it then lacks is said a moment later.
+    ///
+    /// Not at once: to a producer that sends one batch after the other the next one says it, and a message of its own would have
+    /// every member wake up once more for each batch, and answer.
     func noteCommitNews() {
         let isAlone = raft.membership.isOnlyVoter(member) && raft.membership.learners.isEmpty
-        guard raft.role == .leader, !isAlone else { return }
+        guard raft.role == .leader, !isAlone, !hasCommitNews else { return }
         hasCommitNews = true
-        requestTurnEnd()
+        host.hasCommitNews(self)
     }
 
     /// The journal has made everything up to `ticket` durable.

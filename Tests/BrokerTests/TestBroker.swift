@@ -147,6 +147,8 @@ final class TestBroker {
             seed: 42 &+ lives &+ UInt64(id.rawValue) &* 1000
         )
         settings.incarnation = incarnation
+        // So that time need not pass between a write and what followers do with it.
+        settings.commitNewsDelay = .zero
         if !founders.isEmpty { settings.join(founders, as: member) }
         adjust(&settings)
         let replicas = try recoverReplicas()

@@ -377,6 +377,13 @@ final class TestCluster {
                 return true
             }
         }
+        for place in brokers.indices where alive.contains(place) {
+            guard let deadline = brokers[place].nextDeadline, deadline <= clock.now else {
+                continue
+            }
+            brokers[place].runTimers()
+            return true
+        }
         return false
     }
 

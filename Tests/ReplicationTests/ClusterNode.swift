@@ -326,6 +326,10 @@ final class ClusterNode: ReplicaHost {
 
     func needsTurnEnd(_ replica: Replica) { isDirty = true }
 
+    func hasCommitNews(_ replica: Replica) {
+        later(1) { [unowned self] in turn { $0.announceCommit() } }
+    }
+
     func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64) {
         submissions.append(
             JournalSubmission(shard: 0, group: group, ticket: ticket, records: records)

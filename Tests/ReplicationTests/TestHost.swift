@@ -134,6 +134,10 @@ final class TestHost: ReplicaHost {
 
     func needsTurnEnd(_ replica: Replica) { dirty.append(replica) }
 
+    func hasCommitNews(_ replica: Replica) {
+        preconditionFailure("a group of one has nobody to tell")
+    }
+
     func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64) {
         submissions.append((records, ticket))
         submissionCount += 1

@@ -59,6 +59,8 @@ package final class Shard {
 
     var journalOutbox: [JournalSubmission] = []
     private var dirtyReplicas: [Replica] = []
+    /// Replicas whose members are to hear of commits a moment later.
+    private var commitNews: [Replica] = []
     private var dirtyConnections: [Connection] = []
     private var pausedConnections: [Connection] = []
     package private(set) var inFlightByteCount = 0
@@ -463,6 +465,16 @@ extension Shard: ReplicaHost {
     package func needsTurnEnd(_ replica: Replica) {
         dirtyReplicas.append(replica)
         environment.requestTurnEnd()
+    }
+
+    package func hasCommitNews(_ replica: Replica) {
+        commitNews.append(replica)
+        guard commitNews.count == 1 else { return }
+        schedule(after: settings.commitNewsDelay) { [unowned self] in
+            let replicas = self.commitNews
+            self.commitNews.removeAll(keepingCapacity: true)
+            for replica in replicas { replica.announceCommit() }
+        }
     }
 
     package func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64) {

@@ -52,6 +52,8 @@ package struct ShardSettings: Sendable {
     package var uncommittedHoldByteCount = 32 << 20
     /// Bytes per second that this broker reads for replicas elsewhere that catch up; shared by the shards.
     package var recoveryByteRate = 100 << 20
+    /// How long members wait to hear of a commit that nothing else tells them of; readers at followers feel it.
+    package var commitNewsDelay = Duration.milliseconds(1)
     /// The least time between two looks at retention.
     package var retentionInterval = Duration.seconds(30)
     /// How long a topic's creator waits for its leaders before being answered without them.
