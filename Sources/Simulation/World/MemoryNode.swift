@@ -52,8 +52,7 @@ final class MemoryNode {
     }
 
     func dropUnsynced() {
-        content = ByteBuffer()
-        content.writeBytes(durable.readableBytesSpan)
+        content = durable.twin
         dirtySectors.removeAll()
     }
 
@@ -78,8 +77,8 @@ final class MemoryNode {
 
     func copy() -> MemoryNode {
         let twin = MemoryNode()
-        twin.content.writeBytes(content.readableBytesSpan)
-        twin.durable.writeBytes(durable.readableBytesSpan)
+        twin.content = content.twin
+        twin.durable = durable.twin
         twin.dirtySectors = dirtySectors
         return twin
     }
@@ -150,5 +149,14 @@ private struct SectorSet {
         }
         if let start { runs.append(start..<extent.upperBound) }
         return runs
+    }
+}
+
+extension ByteBuffer {
+    /// The readable bytes in memory of their own.
+    fileprivate var twin: ByteBuffer {
+        var copy = ByteBuffer()
+        copy.writeBytes(readableBytesSpan)
+        return copy
     }
 }
