@@ -208,7 +208,7 @@ package final class Replica {
         let isAlone = raft.membership.isOnlyVoter(member) && raft.membership.learners.isEmpty
         guard raft.role == .leader, !isAlone, !hasCommitNews else { return }
         hasCommitNews = true
-        host.hasCommitNews(self)
+        host.needsAnnouncement(self)
     }
 
     /// The journal has made everything up to `ticket` durable.

@@ -23,7 +23,7 @@ package protocol ReplicaHost: AnyObject {
     func needsTurnEnd(_ replica: Replica)
 
     /// Has `Replica.announceCommit()` called a moment later: what goes to members meanwhile says it without a message of its own.
-    func hasCommitNews(_ replica: Replica)
+    func needsAnnouncement(_ replica: Replica)
 
     /// Writes records to the journal with the shard's next submission; `Replica.persisted(ticket:)` answers.
     func journal(_ records: [JournalRecord], of replica: Replica, ticket: UInt64)

@@ -238,6 +238,30 @@ struct MovementTests {
         #expect(try cluster.brokers[place].holds(topic) == false)
     }
 
+    @Test(
+        "A replica that was deleted is not made anew by who starts with metadata from before (simulator, seed 200474 of its time)"
+    )
+    func notMadeAnew() throws {
+        let (cluster, topic) = try start()
+        let controller = try #require(cluster.controller)
+        let place = try #require([0, 1, 2].first { $0 != controller })
+        let broker = cluster.brokers[place]
+        cluster.advance(by: .seconds(1))
+        let others = [0, 1, 2, 3].filter { $0 != place }.map { Int32($0 + 1) }
+        #expect(try cluster.connect(to: controller).reassign(to: others) == .noError)
+        #expect(cluster.wait { settled(topic, in: cluster) })
+        #expect(try broker.holds(topic) == false)
+        cluster.kill(place)
+        cluster.isolate(place)
+        try cluster.restart(place)
+        cluster.advance(by: .seconds(5))
+        #expect(cluster.partition(topic, at: place) == nil, "it may know of an older time only")
+        #expect(try broker.holds(topic) == false)
+        cluster.heal(place)
+        cluster.advance(by: .seconds(2))
+        #expect(cluster.partition(topic, at: place) == nil)
+    }
+
     @Test("A replica is deleted only when the disk knows that it is to be")
     func durableRemoval() throws {
         let (cluster, topic) = try start()

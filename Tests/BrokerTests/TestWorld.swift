@@ -59,7 +59,9 @@ final class TestEnvironment: ShardEnvironment {
 
     func requestTurnEnd() { wantsTurnEnd = true }
 
-    func wake(at deadline: Instant) { self.deadline = deadline }
+    func wake(at deadline: Instant) {
+        self.deadline = self.deadline.map { min($0, deadline) } ?? deadline
+    }
 
     func post(_ message: ShardMessage, to shard: Int) { broker.post(message, to: shard) }
 

@@ -326,7 +326,7 @@ final class ClusterNode: ReplicaHost {
 
     func needsTurnEnd(_ replica: Replica) { isDirty = true }
 
-    func hasCommitNews(_ replica: Replica) {
+    func needsAnnouncement(_ replica: Replica) {
         later(1) { [unowned self] in turn { $0.announceCommit() } }
     }
 

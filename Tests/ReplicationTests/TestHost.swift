@@ -134,7 +134,7 @@ final class TestHost: ReplicaHost {
 
     func needsTurnEnd(_ replica: Replica) { dirty.append(replica) }
 
-    func hasCommitNews(_ replica: Replica) {
+    func needsAnnouncement(_ replica: Replica) {
         preconditionFailure("a group of one has nobody to tell")
     }
 

@@ -2,32 +2,39 @@ import FlotillaCoordination
 import FlotillaEnvironment
 import FlotillaModel
 
-/// Replicas that a damaged journal may have forgotten altogether.
+/// Replicas that this broker may have had before it ended, and of which its disk holds nothing.
 ///
-/// A replica is in the journal before it has files, and its files are deleted when the metadata says so. Where rounds of the journal
-/// cannot be read, one of which the disk holds nothing may have voted and acknowledged, and the metadata may be older than what it
-/// had deleted. Made anew, such a replica would vote again and help another log to a majority. So nothing is made anew before the
-/// metadata here is what a leader has; what this broker was given until then, and has nothing of, is given to a new member.
+/// A start knows the metadata up to where they were known to be committed, which may be before what the broker had acted upon: a
+/// replica that it had deleted is in them again. Made anew, it would vote and acknowledge without what it had promised, and some of
+/// its kind would be a majority of members that the partition no longer has. So nothing is made anew before the metadata here are
+/// all that this broker can have acted upon.
 ///
-/// - Source: architecture bugs 2 and 13; simulator, seed 594 of its time.
+/// Where rounds of the journal cannot be read, one of which the disk holds nothing may have voted and acknowledged without ever having been
+/// deleted: a replica is in the journal before it has files. What this broker was given until then, and has nothing of, is given to a new
+/// member.
+///
+/// - Source: architecture bugs 2 and 13; simulator, seeds 594 and 200474 of their times.
 extension Shard {
-    /// Begins to find out what the disk may have forgotten.
-    func doubtMemory() {
-        isMemoryInDoubt = true
-        ask(0, .metadataIsWhole) { [unowned self] _ in self.settleMemory() }
+    /// Begins to find out what the metadata have become.
+    func catchUp(mayHaveForgotten: Bool) {
+        isCatchingUp = true
+        ask(0, .metadataIsWhole) { [unowned self] _ in
+            self.isCatchingUp = false
+            self.openMissing(mayHaveForgotten: mayHaveForgotten)
+        }
     }
 
     /// Whether a replica may not be made now: it may be that it was here.
     func isInDoubt(_ group: GroupID) -> Bool {
-        isMemoryInDoubt && isUnknownToDisk(group)
+        isCatchingUp && isUnknownToDisk(group)
     }
 
     private func isUnknownToDisk(_ group: GroupID) -> Bool {
         recovered[group] == nil && !unreadable.contains(group)
     }
 
-    private func settleMemory() {
-        isMemoryInDoubt = false
+    /// Opens what had to wait.
+    private func openMissing(mayHaveForgotten: Bool) {
         for (_, topic) in image.topics {
             for (number, place) in topic.partitions.enumerated() {
                 let id = TopicPartition(topic: topic.id, partition: Int32(number))
@@ -36,7 +43,7 @@ extension Shard {
                 else { continue }
                 let group = GroupID(partition: id, epoch: member.epoch)
                 guard isUnknownToDisk(group) else { continue }
-                forgotten.insert(group)
+                if mayHaveForgotten { forgotten.insert(group) }
                 open(
                     LocalReplica(
                         group: group,

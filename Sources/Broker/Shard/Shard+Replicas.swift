@@ -13,13 +13,14 @@ enum Removal {
 }
 
 /// Which replicas live on this shard: what the metadata gives it is opened, what it takes away is closed, and deleted where
-/// the metadata says so.
+/// the metadata says so, or said so before this broker started.
 extension Shard {
     /// Does what other metadata asks for.
     func reconcile(_ changes: MetadataChanges, since earlier: MetadataImage) {
+        if let former = earlier.clusterID, former != image.clusterID { isSurvivor = true }
         // What is to be deleted goes first: another replica of the same partition may come in its place.
         if changes.hasOtherDeletions { removeUnwanted() }
-        for topic in changes.goneTopics { removeOpen(of: topic) }
+        for topic in changes.goneTopics { closeRest(of: topic) }
         let layers = layers
         for topic in changes.topics {
             reconcile(topic, since: earlier.topic(topic.id), layers)
@@ -82,11 +83,7 @@ extension Shard {
             group.partition != .clusterMetadata && partitions[group.partition] == nil
                 && !deleted.contains(group) && !isWanted(group)
         }
-        for group in unknown.sorted() {
-            environment.log(
-                .quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)")
-            )
-        }
+        for group in unknown.sorted() { quarantine(group) }
     }
 
     /// Whether the metadata knows the replica, if only until another one of its broker is whole.
@@ -120,9 +117,7 @@ extension Shard {
         }
     }
 
-    /// Closes a replica that is not this broker's any more; its files stay until the metadata wants them deleted.
-    ///
-    /// Where it does so no more it did before: this broker started with metadata from before it had deleted the replica.
+    /// Closes a replica that the metadata do not give to this broker any more; its files stay until they are to be deleted.
     private func retire(_ partition: Partition) {
         let group = partition.replica.group
         forget(partition)
@@ -130,7 +125,34 @@ extension Shard {
         guard !isWanted(group), !image.replicasToDelete(on: settings.broker).contains(group) else {
             return
         }
+        removeUnlisted(group)
+    }
+
+    /// Closes what is open of a topic that is gone, and is not on the list of what is to be deleted.
+    private func closeRest(of topic: TopicImage) {
+        for number in topic.partitions.indices {
+            let id = TopicPartition(topic: topic.id, partition: Int32(number))
+            guard let open = partitions[id] else { continue }
+            forget(open)
+            retired[open.replica.group] = open
+            removeUnlisted(open.replica.group)
+        }
+    }
+
+    /// Deletes a replica that is neither given to this broker nor on the list of what it is to delete.
+    ///
+    /// While it catches up with the metadata that means that it had deleted the replica already, and told so. Otherwise nothing
+    /// says why: the files are kept, and so they are where a survivor took what it knew into a cluster of its own.
+    private func removeUnlisted(_ group: GroupID) {
+        guard isCatchingUp, !isSurvivor else { return quarantine(group) }
+        unlistedRemovals.insert(group)
         remove(group)
+    }
+
+    private func quarantine(_ group: GroupID) {
+        environment.log(
+            .quarantined(directory: "\(settings.dataDirectory)/partitions/\(group)")
+        )
     }
 
     /// Ends a replica's part in its group, and tells whoever waits for it.
@@ -161,14 +183,6 @@ extension Shard {
         for group in image.replicasToDelete(on: settings.broker)
         where settings.shard(of: group.partition) == index {
             remove(group)
-        }
-    }
-
-    /// Removes replicas of a topic that is gone and whose deletion is not on the list: see `retire`.
-    private func removeOpen(of topic: TopicImage) {
-        for number in topic.partitions.indices {
-            let id = TopicPartition(topic: topic.id, partition: Int32(number))
-            if let open = partitions[id] { remove(open.replica.group) }
         }
     }
 
@@ -211,7 +225,11 @@ extension Shard {
                 return
             }
             self.environment.log(.removed(group))
-            self.confirmRemoval(of: group)
+            if self.unlistedRemovals.remove(group) != nil {
+                self.removals[group] = nil
+            } else {
+                self.confirmRemoval(of: group)
+            }
         }
     }
 
@@ -232,7 +250,7 @@ extension Shard {
         removals = removals.filter { group, removal in
             if case .underWay = removal { true } else { isWanted.contains(group) }
         }
-        for group in wanted {
+        for group in wanted + unlistedRemovals.sorted() {
             switch removals[group] {
             case nil: remove(group)
             case .gone(isTold: false): confirmRemoval(of: group)

@@ -29,10 +29,12 @@ package final class Shard {
     var partitions = PartitionTable()
     /// The partitions that want to be called at each tick; see `Shard.wake(_:)`.
     var awakePartitions: [Partition] = []
-    /// Replicas that are closed since another one took their place; their data stays until the metadata has it deleted.
+    /// Replicas that are closed since the metadata give them to this broker no more, until they are deleted.
     var retired: [GroupID: Partition] = [:]
-    /// Replicas that the metadata wants deleted, until it has taken them off its list.
+    /// Replicas that are being deleted, until the metadata have taken them off their list.
     var removals: [GroupID: Removal] = [:]
+    /// Those of them that are on no list, since this broker had told before that they are gone.
+    var unlistedRemovals: Set<GroupID> = []
     var metadata: MetadataService?
     var peers: PeerTable
     /// Segments on their way to other brokers and from them.
@@ -43,10 +45,12 @@ package final class Shard {
     var renewals: [GroupID: String] = [:]
     /// What the disk holds and cannot be opened.
     private(set) var unreadable: Set<GroupID> = []
-    /// Whether the disk may have held replicas that it does not know any more, and the metadata here may be older than their deletion.
-    var isMemoryInDoubt = false
+    /// Whether the metadata here may be older than what this broker acted upon before it ended.
+    var isCatchingUp = false
     /// Replicas of which the disk holds nothing, and may have held something.
     var forgotten: Set<GroupID> = []
+    /// Whether this broker has outlived its cluster, and went on in one of its own since it started.
+    var isSurvivor = false
     var isStartupFinished = false
     private var isStarted = false
 
@@ -131,8 +135,9 @@ package final class Shard {
         recovered = facts.replicas
         unreadable = facts.unreadable
         isStarted = true
+        isCatchingUp = true
         if index == 0 { openMetadata(facts) }
-        if facts.mayHaveForgotten { doubtMemory() }
+        catchUp(mayHaveForgotten: facts.mayHaveForgotten)
         startHousekeeping()
         startPeers()
         scrubber.start()
@@ -326,7 +331,7 @@ package final class Shard {
         armTimer()
     }
 
-    /// Called by the driver at the time that `ShardEnvironment.wake(at:)` named.
+    /// Called by the driver at a time that `ShardEnvironment.wake(at:)` named, whether or not that is still due.
     package func runTimers() {
         environment.requestTurnEnd()
         let now = environment.clock.now
@@ -467,7 +472,7 @@ extension Shard: ReplicaHost {
         environment.requestTurnEnd()
     }
 
-    package func hasCommitNews(_ replica: Replica) {
+    package func needsAnnouncement(_ replica: Replica) {
         commitNews.append(replica)
         guard commitNews.count == 1 else { return }
         schedule(after: settings.commitNewsDelay) { [unowned self] in

@@ -20,7 +20,7 @@ package protocol ShardEnvironment: AnyObject {
     /// Has `Shard.endTurn()` called once the inputs at hand are in; calling it again before then is free.
     func requestTurnEnd()
 
-    /// Has `Shard.runTimers()` called at `deadline`, or a little later. A new call replaces the last.
+    /// Has `Shard.runTimers()` called at `deadline`, a little later, or at an earlier one that was asked for since it was last called.
     func wake(at deadline: Instant)
 
     /// Puts a message into the mailbox of another shard; order is kept between two shards.

@@ -49,7 +49,7 @@ final class SimulatedShardEnvironment: ShardEnvironment {
     func turnEnds() { isTurnEndPlanned = false }
 
     func wake(at deadline: Instant) {
-        guard deadline != self.deadline else { return }
+        if let earlier = self.deadline, earlier <= deadline { return }
         self.deadline = deadline
         let time = max(world.now, simulatedClock.worldTime(of: deadline)) + lateness()
         world.schedule(.timer(place, deadline: deadline), at: time)
