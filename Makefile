@@ -31,7 +31,7 @@ workloads = $(patsubst %,bench/workloads/%.toml,$(1))
 # Tests reach into modules (@testable), which a release build allows only when asked.
 SWIFT_FLAGS := -c release -Xswiftc -enable-testing
 # Accesses that overlap end the process in every build that is tested and simulated. What is shipped does not look for them
-# (it does check bounds): that was 31 % of the instructions of a replicated record, docs/PERFORMANCE.md.
+# (it does check bounds): that was 31 % of the instructions of a replicated record.
 STATIC_FLAGS := -c release --static-swift-stdlib --scratch-path .build-static -Xswiftc -enforce-exclusivity=unchecked
 FLOTILLA := .build/release/flotilla
 STATIC_FLOTILLA := .build-static/release/flotilla

@@ -176,6 +176,24 @@ struct FollowerReadTests {
         }
     }
 
+    @Test("A follower hears of a commit with the next batch, or from a message of its own a moment later")
+    func commitNews() throws {
+        let cluster = try TestCluster { $0.commitNewsDelay = .milliseconds(1) }
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        cluster.advance(by: .seconds(1))
+        let leader = try #require(cluster.leaders(topic).first)
+        let follower = try #require(cluster.partition(topic, at: (leader + 1) % 3)?.replica)
+        let client = cluster.connect(to: leader)
+        let before = cluster.sentCount
+        for number in 0..<10 { try client.produce(Batches.batch("\(number)")) }
+        // A batch to each of the two, and their answers.
+        #expect(cluster.sentCount - before == 40)
+        let last = try #require(cluster.partition(topic, at: leader)?.replica.committedIndex)
+        #expect(follower.committedIndex.rawValue == last.rawValue - 1)
+        cluster.advance(by: .milliseconds(1))
+        #expect(follower.committedIndex == last)
+    }
+
     @Test("A follower serves nothing that is not committed, though it has it (FETCH-2)")
     func onlyCommitted() throws {
         try produce("a")

@@ -338,7 +338,10 @@ class Flotilla(Peer):
     @property
     def binary(self):
         """What `make static` builds, or what the environment names."""
-        return os.environ.get("FLOTILLA") or str(HERE.parent.parent / ".build-static" / "release" / "flotilla")
+        path = os.environ.get("FLOTILLA") or str(HERE.parent.parent / ".build-static" / "release" / "flotilla")
+        if not os.access(path, os.X_OK):
+            raise PeerError(f"{path} is not there: make static builds it")
+        return path
 
     @property
     def system(self):

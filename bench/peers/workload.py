@@ -144,7 +144,7 @@ class Plan:
         return batches | {
             "topics": self.topics, "partitions": self.partitions, "record_bytes": workload.record_size, "payload": workload.payload,
             "keys": "none", "rate": None if rate is None else round(rate, 1), "producers": workload.producers, "groups": workload.groups,
-            "consumers": self.partitions, "acks": "all", "codec": "none", "seconds": workload.duration, "warmup_seconds": workload.warmup}
+            "consumers": 1 if self.gathers else self.partitions, "acks": "all", "codec": "none", "seconds": workload.duration, "warmup_seconds": workload.warmup}
 
 
 def plan(workload, node_count, speaks_kafka=False):
@@ -165,6 +165,10 @@ def plan(workload, node_count, speaks_kafka=False):
         notes.append(f"streams or queues for each topic: {partitions} instead of {workload.partitions} partitions")
     elif partitions > 1 and not speaks_kafka:
         notes.append("each partition is a stream or a queue of its own")
+    if speaks_kafka and not workload.idempotent:
+        notes.append("idempotent producers")
+    if speaks_kafka and workload.in_flight > 5:
+        notes.append(f"5 requests on their way instead of {workload.in_flight}")
     if speaks_kafka and workload.groups and workload.consumers > 1:
         notes.append("one reader in each group")
     elif workload.consumers > partitions:

@@ -129,7 +129,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
             let answer = surroundings.policy(hello)
             guard answer.verdict == .accepted else { return finish(with: answer, context) }
             switch hello.purpose {
-            case .link: take(GreetedLink(hello: hello, answer: answer, rest: received), context)
+            case .link: openAtHome(GreetedLink(hello: hello, answer: answer, rest: received), context)
             case .question: finish(with: answer, context)
             case .petition: decide(hello, context)
             }
@@ -186,7 +186,7 @@ final class PeerInboundHandler: ChannelInboundHandler {
     }
 
     /// Opens a link here, or on the loop where it is at home.
-    private func take(_ link: GreetedLink, _ context: ChannelHandlerContext) {
+    private func openAtHome(_ link: GreetedLink, _ context: ChannelHandlerContext) {
         guard let home = surroundings.home(of: link.hello), home !== context.eventLoop,
             let socket = secondDescriptor(context)
         else { return open(link, context) }

@@ -81,7 +81,7 @@ package final class PeerListener: Sendable {
             .childChannelOption(.maxMessagesPerRead, value: readsPerTurn)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try admit(channel, PeerInboundHandler(surroundings), surroundings)
+                    _ = try admit(channel, PeerInboundHandler(surroundings), surroundings)
                 }
             }
         for (option, value) in settings.socketOptions {
@@ -110,33 +110,37 @@ package final class PeerListener: Sendable {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let handler = PeerInboundHandler(surroundings, greeted: link)
-                    try admit(channel, handler, surroundings)
+                    guard try admit(channel, handler, surroundings) else {
+                        throw ChannelError.ioOnClosedChannel
+                    }
                 }
             }
             .withConnectedSocket(socket)
             .whenFailure { error in
-                // Whoever dialled finds the connection closed, and dials again.
-                logger.warning(
-                    "a peer's connection could not be served",
-                    metadata: .of([.peer: link.hello.broker, .error: "\(error)"])
+                // The listener has ended, or there are too many: whoever dialled finds the connection closed, and dials again.
+                logger.debug(
+                    "peer's connection is not served",
+                    metadata: .of([.peer: link.hello.broker, .reason: "\(error)"])
                 )
             }
     }
 
+    /// Takes a connection in; false, and the connection is closed, where there is no room for it.
     private static func admit(
         _ channel: any Channel,
         _ handler: PeerInboundHandler,
         _ surroundings: PeerInboundHandler.Surroundings
-    ) throws {
+    ) throws -> Bool {
         let connections = surroundings.connections
         guard connections.add(channel, limit: surroundings.settings.maximumIncomingCount) else {
             channel.close(promise: nil)
-            return
+            return false
         }
         let identity = ObjectIdentifier(channel)
         channel.closeFuture.assumeIsolated().whenComplete { _ in connections.remove(identity) }
         try surroundings.settings.secure?(channel, .listener)
         try channel.pipeline.syncOperations.addHandler(handler)
+        return true
     }
 
     /// Connections that are open, greeted or not.

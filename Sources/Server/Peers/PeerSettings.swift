@@ -35,8 +35,8 @@ package struct PeerSettings: Sendable {
 
     /// Where encryption goes: adds what stands next to the socket, before any handler of ours; nil for plaintext.
     ///
-    /// Called for every connection, on its loop, while it is made. A TLS handler holds the hello back until its handshake is done, and nothing else changes: the
-    /// hello's time limit covers the handshake, and windows count what waits in the channel.
+    /// Called for every connection, on its loop, while it is made. A TLS handler holds the hello back until its handshake is
+    /// done, and nothing else changes: the hello's time limit covers the handshake, and windows count what waits in the channel.
     package var secure: (@Sendable (any Channel, PeerConnectionSide) throws -> Void)?
 
     /// The settings by default.

@@ -149,8 +149,10 @@ static void produce(struct producer *producer) {
     set(configuration, "enable.idempotence", "true");
     set(configuration, "linger.ms", "%g", load.linger * 1000);
     set(configuration, "batch.size", "%zu", load.batch_size);
+    // Of a request, with all that is around the largest record.
+    set(configuration, "message.max.bytes", "%zu", load.record_size + (1 << 20));
     set(configuration, "batch.num.messages", "%d", 1000000);
-    set(configuration, "max.in.flight.requests.per.connection", "%d", load.in_flight);
+    set(configuration, "max.in.flight.requests.per.connection", "%d", load.in_flight < 5 ? load.in_flight : 5);
     set(configuration, "queue.buffering.max.messages", "%d", load.window + 1);
     set(configuration, "queue.buffering.max.kbytes", "%d", 1 << 20);
     rd_kafka_t *client = make_client(RD_KAFKA_PRODUCER, configuration);
@@ -186,7 +188,10 @@ static void produce(struct producer *producer) {
 
 // One reader has all partitions of a topic, as a member of a group alone would; the threads of the others have nothing to do.
 static void consume(struct reader *reader) {
-    if (reader->stream % load.partitions) return wait_for_begin();
+    if (reader->stream % load.partitions) {
+        wait_for_begin();
+        return;
+    }
     rd_kafka_conf_t *configuration = make_configuration();
     set(configuration, "group.id", "%s-%d", load.name, reader->group);
     set(configuration, "enable.auto.commit", "false");
@@ -207,7 +212,8 @@ static void consume(struct reader *reader) {
         ssize_t count = rd_kafka_consume_batch_queue(queue, 100, messages, BATCH);
         int64_t now = now_ns();
         for (ssize_t each = 0; each < count; each++) {
-            if (!messages[each]->err) note_consumed(now, messages[each]->payload, messages[each]->len);
+            if (messages[each]->err) fail("librdkafka: %s", rd_kafka_message_errstr(messages[each]));
+            note_consumed(now, messages[each]->payload, messages[each]->len);
             rd_kafka_message_destroy(messages[each]);
         }
     }
