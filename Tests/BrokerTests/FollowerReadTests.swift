@@ -176,7 +176,9 @@ struct FollowerReadTests {
         }
     }
 
-    @Test("A follower hears of a commit with the next batch, or from a message of its own a moment later")
+    @Test(
+        "A follower hears of a commit with the next batch, or from a message of its own a moment later"
+    )
     func commitNews() throws {
         let cluster = try TestCluster { $0.commitNewsDelay = .milliseconds(1) }
         let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
@@ -184,6 +186,8 @@ struct FollowerReadTests {
         let leader = try #require(cluster.leaders(topic).first)
         let follower = try #require(cluster.partition(topic, at: (leader + 1) % 3)?.replica)
         let client = cluster.connect(to: leader)
+        // A group at rest has to be woken.
+        try client.produce(Batches.batch("first"))
         let before = cluster.sentCount
         for number in 0..<10 { try client.produce(Batches.batch("\(number)")) }
         // A batch to each of the two, and their answers.

@@ -12,6 +12,8 @@ struct ConsumerGroupHarness {
     var log = ConsumerGroupState()
     /// What is on its way into the log.
     var unwritten: [ConsumerGroupRecord] = []
+    /// While set, members hear nothing before `write()`.
+    var isLogHeld = false
     var now = Instant.start
 
     static let settings = ConsumerGroup.Settings(
@@ -172,13 +174,23 @@ struct ConsumerGroupHarness {
     }
 
     private mutating func settle() {
-        unwritten += group.takeRecords()
+        let records = group.takeRecords()
+        unwritten += records
+        if !isLogHeld { tell(records) }
         group.checkInvariants()
+    }
+
+    /// Members hear what the log has.
+    private mutating func tell(_ records: [ConsumerGroupRecord]) {
+        for case .current(let id, let current?) in records {
+            group.isTold(current, id, now: now)
+        }
     }
 
     /// What is on its way comes into the log.
     mutating func write() {
         for record in unwritten { log.apply(record) }
+        if isLogHeld { tell(unwritten) }
         unwritten.removeAll()
         precondition(log == group.state, "the log says what the group is")
     }

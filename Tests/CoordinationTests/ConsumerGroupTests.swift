@@ -64,6 +64,24 @@ struct ConsumerGroupTests {
         #expect(harness.group.state.members["two"]?.current.assigned == all)
     }
 
+    @Test(
+        "who has not been told what to give back is not waited for yet: the log may stand still (simulator, seed 200399 of its time)"
+    )
+    mutating func untold() throws {
+        _ = try harness.join("one")
+        _ = try harness.join("two")
+        harness.isLogHeld = true
+        _ = try harness.beat("one", 1, owned: all)
+        harness.wait(.seconds(30))
+        #expect(harness.group.memberCount == 2)
+        harness.write()
+        harness.wait(.seconds(9))
+        #expect(harness.group.memberCount == 2, "it has ten seconds from now on")
+        _ = try harness.beat("two", 2)
+        harness.wait(.seconds(2))
+        #expect(harness.group.memberCount == 1)
+    }
+
     @Test("who is silent for a session is out (CG-11)")
     mutating func silence() throws {
         _ = try harness.join("one")

@@ -194,6 +194,7 @@ extension GroupCoordinator {
                 settle(ticket, .error(.coordinatorLoadInProgress))
             }
         }
+        tellMembers(of: name, written.flatMap(\.records))
         for decision in written {
             guard let ticket = decision.ticket else { continue }
             guard decision.records.isEmpty else {
@@ -208,6 +209,14 @@ extension GroupCoordinator {
         guard left.isEmpty else { return writeNext(name) }
         decisions[name] = nil
         forgetConsumersIfIdle(name)
+    }
+
+    /// Members are told now what they may read.
+    private func tellMembers(of name: String, _ records: [GroupRecord]) {
+        for case .consumerGroup(_, .current(let id, let current?)?) in records {
+            consumerGroups[name]?.group.isTold(current, id, now: now)
+        }
+        armConsumers(name)
     }
 
     /// What was decided did not come into the log: the group is what the log says, and its members have a whole session again.

@@ -129,7 +129,8 @@ final class PeerInboundHandler: ChannelInboundHandler {
             let answer = surroundings.policy(hello)
             guard answer.verdict == .accepted else { return finish(with: answer, context) }
             switch hello.purpose {
-            case .link: openAtHome(GreetedLink(hello: hello, answer: answer, rest: received), context)
+            case .link:
+                openAtHome(GreetedLink(hello: hello, answer: answer, rest: received), context)
             case .question: finish(with: answer, context)
             case .petition: decide(hello, context)
             }

@@ -1,4 +1,4 @@
-import FlotillaEnvironment
+package import FlotillaEnvironment
 import FlotillaModel
 
 /// What the members want, and what each of them is to have.
@@ -231,10 +231,20 @@ extension ConsumerGroup {
         if next.phase != .unrevoked {
             patience[id]?.revocation = nil
         } else if member.current.phase != .unrevoked || member.current.revoking != next.revoking {
-            let deadline = now + member.rebalanceTimeout
-            patience[id]?.revocation = deadline
-            expect(deadline)
+            patience[id]?.revocation = .untold
         }
         return next.assigned != member.current.assigned
+    }
+
+    /// A member is told now what it may read: what it has to give back is waited for from now on.
+    ///
+    /// Where the log stood still, that is long after it was decided.
+    package mutating func isTold(_ current: CurrentAssignment, _ id: String, now: Instant) {
+        guard let member = state.members[id], member.current == current,
+            case .untold = patience[id]?.revocation
+        else { return }
+        let deadline = now + member.rebalanceTimeout
+        patience[id]?.revocation = .until(deadline)
+        expect(deadline)
     }
 }

@@ -280,9 +280,11 @@ extension ConsumerGroup {
         for (id, patience) in patience {
             if patience.session <= now {
                 late.append((id, .silent))
-            } else if [patience.revocation, patience.rejoin, patience.sync].contains(where: {
-                $0.map { $0 <= now } == true
-            }) {
+            } else if [patience.revocation?.deadline, patience.rejoin, patience.sync].contains(
+                where: {
+                    $0.map { $0 <= now } == true
+                })
+            {
                 late.append((id, .keeping))
             }
         }

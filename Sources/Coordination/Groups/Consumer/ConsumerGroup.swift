@@ -45,11 +45,25 @@ package struct ConsumerGroup: Sendable {
         /// Until when it may be silent.
         var session: Instant
         /// Until when it has to have given something back; nil where it has nothing to give.
-        var revocation: Instant?
+        var revocation: Revocation?
         /// Until when a member of the classic protocol has to have joined again; nil where it has not been told to.
         var rejoin: Instant?
         /// Until when a member of the classic protocol that has joined has to have asked for its share; nil where it has.
         var sync: Instant?
+    }
+
+    /// How long a member that has to give something back is waited for.
+    enum Revocation: Sendable {
+        /// Until it was told, which it is when that is in the log.
+        case untold
+        case until(Instant)
+
+        var deadline: Instant? {
+            switch self {
+            case .untold: nil
+            case .until(let deadline): deadline
+            }
+        }
     }
 
     /// The group's name.
@@ -100,7 +114,7 @@ package struct ConsumerGroup: Sendable {
             for partition in member.current.held { owners[partition] = id }
             patience[id] = Patience(session: now + sessionTimeout(of: id))
             if member.current.phase == .unrevoked {
-                patience[id]?.revocation = now + member.rebalanceTimeout
+                patience[id]?.revocation = .until(now + member.rebalanceTimeout)
             }
         }
         if state.epoch > state.targetEpoch { assignmentDeadline = now }
@@ -233,7 +247,7 @@ package struct ConsumerGroup: Sendable {
 
     mutating func findNextDeadline(now: Instant) {
         var deadlines = patience.values.map(\.session)
-        deadlines += patience.values.compactMap(\.revocation)
+        deadlines += patience.values.compactMap(\.revocation?.deadline)
         deadlines += patience.values.compactMap(\.rejoin)
         deadlines += patience.values.compactMap(\.sync)
         if let assignmentDeadline { deadlines.append(assignmentDeadline) }
