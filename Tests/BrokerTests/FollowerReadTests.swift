@@ -177,6 +177,29 @@ struct FollowerReadTests {
     }
 
     @Test(
+        "A leader that may be deposed does not tell a consumer that there is nothing at its offset (simulator, seed 1048 of its time)"
+    )
+    func deposed() throws {
+        let cluster = try TestCluster()
+        let topic = try cluster.connect(to: 0).createTopic(on: [[1, 2, 3]])
+        cluster.advance(by: .seconds(1))
+        let old = try #require(cluster.leaders(topic).first)
+        try cluster.connect(to: old).produce(Batches.batch("a"))
+        cluster.isolate(old)
+        #expect(cluster.wait { cluster.leaders(topic).contains { $0 != old } })
+        let new = try #require(cluster.leaders(topic).first { $0 != old })
+        try cluster.connect(to: new).produce(Batches.batch("b"))
+        let client = cluster.connect(to: old)
+        let id = try client.send(request(from: 2), version: 12)
+        cluster.advance(by: .seconds(2))
+        let answer = try part(of: client.answer(to: FetchRequest.self, version: 12, id: id))
+        let told = ErrorCode(rawValue: answer.errorCode)
+        #expect(told == .offsetNotAvailable || told == .notLeaderOrFollower)
+        let there = try cluster.connect(to: new).fetch(request(from: 3))
+        #expect(there.error == .offsetOutOfRange, "who leads says so")
+    }
+
+    @Test(
         "A follower hears of a commit with the next batch, or from a message of its own a moment later"
     )
     func commitNews() throws {

@@ -23,8 +23,13 @@ final class FetchRun {
     }
 
     /// Reads on, from the first partition without a reply.
-    func advance(afterLoad: Bool = false) {
+    ///
+    /// - Parameters:
+    ///   - afterLoad: whether what that one needs has come into memory.
+    ///   - isProven: whether that one's replica has made sure that it leads.
+    func advance(afterLoad: Bool = false, isProven: Bool = false) {
         var isAfterLoad = afterLoad
+        var isProven = isProven
         while replies.count < call.items.count {
             let item = call.items[replies.count]
             guard let partition = shard.partition(item.partition) else {
@@ -41,7 +46,8 @@ final class FetchRun {
                 call,
                 budget: call.maxByteCount - byteCount,
                 isFirst: byteCount == 0 && call.allowsOversizedFirst,
-                afterLoad: isAfterLoad
+                afterLoad: isAfterLoad,
+                isProven: isProven
             ) {
             case .ready(let slice, var reply):
                 let room = call.maxByteCount - byteCount
@@ -51,21 +57,27 @@ final class FetchRun {
                     reply.byteCount = slice?.byteCount ?? 0
                     replies.append(reply)
                     isAfterLoad = false
+                    isProven = false
                     continue
                 }
                 byteCount -= slice.byteCount
                 return perform(job, reply)
             case .load(let load, let log):
-                shard.workers.run({ load.perform() }) { loaded in
+                shard.workers.run({ load.perform() }) { [isProven] loaded in
                     do throws(StorageError) {
                         try log.finish(loaded)
-                        self.advance(afterLoad: true)
+                        self.advance(afterLoad: true, isProven: isProven)
                     } catch {
                         self.replies.append(.refused(error.readErrorCode))
                         self.advance()
                     }
                 }
                 return
+            case .unproven:
+                return partition.confirmLeading { error in
+                    if let error { self.replies.append(.refused(error, hint: partition.hint)) }
+                    self.advance(isProven: error == nil)
+                }
             }
         }
         completion(replies)

@@ -11,6 +11,8 @@ enum PartitionRead {
     case ready(FetchSlice?, FetchReply)
     /// Bytes have to come into memory first; then the same read again.
     case load(SegmentLoad, PartitionLog)
+    /// The leader has nothing there, and has to make sure first that it still leads; then the same read again.
+    case unproven
 }
 
 /// Reading: records, offsets by time, ends of epochs.
@@ -20,13 +22,16 @@ extension Partition {
     /// `budget`: what is left of the request's bytes.
     /// `isFirst`: whether nothing was read for the request yet: then the first batch is returned whatever its
     /// size, so that no consumer gets stuck (KIP-74).
+    /// `isProven`: whether this replica has made sure, since it was asked, that it leads. A client that is told that there is
+    /// nothing at an offset starts over, and a deposed leader lacks what the next one has acknowledged.
     /// - Source: SEMANTICS rules FETCH-2 to FETCH-16.
     func read(
         _ item: FetchCall.Item,
         _ call: FetchCall,
         budget: Int,
         isFirst: Bool,
-        afterLoad: Bool
+        afterLoad: Bool,
+        isProven: Bool
     ) -> PartitionRead {
         if let error = epochError(item.currentLeaderEpoch) {
             let isBehind = error == .fencedLeaderEpoch
@@ -35,7 +40,10 @@ extension Partition {
         guard servesReads(hasRack: call.rack != nil) else {
             return .ready(nil, .refused(.notLeaderOrFollower, hint: hint))
         }
-        if let error = rangeError(item.fetchOffset) { return .ready(nil, .refused(error)) }
+        if let error = rangeError(item.fetchOffset) {
+            let isBeyond = error == .offsetOutOfRange && item.fetchOffset >= logStartOffset
+            return isBeyond && !isProven ? .unproven : .ready(nil, .refused(error))
+        }
         var reply = FetchReply(
             error: .noError,
             highWatermark: highWatermark,
@@ -50,7 +58,8 @@ extension Partition {
                 reply.divergingEpoch = end
                 return .ready(nil, reply)
             case .unknownEpoch:
-                return .ready(nil, .refused(.offsetOutOfRange))
+                return replica.isLeader && !isProven
+                    ? .unproven : .ready(nil, .refused(.offsetOutOfRange))
             }
         }
         if item.mayBeSentOn, let rack = call.rack,
@@ -176,7 +185,7 @@ extension Partition {
 
     /// Makes sure that this replica leads and knows all that was acknowledged before the call, by a round of heartbeats;
     /// alone it knows at once.
-    private func confirmLeading(then completion: @escaping (ErrorCode?) -> Void) {
+    func confirmLeading(then completion: @escaping (ErrorCode?) -> Void) {
         guard replica.isServing else { return completion(.offsetNotAvailable) }
         var isDone = false
         var timer: TimerQueue.ID?
