@@ -20,6 +20,8 @@ class GroupClient {
     var generation: Int32 = -1
     /// What it has committed, by partition; empty while it has no share.
     var positions: [Int32: Int64] = [:]
+    /// What it committed last, which it may say again in a later generation.
+    private var lastCommit: OffsetCommitRequest?
     /// What the last stage of its life was, in words.
     var stage = "has not begun"
     private(set) var isFinishing = false
@@ -173,6 +175,7 @@ class GroupClient {
                 )
             ]
         )
+        lastCommit = request
         ask(request, version: 9) { [unowned self] answer in
             let parts = answer.topics.flatMap(\.partitions)
             for part in parts where part.errorCode == 0 {
@@ -184,6 +187,23 @@ class GroupClient {
                 return self.recover(from: failed.errorCode)
             }
             body()
+        }
+    }
+
+    /// A commit of an earlier generation comes once more, as from a library that had no answer to it: its partitions may be others' by now.
+    func repeatOldCommit() {
+        guard let request = lastCommit, request.generationIdOrMemberEpoch < generation,
+            random.chance(40)
+        else { return }
+        lastCommit = nil
+        let now = generation
+        client.ask(request, version: 9, of: coordinator ?? anyBroker) { [weak self] result in
+            guard let self, case .success(let answer) = result,
+                answer.topics.flatMap(\.partitions).contains(where: { $0.errorCode == 0 })
+            else { return }
+            self.world.violate(
+                "group \(self.group): a commit of generation \(request.generationIdOrMemberEpoch) was taken from \(self.name) in generation \(now)"
+            )
         }
     }
 }

@@ -111,6 +111,7 @@ final class SimulatedMember: GroupClient {
             world.tell("\(group): \(name) reads \(partitions) in generation \(generation)")
         }
         for partition in partitions { positions[partition] = -1 }
+        repeatOldCommit()
         isHeard(since: sent)
         readPositions(partitions) { [unowned self] in self.work() }
     }
