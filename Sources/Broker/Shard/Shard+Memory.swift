@@ -15,9 +15,8 @@ import FlotillaModel
 ///
 /// - Source: architecture bugs 2 and 13; simulator, seeds 594 and 200474 of their times.
 extension Shard {
-    /// Begins to find out what the metadata have become.
+    /// Finds out what the metadata have become, and ends the time in which nothing is made anew.
     func catchUp(mayHaveForgotten: Bool) {
-        isCatchingUp = true
         ask(0, .metadataIsWhole) { [unowned self] _ in
             self.isCatchingUp = false
             self.openMissing(mayHaveForgotten: mayHaveForgotten)
@@ -44,13 +43,7 @@ extension Shard {
                 let group = GroupID(partition: id, epoch: member.epoch)
                 guard isUnknownToDisk(group) else { continue }
                 if mayHaveForgotten { forgotten.insert(group) }
-                open(
-                    LocalReplica(
-                        group: group,
-                        topicName: topic.name,
-                        members: place.initialVoters(for: member)
-                    )
-                )
+                open(member, of: id, at: place, topic)
             }
         }
     }

@@ -57,14 +57,24 @@ extension Shard {
                 retire(open)
             }
             guard let member, !isOfFormerLife(member) else { continue }
-            open(
-                LocalReplica(
-                    group: GroupID(partition: id, epoch: member.epoch),
-                    topicName: topic.name,
-                    members: place.initialVoters(for: member)
-                )
-            )
+            open(member, of: id, at: place, topic)
         }
+    }
+
+    /// Opens a replica that the metadata give to this broker.
+    func open(
+        _ member: GroupMember,
+        of partition: TopicPartition,
+        at place: PartitionImage,
+        _ topic: TopicImage
+    ) {
+        open(
+            LocalReplica(
+                group: GroupID(partition: partition, epoch: member.epoch),
+                topicName: topic.name,
+                members: place.initialVoters(for: member)
+            )
+        )
     }
 
     /// Whether a replica was given to an incarnation of this broker that is gone, with all that the replica promised.
@@ -92,7 +102,7 @@ extension Shard {
         return image.place(of: group.partition)?.members.contains(member) == true
     }
 
-    func open(_ local: LocalReplica) {
+    private func open(_ local: LocalReplica) {
         guard !isInDoubt(local.group) else { return }
         guard !mustBeRenewed(local.group) else { return renew(local.group) }
         // A new log over a damaged one would have forgotten what that one acknowledged.

@@ -278,13 +278,10 @@ extension ConsumerGroup {
     ) -> [(id: String, reason: Silence)] {
         var late: [(id: String, reason: Silence)] = []
         for (id, patience) in patience {
+            let others = [patience.revocation?.deadline, patience.rejoin, patience.sync]
             if patience.session <= now {
                 late.append((id, .silent))
-            } else if [patience.revocation?.deadline, patience.rejoin, patience.sync].contains(
-                where: {
-                    $0.map { $0 <= now } == true
-                })
-            {
+            } else if others.contains(where: { $0.map { $0 <= now } == true }) {
                 late.append((id, .keeping))
             }
         }
